@@ -1,0 +1,1 @@
+"""Quality models on libvmaf features: data, training, evaluation, gate and registry."""

@@ -1,0 +1,114 @@
+"""The input contract of the models: canonical 6 features, encoder vocabulary v2, codec block.
+
+Everything here is load-bearing: order and numbers are baked into shipped weights. A change of any
+constant needs a new model id. Pure data and arithmetic; imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+FEATURES: tuple[str, ...] = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
+"""Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in libvmaf's units."""
+
+UNKNOWN = "unknown"
+VOCABULARY: tuple[str, ...] = (
+    "libx264", "libx265", "libsvtav1", "libvvenc", "libvpx-vp9",
+    "h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "av1_qsv",
+    UNKNOWN,
+)  # fmt: skip
+"""Encoder vocabulary v2 (PR #394 of the seeds): closed and ordered; the index is the one-hot position."""
+
+NUM_FEATURES = len(FEATURES)
+CODEC_BLOCK = (*(f"encoder_onehot[{name}]" for name in VOCABULARY), "preset_norm", "crf_norm")
+CODEC_DIM = len(CODEC_BLOCK)  # 14
+PRESET_SCALE = 9.0
+QUALITY_SCALE = 63.0
+DEFAULT_PRESET = "medium"
+DEFAULT_ORDINAL = 5
+
+_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_NVENC = {"p1": 0, "p2": 2, "p3": 3, "p4": 5, "p5": 6, "p6": 7, "p7": 9}
+_QSV = {"veryfast": 2, "faster": 3, "fast": 4, "medium": 5, "slow": 6, "slower": 7, "veryslow": 8}
+# SVT-AV1's 11 (fastest usable) .. 0 on the 13..0 scale, squashed to 0..9. 12 and 13 give the bitstream of 11.
+_SVTAV1 = {str(p): round((13 - p) / 13 * 9) for p in range(13, -1, -1)}
+
+PRESET_ORDINALS: Mapping[str, Mapping[str, int]] = {
+    "libx264": {name: i for i, name in enumerate(_X26X)},
+    "libx265": {name: i for i, name in enumerate(_X26X)},
+    "libsvtav1": _SVTAV1,
+    "libvvenc": {"faster": 1, "fast": 3, "medium": 5, "slow": 7, "slower": 8},
+    "libvpx-vp9": {"realtime": 0, "good": 5, "best": 9},
+    "libaom-av1": {"rt8": 1, "6": 3, "5": 4, "4": 5, "3": 6, "2": 7, "1": 8, "0": 9},
+    "h264_nvenc": _NVENC, "hevc_nvenc": _NVENC, "av1_nvenc": _NVENC,
+    "h264_qsv": _QSV, "hevc_qsv": _QSV, "av1_qsv": _QSV,
+}  # fmt: skip
+"""0 = fastest .. 9 = slowest, the same direction for every encoder."""
+
+QUALITY_MAX: Mapping[str, float] = {
+    "libx264": 51, "libx265": 51, "libsvtav1": 63, "libvvenc": 63, "libvpx-vp9": 63, "libaom-av1": 63,
+    "h264_nvenc": 51, "hevc_nvenc": 51, "av1_nvenc": 63, "h264_qsv": 51, "hevc_qsv": 51, "av1_qsv": 51,
+}  # fmt: skip
+"""Largest quality value (CRF, CQ, QP, ICQ) of each encoder; larger ones are clipped when a corpus is read."""
+
+
+def slot(encoder: str | None) -> str:
+    """The vocabulary word for `encoder`: itself, or `unknown` when it is outside the vocabulary."""
+    return encoder if encoder in VOCABULARY else UNKNOWN
+
+
+def preset_ordinal(encoder: str | None, preset: str | None) -> int:
+    """Ordinal 0..9 of a preset read from a corpus; `medium` when missing, 5 when not in the table."""
+    table = PRESET_ORDINALS.get(encoder or "", {})
+    return table.get(preset if preset is not None else DEFAULT_PRESET, DEFAULT_ORDINAL)
+
+
+def clip_quality(encoder: str | None, quality: float) -> float:
+    """`quality` clipped to the encoder's own maximum (63 for an encoder without an entry).
+
+    Raises ValueError for a value that is not finite or is negative.
+    """
+    if not math.isfinite(quality) or quality < 0:
+        raise ValueError(f"quality value {quality!r} is not a number >= 0")
+    return min(quality, QUALITY_MAX.get(encoder or "", QUALITY_SCALE))
+
+
+def codec_block(encoder: str | None, preset: str | None, quality: float | None) -> list[float]:
+    """The 14 numbers of the codec block, each in [0, 1].
+
+    `encoder` None, or a missing quality value, gives the codec-blind input: unknown = 1, preset_norm = crf_norm = 0.5.
+    """
+    if encoder is None or quality is None:
+        return blind_block()
+    block = [0.0] * CODEC_DIM
+    block[VOCABULARY.index(slot(encoder))] = 1.0
+    block[-2] = preset_ordinal(encoder, preset) / PRESET_SCALE
+    block[-1] = min(clip_quality(encoder, quality) / QUALITY_SCALE, 1.0)
+    return block
+
+
+def blind_block() -> list[float]:
+    """The codec-blind input: one-hot `unknown`, preset_norm = crf_norm = 0.5."""
+    block = [0.0] * CODEC_DIM
+    block[VOCABULARY.index(UNKNOWN)] = 1.0
+    block[-2] = block[-1] = 0.5
+    return block
+
+
+_ALIASES = {
+    **{name: (name, f"integer_{name}") for name in FEATURES},
+}
+
+
+def feature_value(row: Mapping[str, object], name: str, forms: Sequence[str] = ("{}", "{}_mean")) -> float | None:
+    """The finite value of feature `name` in `row` under any of its known spellings; None when absent.
+
+    Spellings: the bare name, with the `integer_` prefix, and each of them with the suffix `_mean`.
+    """
+    for alias in _ALIASES[name]:
+        for form in forms:
+            value = row.get(form.format(alias))
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+    return None

@@ -1,0 +1,1 @@
+"""Drive encoders through ffmpeg, score with libvmaf, keep a resumable corpus."""
