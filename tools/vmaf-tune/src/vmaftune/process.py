@@ -1,0 +1,161 @@
+"""The only module that starts a child process.
+
+Every child has no stdin, its own process group, a timeout, and a stderr that is kept. On Linux the kernel kills it
+when the thread that waits for it dies (PR_SET_PDEATHSIG), so kill -9 of this program leaves nothing encoding:
+the thread that starts a child is the one that waits for it, and outlives it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmaftune.errors import Interrupted, ToolError
+
+STDERR_LIMIT_BYTES = 4_000_000
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A child that has ended. `returncode` is negative for a signal; `cpu_s` (user + system) is None where the OS does not tell."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    timed_out: bool
+    wall_s: float
+    cpu_s: float | None
+    stdout: bytes
+    stderr: str
+
+    @property
+    def tail(self) -> str:
+        """The last lines of stderr, at most 2,000 characters."""
+        return self.stderr.strip()[-2000:]
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """A function for the child, between fork and exec, that ties its life to ours; None where the OS cannot."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the request was made
+            os._exit(1)
+
+    return tie
+
+
+class Runner:
+    """Starts children and can stop all of them at once, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._stopped = threading.Event()
+        self._tie = _die_with_parent()
+
+    @property
+    def stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Kill every running child and refuse to start another. Safe to call twice and from a signal handler's thread."""
+        self._stopped.set()
+        with self._lock:
+            for child in self._children:
+                self._kill(child)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None) -> Finished:
+        """Run `argv` to its end in `cwd`.
+
+        Raises ToolError when the program cannot be started, Interrupted when `stop` was called. A child that
+        outlives `timeout_s` seconds is killed and comes back with `timed_out` set. Any exit code comes back as it is.
+        """
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            begin = time.monotonic()
+            child = self._start(argv, cwd, out.fileno(), err.fileno())
+            expired = threading.Event()
+            timer = threading.Timer(timeout_s, self._expire, (child, expired))
+            timer.daemon = True
+            timer.start()
+            try:
+                returncode, cpu_s = self._wait(child)
+            finally:
+                timer.cancel()
+            wall_s = time.monotonic() - begin
+            if self.stopped:
+                raise Interrupted("stopped")
+            out.seek(0)
+            return Finished(
+                argv=tuple(argv), returncode=returncode, timed_out=expired.is_set(), wall_s=wall_s, cpu_s=cpu_s,
+                stdout=out.read(), stderr=_read_ends(err),
+            )  # fmt: skip
+
+    def _start(self, argv: Sequence[str], cwd: Path | None, out: int, err: int) -> subprocess.Popen[bytes]:
+        with self._lock:  # so that `stop` sees either no child or a registered one
+            if self.stopped:
+                raise Interrupted("stopped")
+            try:
+                child = subprocess.Popen(
+                    list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
+                    start_new_session=os.name == "posix", preexec_fn=self._tie,
+                )  # fmt: skip
+            except OSError as failure:
+                raise ToolError(f"{argv[0]} cannot be started: {failure.strerror or failure}") from failure
+            self._children.add(child)
+            return child
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> tuple[int, float | None]:
+        if not hasattr(os, "wait4"):  # Windows: no CPU time
+            code = child.wait()
+            with self._lock:
+                self._children.discard(child)
+            return code, None
+        if hasattr(os, "waitid"):  # wait without reaping, so that no signal can reach a reused process id
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            self._children.discard(child)
+        return child.returncode, usage.ru_utime + usage.ru_stime
+
+    def _expire(self, child: subprocess.Popen[bytes], expired: threading.Event) -> None:
+        with self._lock:
+            if child in self._children:
+                expired.set()
+                self._kill(child)
+
+    @staticmethod
+    def _kill(child: subprocess.Popen[bytes]) -> None:
+        try:
+            if os.name == "posix":
+                os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
+        except ProcessLookupError:
+            pass
+
+
+def _read_ends(file: tempfile._TemporaryFileWrapper[bytes]) -> str:  # type: ignore[name-defined]
+    """All of a stderr, or its two ends when a broken input made it enormous."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if size <= STDERR_LIMIT_BYTES:
+        return file.read().decode("utf-8", "replace")
+    head = file.read(STDERR_LIMIT_BYTES // 2)
+    file.seek(size - STDERR_LIMIT_BYTES // 2)
+    return (head + b"\n...\n" + file.read()).decode("utf-8", "replace")
