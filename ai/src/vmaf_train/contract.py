@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 FEATURES: tuple[str, ...] = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
 """Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in libvmaf's units."""
@@ -94,6 +96,44 @@ def blind_block() -> list[float]:
     block[VOCABULARY.index(UNKNOWN)] = 1.0
     block[-2] = block[-1] = 0.5
     return block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelContract:
+    """What a caller of one model id may rely on: ONNX names, where features are standardised, the network.
+
+    ONNX input `features` is (N, 6) float32, standardised by the caller or raw (`scaler` = "graph": Sub and Div are
+    in the graph); `codec` is (N, 14) float32 when `has_codec`. The output is (N,) float32 in VMAF points. `unit` is
+    what one row stands for. `hidden` are the widths of the hidden layers; one linear output unit follows.
+    """
+
+    id: str
+    output: str
+    has_codec: bool
+    scaler: Literal["caller", "graph"]
+    unit: Literal["cell", "frame"]
+    hidden: tuple[int, ...]
+    activation: Literal["gelu", "relu"]
+
+
+MODELS: Mapping[str, ModelContract] = {
+    model.id: model
+    for model in (
+        ModelContract(
+            id="fr_regressor_v2", output="score", has_codec=True, scaler="caller", unit="cell",
+            hidden=(32, 32, 32), activation="gelu",
+        ),
+        ModelContract(
+            id="fr_regressor_v1", output="score", has_codec=False, scaler="caller", unit="frame",
+            hidden=(64, 64), activation="gelu",
+        ),
+        ModelContract(
+            id="vmaf_tiny_v2", output="vmaf", has_codec=False, scaler="graph", unit="frame",
+            hidden=(16, 8), activation="relu",
+        ),
+    )
+}  # fmt: skip
+"""The three models of this project by id (ADR-0291, ADR-0249 and ADR-0244 of the seeds)."""
 
 
 _ALIASES = {
