@@ -1,0 +1,205 @@
+"""Rows of a corpus file, whatever its age: JSONL or parquet lines in, `Record`s and digests out.
+
+Which spellings are read: quality under `crf`, `cq` or `q`; a missing preset is `medium`; features under their bare
+names, with the `integer_` prefix, with the suffix `_mean`, or inside `per_frame_features`. Nothing is ever filled in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmaf_train.contract import DEFAULT_PRESET, FEATURES, feature_value
+from vmaf_train.errors import DatasetError
+
+Row = dict[str, Any]
+EXTERNAL = "external"
+"""Encoder name of scored pairs: nobody knows what made the distorted file."""
+
+_MACHINE_FACTS = frozenset({"device", "machine", "host", "hostname"})
+_TIMES = ("_at", "_wall_s", "_cpu_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One row that a model can learn from. `features` are the canonical 6, raw; `score` is in VMAF points.
+
+    `encoder` None, `preset` None or `quality` None = not known. `frame_index` is None for a row of a whole cell.
+    """
+
+    line: int
+    key: str
+    src: str
+    group: str
+    encoder: str | None
+    preset: str | None
+    quality: float | None
+    features: tuple[float, ...]
+    score: float
+    teacher: str | None
+    frame_index: int | None = None
+
+
+def read(path: Path) -> list[tuple[int, Row]]:
+    """(line number from 1, row) of a JSONL or parquet file. A torn last line of a JSONL file is passed over.
+
+    Raises DatasetError for a file that cannot be read or a bad line, with its number.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist; name a run folder, cells.jsonl, a JSONL or a parquet file")
+    if path.suffix == ".parquet":
+        return list(enumerate(_parquet(path), start=1))
+    return list(_lines(path))
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows: list[Row] = parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as failure:
+        raise DatasetError(f"{path} is not a readable parquet file: {failure}") from failure
+    return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Row]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as failure:
+                if not line.endswith(b"\n"):
+                    return  # the writer was stopped inside its last append: the row was never committed
+                raise DatasetError(f"{path}:{number}: not a JSON line: {failure}") from failure
+            if not isinstance(row, dict):
+                raise DatasetError(f"{path}:{number}: a row must be a JSON object")
+            yield number, row
+
+
+def holds_frames(row: Mapping[str, Any]) -> bool:
+    """True when `row` describes one frame, False when it describes a whole cell."""
+    if "frame_index" in row:
+        return True
+    if isinstance(row.get("per_frame_features"), dict) or "vmaf_score" in row or "status" in row:
+        return False
+    return feature_value(row, FEATURES[0], ("{}_mean",)) is None
+
+
+def quality(row: Mapping[str, Any]) -> float | None:
+    """The encoder's quality value under any of its names; None when the row has none."""
+    for name in ("crf", "cq", "q"):
+        value = row.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None
+
+
+def cell_name(row: Mapping[str, Any]) -> str:
+    """What makes rows belong to one cell: its readable id, else source, encoder, preset and quality."""
+    if row.get("cell"):
+        return str(row["cell"])
+    parts = (_source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), quality(row))
+    return "/".join("" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts)
+
+
+def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Per cell the last row, in the order of the file."""
+    latest = {cell_name(row): (number, row) for number, row in rows}
+    return sorted(latest.values(), key=lambda item: item[0])
+
+
+def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
+    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score."""
+    source = _source(row)
+    if not source:
+        raise DatasetError(f"{path}:{line}: the row names no source (src)")
+    measured = row.get("per_frame_features")
+    values = {name: feature_value(measured if isinstance(measured, dict) else row, name) for name in FEATURES}
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        raise DatasetError(f"{path}:{line}: no finite value of {', '.join(missing)}; a row needs all six features")
+    return Record(
+        line=line,
+        key=str(row.get("key") or cell_name(row)),
+        src=source,
+        group=str(row.get("group") or source),
+        encoder=None if row.get("encoder") in (None, EXTERNAL) and quality(row) is None else row.get("encoder"),
+        preset=_preset(row),
+        quality=quality(row),
+        features=tuple(value for value in values.values() if value is not None),
+        score=_score(path, line, row),
+        teacher=row.get("teacher"),
+        frame_index=row.get("frame_index"),
+    )
+
+
+def cell_means(frames: Iterable[Record]) -> list[Record]:
+    """One Record per cell: arithmetic means of features and score over its frames, as Research-0067 aggregates."""
+    cells: dict[str, list[Record]] = {}
+    for frame in frames:
+        cells.setdefault(frame.key, []).append(frame)
+    return [_mean_of(rows) for rows in cells.values()]
+
+
+def _mean_of(rows: list[Record]) -> Record:
+    first = rows[0]
+    features = tuple(math.fsum(r.features[i] for r in rows) / len(rows) for i in range(len(FEATURES)))
+    return Record(
+        line=first.line, key=first.key, src=first.src, group=first.group, encoder=first.encoder, preset=first.preset,
+        quality=first.quality, features=features, score=math.fsum(r.score for r in rows) / len(rows),
+        teacher=first.teacher,
+    )  # fmt: skip
+
+
+def _source(row: Mapping[str, Any]) -> str:
+    return str(row.get("src") or row.get("source") or "")
+
+
+def _preset(row: Mapping[str, Any]) -> str | None:
+    if row.get("preset") is not None:
+        return str(row["preset"])
+    return None if row.get("encoder") in (None, EXTERNAL) else DEFAULT_PRESET
+
+
+def _score(path: Path, line: int, row: Mapping[str, Any]) -> float:
+    for name in ("vmaf_score", "vmaf", "vmaf_mean"):
+        value = row.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    raise DatasetError(f"{path}:{line}: no finite VMAF score; a row without one cannot be learned from")
+
+
+def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
+    """sha256 of the canonical JSON of `rows` sorted by the fields `order`, without times and machine facts.
+
+    Missing and null fields are the same, and 23.0 is 23: so JSONL and parquet of one corpus have one digest.
+    """
+    lines = []
+    for row in rows:
+        facts = {k: v for k, v in row.items() if k not in _MACHINE_FACTS and not k.endswith(_TIMES)}
+        text = json.dumps(_plain(facts), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        lines.append((tuple(_sortable(row.get(name)) for name in order), text))
+    total = hashlib.sha256()
+    for _, text in sorted(lines):
+        total.update(text.encode() + b"\n")
+    return total.hexdigest()
+
+
+def _sortable(value: Any) -> tuple[float, str]:
+    return (float(value), "") if isinstance(value, (int, float)) else (-1.0, "" if value is None else str(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
