@@ -16,6 +16,8 @@ from vmaftune.errors import UsageError
 ONE_PRESET = "default"
 _8BIT = ("yuv420p",)
 _420 = ("yuv420p", "yuv420p10le")
+_PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
+_NV12 = ("nv12", "p010le")
 _ALL = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 
 
@@ -26,7 +28,12 @@ class Encoder:
     `quality_args` holds `{q}` where the quality value goes; `thread_args` holds `{n}` for the number of threads.
     `preset_args` maps a preset name to its arguments; a name that is absent becomes `preset_flag NAME`.
     `refused_presets` are names ffmpeg accepts and we do not, each with the sentence that says why.
-    `pix_fmts` are the formats we encode to, preferred first. `kind` is the lane: None for CPU, else the hardware family.
+    `pix_fmts` are the formats we encode to, preferred first. `kind` is the lane: None for CPU, else the hardware.
+    `quality_limit` is the largest quality value of an encoder that the model contract does not know.
+
+    A hardware row may need a device: `device_args` stand before the inputs, `gpu_args` among the encoder's arguments;
+    both hold `{device}`, the address that `gpus.Device` gives, and are left out when no device is chosen. A row with
+    `upload_filter` takes frames in GPU memory: the filter ends the video's filter chain and holds `{pix_fmt}`.
     """
 
     name: str
@@ -46,13 +53,17 @@ class Encoder:
     thread_args: tuple[str, ...] = ("-threads", "{n}")
     pix_fmts: tuple[str, ...] = _420
     kind: str | None = None
+    quality_limit: float = 51
+    device_args: tuple[str, ...] = ()
+    gpu_args: tuple[str, ...] = ()
+    upload_filter: str | None = None
     cost_ms: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def quality_max(self) -> float:
         """Largest quality value of the encoder's own scale."""
-        return QUALITY_MAX.get(self.name, 51)
+        return QUALITY_MAX.get(self.name, self.quality_limit)
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -61,7 +72,7 @@ class Encoder:
         return tuple(p for p in sorted(ordinals, key=lambda p: ordinals[p]) if p not in self.refused_presets)
 
     def arguments(self, preset: str, quality: float, threads: int) -> list[str]:
-        """Encoder arguments for one cell, from `-c:v` on. Assumes values checked by `check_preset` and `check_quality`."""
+        """Encoder arguments for one cell, from `-c:v` on. Takes values that were checked by the two below."""
         args = ["-c:v", self.name]
         if preset != ONE_PRESET:
             args += self.preset_args.get(preset, (self.preset_flag, preset))
@@ -69,6 +80,21 @@ class Encoder:
         args += self.extra_args
         args += [a.replace("{n}", str(threads)) for a in self.thread_args]
         return args
+
+    def input_arguments(self, device: str | None) -> list[str]:
+        """Arguments before the inputs that open `device`; none when the row needs none or no device is chosen."""
+        return [a.replace("{device}", device) for a in self.device_args] if device is not None else []
+
+    def gpu_arguments(self, device: str | None) -> list[str]:
+        """Arguments after those of `arguments` that choose the GPU; none when the row needs none or none is chosen."""
+        return [a.replace("{device}", device) for a in self.gpu_args] if device is not None else []
+
+    def format_arguments(self, pix_fmt: str, filters: str = "") -> list[str]:
+        """`filters`, if any, and `-pix_fmt`; for frames in GPU memory `filters` followed by their upload."""
+        if self.upload_filter is None:
+            return [*(["-vf", filters] if filters else []), "-pix_fmt", pix_fmt]
+        upload = self.upload_filter.replace("{pix_fmt}", pix_fmt)
+        return ["-vf", f"{filters},{upload}" if filters else upload]
 
     def check_preset(self, preset: str) -> str:
         """`preset` if a sweep may use it. Raises UsageError that names the ones it may."""
@@ -79,24 +105,30 @@ class Encoder:
         return preset
 
     def check_quality(self, quality: float) -> float:
-        """`quality` as int when integral. Raises UsageError outside the range, or for a fraction where only integers count."""
+        """`quality` as int when integral. Raises UsageError outside the range, and for a fraction if it takes none."""
         if not self.quality_min <= quality <= self.quality_max:
             low, high = format_quality(self.quality_min), format_quality(self.quality_max)
             raise UsageError(
                 f"{self.name}: {self.rate_control} {format_quality(quality)} is out of range; use {low}..{high}"
             )
         if self.integer_quality and quality != int(quality):
-            raise UsageError(f"{self.name}: {self.rate_control} {quality} is not an integer, and it takes integers only")
+            raise UsageError(f"{self.name}: {self.rate_control} {quality} is a fraction, and it takes integers only")
         return int(quality) if quality == int(quality) else quality
 
     def pix_fmt_for(self, source_format: str) -> str:
-        """The format to encode a source of `source_format` to: the same, else 4:2:0 at its depth, else the first listed."""
+        """The format to encode a source of `source_format` to: the same, else 4:2:0 at its depth, else the first."""
         depth = "10le" if source_format.endswith(("10le", "12le", "16le")) else ""
         chroma = next((c for c in ("yuv444p", "yuv422p") if source_format.startswith(c)), "yuv420p")
         for wanted in (chroma + depth, "yuv420p" + depth):
-            if wanted in self.pix_fmts:
-                return wanted
+            for own in self.pix_fmts:
+                if planar(own) == wanted:
+                    return own
         return self.pix_fmts[0]
+
+
+def planar(pix_fmt: str) -> str:
+    """The planar format of the same samples: hardware takes NV12 and P010, decoders give yuv420p and yuv420p10le."""
+    return _PLANAR.get(pix_fmt, pix_fmt)
 
 
 def format_quality(value: float) -> str:
@@ -114,6 +146,79 @@ _X265_MS = {"ultrafast": 12, "superfast": 18, "veryfast": 28, "faster": 32, "fas
             "slower": 260, "veryslow": 450, "placebo": 1200}  # fmt: skip
 _SVT_MS = {"11": 11, "10": 12.5, "9": 16, "8": 20, "7": 28, "6": 42, "5": 70, "4": 120, "3": 220, "2": 420, "1": 800,
            "0": 1500}  # fmt: skip
+
+_HARDWARE_QUALITY = (19, 25, 31, 37)
+# AV1 rows whose knob is the quantiser index 0..255 of the bitstream, not a 0..51 or 0..63 scale.
+_QINDEX_QUALITY = (80, 110, 140, 170)
+_NVENC_SOURCES = {
+    "quality": "ffmpeg -h encoder: `-cq` 0 means automatic, so 1 is the first value; HandBrake issue 2392: without "
+    "`-b:v 0` older builds cap at 2 Mb/s",
+    "presets": "NVIDIA Video Codec SDK 10 and later: p1 fastest .. p7 slowest, the older names mean other things",
+    "device": "`-gpu` counts CUDA devices; gpus.py makes CUDA count in PCI order, as NVML does",
+}
+_QSV_SOURCES = {
+    "quality": "ffmpeg libavcodec/qsvenc.c: global_quality without qscale, look-ahead or maxrate selects ICQ and is "
+    "clipped to 1..51 (mfxInfoMFX.ICQQuality)",
+    "presets": "ffmpeg libavcodec/qsvenc.h: veryfast is TargetUsage 7, veryslow TargetUsage 1",
+    "rate_control": "intel/media-driver issue 1597: a driver without ICQ for a codec refuses it; the mode that ran is "
+    "RateControlMethod in the verbose log",
+}
+_AMF_SOURCES = {"quality": "ffmpeg -h encoder: qp_i, qp_p, qp_b 0..51, for AV1 0..255"}
+_VAAPI_SOURCES = {
+    "quality": "ffmpeg -h encoder: qp up to 52; AV1 has global_quality alone, which libavcodec/vaapi_encode_av1.c takes "
+    "as the quantiser index 0..255",
+}
+_VT_SOURCES = {
+    "quality": "ffmpeg libavcodec/videotoolboxenc.c: q:v 1..100 is kVTCompressionPropertyKey_Quality, 100 the best; "
+    "Apple silicon only",
+}
+
+
+def _nvenc(codec: str, *pix_fmts: str) -> Encoder:
+    return Encoder(
+        name=f"{codec}_nvenc", codec=codec, group="nvenc", kind="nvenc", rate_control="cq",
+        quality_args=("-rc", "vbr", "-cq", "{q}", "-b:v", "0"), quality_min=1, integer_quality=False,
+        default_quality=_HARDWARE_QUALITY, default_preset="p4", extra_args=("-tune", "hq"), thread_args=(),
+        pix_fmts=pix_fmts, gpu_args=("-gpu", "{device}"), sources=_NVENC_SOURCES,
+    )  # fmt: skip
+
+
+def _qsv(codec: str, *pix_fmts: str) -> Encoder:
+    return Encoder(
+        name=f"{codec}_qsv", codec=codec, group="qsv", kind="qsv", rate_control="icq",
+        quality_args=("-global_quality", "{q}"), quality_min=1, integer_quality=True,
+        default_quality=_HARDWARE_QUALITY, default_preset="medium", thread_args=(), pix_fmts=pix_fmts,
+        device_args=("-init_hw_device", "qsv=gpu:hw_any,{device}"), sources=_QSV_SOURCES,
+    )  # fmt: skip
+
+
+def _amf(codec: str, *pix_fmts: str, qp: tuple[str, ...] = ("i", "p", "b"), limit: float = 51) -> Encoder:
+    return Encoder(
+        name=f"{codec}_amf", codec=codec, group="amf", kind="amf", rate_control="qp",
+        quality_args=("-rc", "cqp", *(a for frame in qp for a in (f"-qp_{frame}", "{q}"))),
+        quality_min=1, quality_limit=limit, integer_quality=True, default_preset=ONE_PRESET, thread_args=(),
+        default_quality=_HARDWARE_QUALITY if limit == 51 else _QINDEX_QUALITY, pix_fmts=pix_fmts, sources=_AMF_SOURCES,
+    )  # fmt: skip
+
+
+def _vaapi(codec: str, *pix_fmts: str, knob: str = "-qp", limit: float = 51) -> Encoder:
+    return Encoder(
+        name=f"{codec}_vaapi", codec=codec, group="vaapi", kind="vaapi", rate_control="qp",
+        quality_args=("-rc_mode", "CQP", knob, "{q}"), quality_min=1, quality_limit=limit, integer_quality=True,
+        default_quality=_HARDWARE_QUALITY if limit == 51 else _QINDEX_QUALITY, default_preset=ONE_PRESET,
+        thread_args=(), pix_fmts=pix_fmts, device_args=("-vaapi_device", "{device}"),
+        upload_filter="format={pix_fmt},hwupload", sources=_VAAPI_SOURCES,
+    )  # fmt: skip
+
+
+def _videotoolbox(codec: str, *pix_fmts: str) -> Encoder:
+    return Encoder(
+        name=f"{codec}_videotoolbox", codec=codec, group="videotoolbox", kind="videotoolbox", rate_control="q",
+        quality_args=("-q:v", "{q}"), quality_min=1, quality_limit=100, integer_quality=True,
+        default_quality=(75, 60, 45, 30), default_preset=ONE_PRESET, thread_args=(), pix_fmts=pix_fmts,
+        sources=_VT_SOURCES,
+    )  # fmt: skip
+
 
 _ROWS: tuple[Encoder, ...] = (
     Encoder(
@@ -163,6 +268,20 @@ _ROWS: tuple[Encoder, ...] = (
         thread_args=("-threads", "{n}", "-row-mt", "0"),
         cost_ms={"rt8": 30, "6": 90, "5": 150, "4": 250, "3": 450, "2": 900, "1": 1800, "0": 4000},
     ),
+    _nvenc("h264", "yuv420p"),  # 10-bit H.264 needs a GPU newer than most
+    _nvenc("hevc", "yuv420p", "p010le"),
+    _nvenc("av1", "yuv420p", "p010le"),
+    _qsv("h264", "nv12"),
+    _qsv("hevc", *_NV12),
+    _qsv("av1", *_NV12),
+    _amf("h264", "nv12"),
+    _amf("hevc", *_NV12, qp=("i", "p")),
+    _amf("av1", *_NV12, limit=255),
+    _vaapi("h264", "nv12"),
+    _vaapi("hevc", *_NV12),
+    _vaapi("av1", *_NV12, knob="-global_quality", limit=255),
+    _videotoolbox("h264", "nv12"),
+    _videotoolbox("hevc", *_NV12),
 )  # fmt: skip
 
 ENCODERS: Mapping[str, Encoder] = {row.name: row for row in _ROWS}
@@ -189,7 +308,7 @@ class Selection:
 
 
 def select(words: Sequence[str]) -> Selection:
-    """Resolve names, aliases and groups, in the order given, each encoder once. Raises UsageError for an unknown word."""
+    """Resolve names, aliases and groups, in the order given, each encoder once. Raises UsageError for a new word."""
     chosen: dict[str, Encoder] = {}
     named: set[str] = set()
     for word in (w.strip() for w in words):
