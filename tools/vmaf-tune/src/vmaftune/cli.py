@@ -12,8 +12,8 @@ import traceback
 from typing import Annotated
 
 import typer
-
 from vmaf_train import errors as train_errors
+
 from vmaftune import console, errors
 from vmaftune.commands import clean, corpus, doctor, evaluate, predict, report, ship, status, train
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -126,3 +129,111 @@ class Steps(AbstractContextManager["Steps"]):
         if self._bar.disable and tenth > self._tenth:
             self._tenth = tenth
             say(f"{self._title}: {done:g}/{self._total:g} {text}".rstrip())
+
+
+class SweepView(AbstractContextManager["SweepView"]):
+    """What a running sweep shows: a live panel on a terminal, plain lines without one, NDJSON events with `as_json`.
+
+    `feed` takes every event of a sweep. The ETA is the expected cost of what is left, corrected by what the finished
+    cells of the same encoder and preset really took.
+    """
+
+    def __init__(self, costs: Mapping[str, tuple[str, float]], jobs: int, *, as_json: bool) -> None:
+        self._costs, self._jobs, self._json = dict(costs), jobs, as_json
+        self._expected: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
+        self._running: dict[str, tuple[str, float]] = {}
+        self._left = sum(cost for _, cost in self._costs.values())
+        self._ok = self._failed = self._frames = 0
+        self._begin = time.monotonic()
+        self._said = self._begin
+        self._total = len(self._costs)
+        self._live = (
+            Live(console=_console(sys.stderr), refresh_per_second=2, transient=True, get_renderable=self._panel)
+            if is_terminal() and not as_json
+            else None
+        )
+
+    def __enter__(self) -> SweepView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Show one event of a sweep."""
+        kind = event["event"]
+        if self._json:
+            json_line(event)
+        if kind == "notice":
+            self._print(f"note: {event['message']}", "yellow")
+        elif kind == "start" and not self._json:
+            self._print(
+                f"{event['folder']}: {event['num_cells']} cells, {event['num_done']} done, {event['num_failed']} failed, "
+                f"{event['num_left']} to do on {event['jobs']} slots, about {duration(event['expected_s'])}"
+            )
+        elif kind == "stage":
+            self._running[event["cell"]] = (event["stage"], time.monotonic())
+        elif kind == "cell":
+            self._count(event)
+
+    def _count(self, event: Mapping[str, Any]) -> None:
+        self._running.pop(event["cell"], None)
+        group, cost = self._costs.pop(event["cell"], ("", 0.0))
+        if event["status"] == "ok":
+            self._ok += 1
+            self._frames += event["num_frames"]
+            took = (event["encode_cpu_s"] or 0.0) + (event["score_cpu_s"] or 0.0)
+            self._expected[group] = self._expected.get(group, 0.0) + cost
+            self._measured[group] = self._measured.get(group, 0.0) + took
+        else:
+            self._failed += 1
+            self._print(f"failed: {event['cell']}: {event['error']}", "red")
+        now = time.monotonic()
+        if not self._live and not self._json and (now - self._said > 10 or not self._costs):
+            self._said = now
+            say(self._line())
+
+    def eta_s(self) -> float:
+        """Expected seconds of wall time until the last cell is done."""
+        overall = sum(self._measured.values()) / sum(self._expected.values()) if sum(self._expected.values()) else 1.0
+        left = 0.0
+        for group, cost in self._costs.values():
+            expected = self._expected.get(group, 0.0)
+            left += cost * (self._measured[group] / expected if expected else overall)
+        return left / self._jobs
+
+    def _line(self) -> str:
+        seconds = max(time.monotonic() - self._begin, 1e-3)
+        return (
+            f"{self._ok + self._failed}/{self._total} cells, {self._failed} failed, {self._frames / seconds:.0f} frames/s, "
+            f"{duration(seconds)} gone, {duration(self.eta_s())} left"
+        )
+
+    def _panel(self) -> Group:
+        done = self._ok + self._failed
+        now = time.monotonic()
+        lines = [
+            Text(f"  {stage:<7}{now - begin:5.0f} s  {cell}", style="dim")
+            for cell, (stage, begin) in list(self._running.items())
+        ]
+        bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
+        return Group(bar, Text(self._line()), *lines)
+
+    def _print(self, message: str, style: str = "") -> None:
+        if self._live:
+            self._live.console.print(Text(message, style=style))
+        else:
+            say(message, style)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

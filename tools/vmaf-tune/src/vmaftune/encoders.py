@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmaf_train.contract import PRESET_ORDINALS, QUALITY_MAX
+
 from vmaftune.errors import UsageError
 
 ONE_PRESET = "default"
@@ -33,7 +34,7 @@ class Encoder:
 
     A hardware row may need a device: `device_args` stand before the inputs, `gpu_args` among the encoder's arguments;
     both hold `{device}`, the address that `gpus.Device` gives, and are left out when no device is chosen. A row with
-    `upload_filter` takes frames in GPU memory: the filter ends the video's filter chain and holds `{pix_fmt}`.
+    `upload_filter` takes frames in GPU memory: the filter ends the filter chain, after `format=` with the pixel format.
     """
 
     name: str
@@ -88,13 +89,6 @@ class Encoder:
     def gpu_arguments(self, device: str | None) -> list[str]:
         """Arguments after those of `arguments` that choose the GPU; none when the row needs none or none is chosen."""
         return [a.replace("{device}", device) for a in self.gpu_args] if device is not None else []
-
-    def format_arguments(self, pix_fmt: str, filters: str = "") -> list[str]:
-        """`filters`, if any, and `-pix_fmt`; for frames in GPU memory `filters` followed by their upload."""
-        if self.upload_filter is None:
-            return [*(["-vf", filters] if filters else []), "-pix_fmt", pix_fmt]
-        upload = self.upload_filter.replace("{pix_fmt}", pix_fmt)
-        return ["-vf", f"{filters},{upload}" if filters else upload]
 
     def check_preset(self, preset: str) -> str:
         """`preset` if a sweep may use it. Raises UsageError that names the ones it may."""
@@ -165,8 +159,8 @@ _QSV_SOURCES = {
 }
 _AMF_SOURCES = {"quality": "ffmpeg -h encoder: qp_i, qp_p, qp_b 0..51, for AV1 0..255"}
 _VAAPI_SOURCES = {
-    "quality": "ffmpeg -h encoder: qp up to 52; AV1 has global_quality alone, which libavcodec/vaapi_encode_av1.c takes "
-    "as the quantiser index 0..255",
+    "quality": "ffmpeg -h encoder: qp up to 52; AV1 has global_quality alone, which vaapi_encode_av1.c takes as the "
+    "quantiser index 0..255",
 }
 _VT_SOURCES = {
     "quality": "ffmpeg libavcodec/videotoolboxenc.c: q:v 1..100 is kVTCompressionPropertyKey_Quality, 100 the best; "
@@ -207,7 +201,7 @@ def _vaapi(codec: str, *pix_fmts: str, knob: str = "-qp", limit: float = 51) -> 
         quality_args=("-rc_mode", "CQP", knob, "{q}"), quality_min=1, quality_limit=limit, integer_quality=True,
         default_quality=_HARDWARE_QUALITY if limit == 51 else _QINDEX_QUALITY, default_preset=ONE_PRESET,
         thread_args=(), pix_fmts=pix_fmts, device_args=("-vaapi_device", "{device}"),
-        upload_filter="format={pix_fmt},hwupload", sources=_VAAPI_SOURCES,
+        upload_filter="hwupload", sources=_VAAPI_SOURCES,
     )  # fmt: skip
 
 

@@ -1,5 +1,36 @@
+"""`vmaf-tune clean`: remove what a killed sweep left in its folder."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
 
-def clean() -> None:
-    raise NotImplementedError
+import typer
+
+from vmaftune import console
+from vmaftune.errors import UsageError
+
+
+def clean(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Remove stale temporary folders of a run folder; rows and kept encodes stay.
+
+    Example: vmaf-tune clean runs/phase_a/demo
+    """
+    import shutil
+
+    from vmaftune import corpus as rows
+    from vmaftune import sweep
+
+    if not (folder / rows.SWEEP).is_file():
+        raise UsageError(f"{folder} holds no sweep ({rows.SWEEP} is missing)")
+    with rows.lock(folder):
+        found = sweep.stale(folder)
+        size = sum(p.stat().st_size for place in found for p in place.rglob("*") if p.is_file())
+        shutil.rmtree(folder / sweep.TMP, ignore_errors=True)
+    if as_json:
+        console.json_document({"folder": str(folder), "removed": [str(p) for p in found], "bytes": size})
+    else:
+        console.say(f"{folder}: {len(found)} stale temporary folders removed, {size / 2**20:.1f} MiB freed")

@@ -1,5 +1,226 @@
+"""`vmaf-tune corpus`: sweep encoders over sources, score every encode, keep the rows."""
+
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def corpus() -> None:
-    raise NotImplementedError
+import typer
+
+from vmaftune import console
+from vmaftune.errors import Interrupted, SweepFailed, UsageError
+
+if TYPE_CHECKING:
+    from vmaftune.plan import Plan
+    from vmaftune.process import Runner
+    from vmaftune.sweep import State
+
+
+def corpus(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Files or folders of clips. Default: sources/", show_default=False)
+    ] = None,
+    encoders: Annotated[
+        str | None, typer.Option(help="Names, aliases or groups: x264,svtav1,nvenc,software,auto. Default: software.")
+    ] = None,
+    presets: Annotated[str | None, typer.Option(help='fast,slow for every encoder, or "x264=fast;svtav1=10,5".')] = None,
+    quality: Annotated[
+        str | None, typer.Option(help='19,25 or 19:37:6 for every encoder, or "x264=20:44:6;svtav1=20,35".')
+    ] = None,
+    sweep: Annotated[Path | None, typer.Option(help="All of it as a TOML file; flags win over it.")] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")] = None,
+    start: Annotated[float | None, typer.Option(help="Begin of the window, in seconds.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of the window, in frames. Default: to the end.")] = None,
+    crop: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")] = None,
+    scale: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the reference (bicubic).")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw .yuv sources.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frame rate of raw .yuv sources, such as 24000/1001.")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw .yuv sources. Default: yuv420p.")] = None,
+    allow: Annotated[str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Convert interlaced sources (bwdif).")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/phase_a/<name of the sweep>.")] = None,
+    extend: Annotated[bool, typer.Option("--extend", help="Add these cells to the plan that the folder holds.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. Default: cores / threads per encode.")] = None,
+    threads_per_encode: Annotated[
+        int | None, typer.Option(min=1, help="Threads of every encode, part of the cell. Default: 1.")
+    ] = None,
+    vmaf_model: Annotated[str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")] = None,
+    keep_encodes: Annotated[bool, typer.Option("--keep-encodes", help="Keep every encode in encodes/.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which one process counts as stalled. Default: by its cost.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do the failed cells again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and leave.")] = False,
+    ffmpeg: Annotated[str | None, typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Events as NDJSON on stdout (docs/events.md).")] = False,
+) -> None:
+    """Encode sources x encoders x presets x quality values, score every encode, and keep one row per cell.
+
+    The same command goes on where a stopped one ended; nothing that is finished is done twice.
+
+    Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
+    """
+    from vmaftune import plan as planning
+    from vmaftune.process import Runner
+    from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
+
+    preparation = planning.check_preparation(
+        planning.Preparation(
+            start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
+            allow=tuple(w.strip() for w in (allow or "").split(",") if w.strip()), deinterlace=deinterlace,
+        ),
+        "the command line",
+    )  # fmt: skip
+    request, table = planning.request_from(
+        sweep=sweep, places=sources or [], encoders=encoders, presets=presets, quality=quality,
+        preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
+    )  # fmt: skip
+    runner = Runner()
+    with interruptible(runner):
+        tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
+        plan = planning.resolve(request, None, select_globs=select or [])
+        folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, plan))
+        slots = jobs or max(1, usable_cores() // request.threads)
+        from vmaftune import sweep as sweeping
+
+        if dry_run:
+            state = sweeping.state(plan, folder, tools, retry_failed=retry_failed)
+            show_plan(plan, folder, state, slots, as_json=as_json)
+            return
+        options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        num_failed = drive(plan, folder, tools, runner, options, extend=extend, as_json=as_json)
+    if num_failed:
+        raise SweepFailed(
+            f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
+            "command to paste; try them again with --retry-failed"
+        )
+
+
+def drive(
+    plan: Plan, folder: Path, tools: Any, runner: Runner, options: Any, *, extend: bool, as_json: bool
+) -> int:
+    """Run a plan in its folder with its screen; returns the number of failed cells."""
+    from vmaftune import corpus as rows
+    from vmaftune import sweep as sweeping
+
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = rows.lock(folder)
+    try:
+        sweeping.open_folder(folder, plan, sys.argv, extend=extend)
+        sweep = sweeping.Sweep(plan, folder, tools, runner, options)
+        costs = {
+            c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
+        }
+        last: dict[str, Any] = {}
+        with console.SweepView(costs, options.jobs, as_json=as_json) as view:
+            for event in sweep.run(sys.argv):
+                view.feed(event)
+                last = event
+        if not as_json:
+            summary(plan, folder)
+        console.next_command(f"vmaf-tune report {folder}")
+        return int(last["num_failed"])
+    finally:
+        holder.close()
+        if made and not (folder / rows.SWEEP).exists():
+            for name in (rows.LOCK,):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+@contextmanager
+def interruptible(runner: Runner) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP kill the children and end as Interrupted; a second one leaves at once."""
+    seen: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if seen:
+            os._exit(130)  # the kernel kills the children with us; the next run removes what is left
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before = {n: signal.signal(n, handle) for n in numbers}
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        runner.stop()
+        raise Interrupted("stopped; finished cells are kept, and the same command goes on from here") from stop
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+
+
+def show_plan(plan: Plan, folder: Path, state: State, slots: int, *, as_json: bool) -> None:
+    """The plan of a sweep: cells, what is done, predicted minutes and disk."""
+    from vmaftune import sweep as sweeping
+
+    seconds = sweeping.expected_seconds(state.left, slots)
+    need = sweeping.need_bytes(state.left)
+    if as_json:
+        console.json_document({
+            "folder": str(folder), "num_cells": len(plan.cells), "num_frames": plan.num_frames,
+            "num_done": len(state.done), "num_failed": len(state.failed), "num_left": len(state.left),
+            "expected_s": round(seconds, 1), "disk_bytes": need, "cells": [c.id for c in plan.cells],
+        })  # fmt: skip
+        return
+    for notice in plan.notices:
+        console.warn(notice)
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for cell in plan.cells:
+        groups.setdefault((cell.encoder.name, cell.preset), []).append(cell)
+    rows = [
+        (
+            encoder, preset, ",".join(dict.fromkeys(c.id.rsplit("/", 1)[1] for c in cells)),
+            len({c.source.name for c in cells}), len(cells), sum(c.id in state.done for c in cells),
+            console.duration(sum(c.expected_encode_s + c.expected_score_s for c in cells)),
+        )
+        for (encoder, preset), cells in groups.items()
+    ]  # fmt: skip
+    console.table("", ("encoder", "preset", "quality", "sources", "cells", "done", "CPU"), rows, left=3)
+    console.say(
+        f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done, {len(state.failed)} failed, "
+        f"{len(state.left)} to do: about {console.duration(seconds)} on {slots} slots, up to {need / 2**30:.2f} GiB of disk"
+    )
+
+
+def summary(plan: Plan, folder: Path) -> None:
+    """A table of the plan's finished cells per encoder and preset."""
+    from vmaftune import corpus as rows
+
+    found = rows.latest_rows(folder)
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in plan.cells:
+        if cell.id in found:
+            groups.setdefault((cell.encoder.name, cell.preset), []).append(found[cell.id])
+
+    def line(names: tuple[str, str], members: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+        good = [r for r in members if r["status"] == "ok"]
+        bad = len(members) - len(good)
+        if not good:
+            return (*names, 0, bad, None, None, None, None)
+        scores = sorted(r["vmaf_score"] for r in good)
+        rates = sorted(r["bitrate_kbps"] for r in good)
+        cpu = [1000 * r["encode_cpu_s"] / r["num_frames"] for r in good if r["encode_cpu_s"] is not None]
+        return (
+            *names, len(good), bad, f"{scores[0]:.1f}–{scores[-1]:.1f}", f"{rates[0]:.0f}–{rates[-1]:.0f}",
+            f"{sum(cpu) / len(cpu):.1f}" if cpu else None,
+            f"{sum(1000 * (r['score_cpu_s'] or 0) / r['num_frames'] for r in good) / len(good):.1f}",
+        )  # fmt: skip
+
+    console.table(
+        "", ("encoder", "preset", "ok", "failed", "VMAF", "kbit/s", "encode ms/frame", "score ms/frame"),
+        [line(names, members) for names, members in groups.items()], left=2,
+    )  # fmt: skip
+
+
+def check_out(folder: Path) -> None:
+    """Raises UsageError when a run folder cannot be a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")

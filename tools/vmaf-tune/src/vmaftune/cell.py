@@ -1,0 +1,203 @@
+"""Sources, cells and their identities. Pure: no file is opened here.
+
+A cell is source x encoder x preset x quality value. Its `id` is for people and globs, its `key` says exactly what
+was measured with which tools; a finished row is reused only when the key is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from vmaftune.encoders import Encoder, format_quality
+from vmaftune.errors import UsageError
+from vmaftune.versions import Tools
+
+TEACHER = "vmaf_v0.6.1"
+SCHEMA_VERSION = 1
+# One entry per thing that changes numbers in the scoring command; bump when score.py changes what it asks for.
+SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces. Raises ValueError for NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Hex sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Color:
+    """Colour tags of a clip as ffmpeg's setparams names them; `unknown` where the clip says nothing."""
+
+    primaries: str = "unknown"
+    transfer: str = "unknown"
+    matrix: str = "unknown"
+    range: str = "unknown"
+
+    def filter(self) -> str:
+        """The setparams filter that puts exactly these tags on frames (tags only; no picture is converted)."""
+        return (
+            f"setparams=range={self.range}:color_primaries={self.primaries}"
+            f":color_trc={self.transfer}:colorspace={self.matrix}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """How to read a headerless .yuv file."""
+
+    width: int
+    height: int
+    fps: str
+    pix_fmt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """A rectangle in pixels: width, height, left, top."""
+
+    width: int
+    height: int
+    x: int
+    y: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}+{self.x}+{self.y}"
+
+
+def parse_size(text: str, what: str = "--scale") -> tuple[int, int]:
+    """`640x360` as (640, 360). Raises UsageError."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if not match or not int(match[1]) or not int(match[2]):
+        raise UsageError(f"{what} takes WIDTHxHEIGHT such as 640x360, not {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def parse_crop(text: str) -> Crop:
+    """`968x544+156+88` as a Crop. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)x(\d+)\+(\d+)\+(\d+)", text.strip())
+    if not match or not int(match[1]) or not int(match[2]):
+        raise UsageError(f"crop takes WIDTHxHEIGHT+LEFT+TOP such as 968x544+156+88, not {text!r}")
+    return Crop(width=int(match[1]), height=int(match[2]), x=int(match[3]), y=int(match[4]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One clip window, prepared in one way: what every one of its cells encodes and is scored against.
+
+    `start_frame` and `num_frames` count decoded frames; `num_frames` None means to the end, and `expected_frames` is
+    then the demuxer's count. `width`, `height`, `pix_fmt` are those of the prepared reference. `fps` is a fraction as text.
+    """
+
+    name: str
+    group: str
+    path: str
+    sha256: str
+    size_bytes: int
+    start_frame: int
+    num_frames: int | None
+    expected_frames: int
+    crop: Crop | None
+    scale: tuple[int, int] | None
+    deinterlace: bool
+    width: int
+    height: int
+    pix_fmt: str
+    fps: str
+    sar: str
+    color: Color
+    stream_index: int
+    raw: Raw | None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame of the prepared reference (planar yuv)."""
+        chroma = {"yuv420p": 1.5, "yuv422p": 2.0, "yuv444p": 3.0}[self.pix_fmt[:7]]
+        if self.pix_fmt.startswith("yuv420p"):
+            samples = self.width * self.height + 2 * ((self.width + 1) // 2) * ((self.height + 1) // 2)
+        elif self.pix_fmt.startswith("yuv422p"):
+            samples = self.width * self.height + 2 * ((self.width + 1) // 2) * self.height
+        else:
+            samples = int(chroma * self.width * self.height)
+        return samples * (2 if self.pix_fmt.endswith("le") else 1)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the prepared pixels and their rate: part of every key of this source's cells."""
+        return {
+            "sha256": self.sha256, "start_frame": self.start_frame, "num_frames": self.num_frames,
+            "crop": str(self.crop) if self.crop else None, "scale": list(self.scale) if self.scale else None,
+            "deinterlace": self.deinterlace, "pix_fmt": self.pix_fmt, "fps": self.fps, "sar": self.sar,
+            "color": [self.color.primaries, self.color.transfer, self.color.matrix, self.color.range],
+            "stream_index": self.stream_index,
+            "raw": [self.raw.width, self.raw.height, self.raw.fps, self.raw.pix_fmt] if self.raw else None,
+        }  # fmt: skip
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, exact."""
+        return Fraction(self.fps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One encode to make and score."""
+
+    source: Source
+    encoder: Encoder
+    preset: str
+    quality: float
+    threads: int = 1
+    teacher: str = TEACHER
+    extra: tuple[str, ...] = field(default=())
+
+    @property
+    def id(self) -> str:
+        """Readable identity: `source/encoder/preset/quality`."""
+        return f"{self.source.name}/{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+
+    @property
+    def pix_fmt(self) -> str:
+        """The format asked of the encoder; scoring runs at its depth."""
+        return self.encoder.pix_fmt_for(self.source.pix_fmt)
+
+    def key(self, argv: Sequence[str], tools: Tools) -> str:
+        """Digest of everything that decides this cell's numbers.
+
+        `argv` is the encode command with paths replaced by `{ref}` and `{out}`.
+        """
+        return digest({
+            "source": self.source.identity(), "argv": list(argv), "threads": self.threads, "teacher": self.teacher,
+            "scoring": SCORING, "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
+            "libvmaf": tools.libvmaf_version,
+        })  # fmt: skip
+
+    @property
+    def num_frames(self) -> int:
+        """Frames this cell should have, as far as the plan knows."""
+        return self.source.num_frames or self.source.expected_frames
+
+    @property
+    def expected_encode_s(self) -> float:
+        """Seconds of one core, from the encoder table's cost per 640x360 frame; only orders cells and seeds the ETA."""
+        ms = self.encoder.cost_ms.get(self.preset, 50.0)
+        return ms / 1000 * self.num_frames * self._relative_pixels
+
+    @property
+    def expected_score_s(self) -> float:
+        """Seconds of one core for scoring: about 8 ms per 640x360 frame at 8 bit, twice that deeper."""
+        ms = 16.0 if self.pix_fmt.endswith("le") else 8.0
+        return ms / 1000 * self.num_frames * self._relative_pixels
+
+    @property
+    def _relative_pixels(self) -> float:
+        return self.source.width * self.source.height / (640 * 360)

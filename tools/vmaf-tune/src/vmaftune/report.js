@@ -1,0 +1,173 @@
+"use strict";
+/* State, filters, words and tables of the report page. Every figure is built from the one JSON block `data`. */
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const cells = data.cells;
+const byId = (id) => document.getElementById(id);
+const range = (n) => Array.from({ length: n }, (_, i) => i);
+
+/* Okabe and Ito's palette, told apart by colour-blind readers; marker and dash say the same a second time. */
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "ink", "#8C7A00"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross", "pentagon", "hexagram"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+
+const encoders = [...new Set(data.curves.map((c) => c.encoder))];
+const curvesOf = (encoder) => range(data.curves.length).filter((c) => data.curves[c].encoder === encoder);
+const label = (c) => data.curves[c].label;
+const cellsAt = new Map();
+cells.s.forEach((s, i) => {
+  const at = s + ":" + cells.c[i];
+  cellsAt.set(at, [...(cellsAt.get(at) || []), i]);
+});
+const cellsOf = (source, curve) => cellsAt.get(source + ":" + curve) || [];
+
+const chosen = { sources: new Set(range(data.sources.length)), curves: new Set(range(data.curves.length)) };
+const sources = () => range(data.sources.length).filter((s) => chosen.sources.has(s));
+const curves = () => range(data.curves.length).filter((c) => chosen.curves.has(c));
+/* Curves for figures that a curve per preset would overcrowd: one per encoder unless asked otherwise. */
+const fewCurves = (all) => (all ? curves() : encoders.map(oneOf).filter((c) => c !== undefined));
+function oneOf(encoder) {
+  const mine = curvesOf(encoder).filter((c) => chosen.curves.has(c));
+  return mine.find((c) => data.defaults.includes(c)) ?? mine[Math.floor(mine.length / 2)];
+}
+
+/* ---- words and numbers ---- */
+const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const fixed = (x, digits = 1) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−"));
+const signed = (x, digits = 1) => (x > 0 ? "+" : "") + fixed(x, digits) + "%";
+const grouped = (x) => Math.round(x).toLocaleString("en-US");
+const plural = (n, noun) => grouped(n) + " " + noun + (n === 1 ? "" : "s");
+const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
+const sum = (list) => list.reduce((a, b) => a + b, 0);
+function median(list) {
+  const sorted = [...list].sort((a, b) => a - b), half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+function wrapped(text, width) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    for (let rest = word; rest; rest = rest.slice(width)) {
+      const last = lines.length - 1, piece = rest.slice(0, width);
+      if (lines[last] && lines[last].length + piece.length + 1 > width) lines.push(piece);
+      else lines[last] += (lines[last] ? " " : "") + piece;
+    }
+  }
+  return lines.map(escaped).join("<br>");
+}
+const narrow = () => window.innerWidth < 600;
+
+/* ---- elements ---- */
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name in node && typeof value !== "string") node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+function table(target, caption, head, rows, { text = 1 } = {}) {
+  const kind = (i) => (i < text ? { class: "text" } : {});
+  const top = element("tr", {}, ...head.map((h, i) => element("th", { scope: "col", ...kind(i) }, h)));
+  const body = rows.map((row) =>
+    element("tr", {}, ...row.map((v, i) => element(i ? "td" : "th", i ? kind(i) : { scope: "row" }, v))));
+  target.replaceChildren(element("table", {}, element("caption", {}, caption), element("thead", {}, top), element("tbody", {}, ...body)));
+}
+function options(select, entries, keep) {
+  const before = keep ?? select.value;
+  select.replaceChildren(...entries.map(([value, text]) => element("option", { value: String(value) }, text)));
+  if (entries.some(([value]) => String(value) === String(before))) select.value = String(before);
+}
+
+/* ---- colours and lines ---- */
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const printing = window.matchMedia("print");
+function theme() {
+  const style = getComputedStyle(document.documentElement);
+  const read = (name) => style.getPropertyValue(name).trim();
+  return { ink: read("--ink"), muted: read("--muted"), grid: read("--grid"), paper: read("--paper"), line: read("--line"), accent: read("--accent"), bad: read("--bad"), less: read("--less"), more: read("--more") };
+}
+function look(curve) {
+  const e = encoders.indexOf(data.curves[curve].encoder);
+  const colour = COLOURS[e % COLOURS.length];
+  const mine = curvesOf(data.curves[curve].encoder);
+  const usual = mine.find((c) => data.defaults.includes(c));
+  const rank = curve === usual ? 0 : 1 + mine.filter((c) => c !== usual).indexOf(curve);
+  return { colour: colour === "ink" ? theme().ink : colour, symbol: SYMBOLS[e % SYMBOLS.length], dash: DASHES[rank % DASHES.length] };
+}
+function layout(x, y, extra = {}) {
+  const t = theme();
+  const axis = { gridcolor: t.grid, linecolor: t.line, zerolinecolor: t.line, tickcolor: t.line, automargin: true, title: { standoff: 8 } };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: t.ink },
+    margin: { l: 52, r: 12, t: 12, b: 46 }, hovermode: "closest", height: narrow() ? 420 : 460,
+    hoverlabel: { align: "left", bgcolor: t.paper, bordercolor: t.muted, font: { color: t.ink, size: narrow() ? 10 : 12 } },
+    legend: { orientation: "h", y: -0.16, x: 0, font: { size: 12 }, itemsizing: "constant" },
+    ...extra,
+    xaxis: { ...axis, ...x, title: { text: x.title, standoff: 8 } },
+    yaxis: { ...axis, ...y, title: { text: y.title, standoff: 8 } },
+  };
+}
+/* A log axis that shows 1, 2 and 5 of each decade, in whole words: 2,000 and not "2". */
+const logAxis = (title) => ({ type: "log", dtick: "D2", tickformat: ",~g", title, exponentformat: "none" });
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: "vmaf-tune" } };
+function draw(id, traces, shape, words) {
+  const plot = byId(id);
+  plot.setAttribute("aria-label", words);
+  return Plotly.react(plot, traces, shape, CONFIG);
+}
+
+/* ---- filters ---- */
+function box(text, checked, change, kind, key) {
+  const input = element("input", { type: "checkbox", checked, "data-filter": kind });
+  input.addEventListener("change", () => change(input.checked));
+  return element("label", { class: kind }, input, ...(key ? [key] : []), element("span", {}, text));
+}
+function lineKey(curve) {
+  const { colour, dash } = look(curve);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS(svg.namespaceURI, "line");
+  const gaps = { solid: "", dash: "6 3", dot: "2 2", dashdot: "6 2 2 2", longdash: "9 3", longdashdot: "9 2 2 2" };
+  for (const [k, v] of Object.entries({ x1: 0, x2: 24, y1: 6, y2: 6, stroke: colour, "stroke-width": 3, "stroke-dasharray": gaps[dash] })) line.setAttribute(k, v);
+  svg.setAttribute("class", "key");
+  svg.setAttribute("viewBox", "0 0 24 12");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(line);
+  return svg;
+}
+function flip(set, members, on) {
+  members.forEach((m) => (on ? set.add(m) : set.delete(m)));
+  changed();
+}
+function button(text, action) {
+  const node = element("button", { type: "button" }, text);
+  node.addEventListener("click", action);
+  return node;
+}
+function buildFilters() {
+  const only = (set, keep) => { set.clear(); flip(set, keep, true); };
+  const all = range(data.curves.length), every = range(data.sources.length);
+  byId("filter-encoders").replaceChildren(
+    element("legend", {}, "Encoders and presets"),
+    element("div", { class: "buttons" }, button("All", () => only(chosen.curves, all)), button("One preset each", () => only(chosen.curves, data.defaults)), button("None", () => only(chosen.curves, []))),
+    ...encoders.flatMap((encoder) => {
+      const mine = curvesOf(encoder), on = mine.filter((c) => chosen.curves.has(c)).length;
+      const head = box(encoder, on > 0, (yes) => flip(chosen.curves, mine, yes), "encoder");
+      head.firstChild.indeterminate = on > 0 && on < mine.length;
+      return [head, ...mine.map((c) => box(data.curves[c].preset ?? "no preset", chosen.curves.has(c), (yes) => flip(chosen.curves, [c], yes), "preset", lineKey(c)))];
+    }));
+  byId("filter-sources").replaceChildren(
+    element("legend", {}, "Sources"),
+    element("div", { class: "buttons" }, button("All", () => only(chosen.sources, every)), button("None", () => only(chosen.sources, []))),
+    ...every.map((s) => box(data.sources[s], chosen.sources.has(s), (yes) => flip(chosen.sources, [s], yes), "source")));
+}
+function changed() {
+  const place = [...document.querySelectorAll("#filters input, #filters button")].indexOf(document.activeElement);
+  buildFilters();
+  if (place >= 0) document.querySelectorAll("#filters input, #filters button")[place]?.focus();
+  const shown = cells.s.filter((s, i) => chosen.sources.has(s) && chosen.curves.has(cells.c[i])).length;
+  const words = `Showing ${grouped(shown)} of ${plural(cells.s.length, "cell")}: ${plural(sources().length, "source")}, ${plural(curves().length, "encoder and preset pair")}.`;
+  byId("status").textContent = words;
+  byId("printed").textContent = words;
+  drawAll();
+}

@@ -1,0 +1,199 @@
+"use strict";
+/* The figures of a sweep. Each draw function reads the filters and its own controls, and nothing else. */
+
+/* ---- rate against quality ---- */
+function hover(i) {
+  const c = data.curves[cells.c[i]];
+  const cost = cells.cpu[i] === null ? "" : `<br>encode ${fixed(cells.cpu[i], 1)} ms CPU per frame`;
+  return `<b>${escaped(c.label)}</b> · ${escaped(c.knob)} ${cells.q[i] ?? "–"}<br>${escaped(data.sources[cells.s[i]])}` +
+    `<br>VMAF ${fixed(cells.vmaf[i], 2)} (worst frame ${fixed(cells.min[i], 1)}, 5% below ${fixed(cells.p5[i], 1)})` +
+    `<br>${grouped(cells.kbps[i])} kbit/s${cost}<br><br>${wrapped(data.commands[cells.cmd[i]], narrow() ? 40 : 72)}`;
+}
+function rateTraces(source, axes, legend) {
+  const traces = [];
+  for (const c of curves()) {
+    const mine = [...cellsOf(source, c)].sort((a, b) => cells.kbps[a] - cells.kbps[b]);
+    if (!mine.length) continue;
+    const { colour, symbol, dash } = look(c);
+    traces.push({
+      type: "scatter", mode: "lines+markers", name: label(c), legendgroup: label(c), showlegend: legend, ...axes,
+      x: mine.map((i) => cells.kbps[i]), y: mine.map((i) => cells.vmaf[i]), customdata: mine, text: mine.map(hover),
+      hovertemplate: "%{text}<extra></extra>", line: { color: colour, dash, width: 2 }, marker: { color: colour, symbol, size: 7 },
+    });
+  }
+  return traces;
+}
+/* Upper convex hull over ln(kbit/s), cheapest first, of the shown cells of one source. */
+function hull(source) {
+  const points = curves().flatMap((c) => cellsOf(source, c)).sort((a, b) => cells.kbps[a] - cells.kbps[b] || cells.vmaf[b] - cells.vmaf[a]);
+  const slope = (a, b) => (cells.vmaf[b] - cells.vmaf[a]) / Math.log(cells.kbps[b] / cells.kbps[a]);
+  const kept = [];
+  for (const i of points) {
+    if (kept.length && cells.vmaf[i] <= cells.vmaf[kept.at(-1)]) continue;
+    while (kept.length > 1 && slope(kept.at(-2), kept.at(-1)) <= slope(kept.at(-2), i)) kept.pop();
+    kept.push(i);
+  }
+  return kept;
+}
+function hullTrace(source, axes, legend) {
+  const kept = hull(source);
+  return {
+    type: "scatter", mode: "lines", name: "convex hull", legendgroup: "hull", showlegend: legend, hoverinfo: "skip", ...axes,
+    x: kept.map((i) => cells.kbps[i]), y: kept.map((i) => cells.vmaf[i]), line: { color: theme().muted, width: 9 }, opacity: 0.3,
+  };
+}
+function drawRate() {
+  const all = sources();
+  options(byId("rate-source"), [...all.map((s) => [s, data.sources[s]]), ["all", "All sources, side by side"]]);
+  const value = byId("rate-source").value, wantsHull = byId("rate-hull").checked;
+  const grid = value === "all", shown = grid ? all : [Number(value)];
+  const columns = grid ? Math.min(shown.length, narrow() ? 1 : 3) : 1, rows = Math.ceil(shown.length / columns);
+  const shape = layout(logAxis("Bitrate, kbit/s (log)"), { title: "VMAF, mean over frames" });
+  const traces = [], axis = { ...shape.xaxis }, upright = { ...shape.yaxis };
+  shape.annotations = [];
+  shown.forEach((s, k) => {
+    const n = k ? k + 1 : "", axes = { xaxis: "x" + n, yaxis: "y" + n };
+    if (wantsHull) traces.push(hullTrace(s, axes, !k));
+    traces.push(...rateTraces(s, axes, !k));
+    if (!grid) return;
+    const column = k % columns, row = Math.floor(k / columns), gapX = 0.05, gapY = Math.min(0.09, 0.25 / rows);
+    const wide = (1 - gapX * (columns - 1)) / columns, tall = (1 - gapY * (rows - 1)) / rows;
+    const x = [column * (wide + gapX), column * (wide + gapX) + wide], top = 1 - row * (tall + gapY);
+    shape["xaxis" + n] = { ...axis, domain: x, anchor: "y" + n, title: { text: row === rows - 1 ? "kbit/s" : "" } };
+    shape["yaxis" + n] = { ...upright, domain: [Math.max(0, top - tall), top], anchor: "x" + n, title: { text: column ? "" : "VMAF" } };
+    shape.annotations.push({ text: escaped(data.sources[s]), x: x[0], y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12 } });
+  });
+  if (grid) {
+    shape.height = 110 + rows * 240;
+    shape.margin.t = 30;
+    shape.legend.y = -70 / shape.height;
+  }
+  const what = grid ? plural(shown.length, "source") : data.sources[shown[0]];
+  draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}. The numbers are in the table below the figure.`);
+  const listed = grid ? [] : curves().flatMap((c) => cellsOf(shown[0], c));
+  byId("rate-numbers").hidden = grid;
+  table(byId("rate-table"), `Measured cells of ${what}`, ["Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
+    listed.map((i) => [label(cells.c[i]), `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`, grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), hull(shown[0]).includes(i) ? "yes" : ""]));
+}
+
+/* ---- BD-rate ---- */
+const pairs = (data.curves.length * (data.curves.length - 1)) / 2;
+function compared(s, test, anchor) {
+  if (test === anchor) return { percent: 0, overlap: 100 };
+  const [high, low] = test > anchor ? [test, anchor] : [anchor, test];
+  const at = s * pairs + (high * (high - 1)) / 2 + low, ratio = data.bd.ratio[at];
+  if (ratio === null) return { percent: null, overlap: data.bd.overlap[at], reason: data.bd.reasons[data.bd.why[at]] };
+  return { percent: 100 * Math.expm1(test > anchor ? ratio : -ratio), overlap: data.bd.overlap[at] };
+}
+function pooled(test, anchor, pool) {
+  const found = sources().map((s) => compared(s, test, anchor));
+  const usable = found.filter((r) => r.percent !== null);
+  const percent = usable.length ? pool(usable.map((r) => r.percent)) : null;
+  return { percent, count: usable.length, low: usable.filter((r) => r.overlap < 50).length, reason: found.find((r) => r.reason)?.reason };
+}
+function drawMatrix() {
+  const shown = fewCurves(byId("bd-presets").value === "all"), pool = byId("bd-pool").value === "median" ? median : mean;
+  const head = element("tr", {}, element("th", { class: "text", scope: "col" }, "Bits of ↓ against →"), ...shown.map((c) => element("th", { scope: "col" }, label(c))));
+  const body = shown.map((test) => element("tr", {}, element("th", { scope: "row" }, label(test)), ...shown.map((anchor) => matrixCell(test, anchor, pool))));
+  byId("bd-table").replaceChildren(element("table", { class: "matrix" },
+    element("caption", {}, `BD-rate, ${byId("bd-pool").value} over ${plural(sources().length, "source")}, percent. Negative (blue): the row needs fewer bits than the column for the same VMAF. Small print: the number of sources, where some have none. Press a figure to see it by source.`),
+    element("thead", {}, head), element("tbody", {}, ...body)));
+}
+function matrixCell(test, anchor, pool) {
+  if (test === anchor) return element("td", { class: "none" }, "·");
+  const { percent, count, low, reason } = pooled(test, anchor, pool);
+  if (percent === null) return element("td", { class: "none", title: reason ?? "" }, "none", element("small", {}, reason ?? "no source selected"));
+  const press = element("button", { type: "button", "aria-label": `${label(test)} against ${label(anchor)}: ${signed(percent)}, show by source` }, signed(percent) + (low ? "†" : ""));
+  press.addEventListener("click", () => { byId("pair-test").value = test; byId("pair-anchor").value = anchor; drawPair(); byId("pair-plot").scrollIntoView({ block: "nearest" }); });
+  const strength = Math.min(Math.abs(percent) / 60, 1) * 0.55;
+  const node = element("td", { style: `background: rgba(var(--${percent < 0 ? "less" : "more"}), ${strength.toFixed(2)})` }, press);
+  if (count < sources().length) node.append(element("small", {}, `${count} of ${sources().length}`));
+  return node;
+}
+function drawPair() {
+  const shown = curves(), test = byId("pair-test"), anchor = byId("pair-anchor"), entries = shown.map((c) => [c, label(c)]);
+  const few = fewCurves(false);
+  options(test, entries, test.value || few.at(-1));
+  options(anchor, entries, anchor.value || data.anchor);
+  const found = sources().map((s) => ({ s, ...compared(s, Number(test.value), Number(anchor.value)) }));
+  const usable = found.filter((r) => r.percent !== null).sort((a, b) => a.percent - b.percent);
+  const t = theme();
+  const shape = layout({ title: "BD-rate, percent", zeroline: true, ticksuffix: "%" }, { title: "", autorange: "reversed", type: "category", showgrid: false, tickfont: { size: narrow() ? 10 : 12 } });
+  shape.height = 90 + 26 * Math.max(usable.length, 2);
+  const words = shown.length ? `${label(Number(test.value))} against ${label(Number(anchor.value))}` : "nothing selected";
+  draw("pair-plot", [{
+    type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .8)`) },
+    customdata: usable.map((r) => r.overlap), hovertemplate: "%{y}<br>%{x:+.2f}%<br>common VMAF range: %{customdata}% of both<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
+  }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`);
+  byId("pair-missing").replaceChildren(...found.filter((r) => r.percent === null).map((r) => element("li", {}, `${data.sources[r.s]}: none, ${r.reason}`)));
+}
+
+/* ---- quality values ---- */
+const target = () => Math.min(Math.max(Math.round(Number(byId("target").value) || data.target), data.targets[0]), data.targets.at(-1));
+function drawQuality() {
+  const select = byId("quality-curve");
+  options(select, curves().map((c) => [c, label(c)]));
+  const c = Number(select.value || 0), t = theme(), { colour } = look(c), traces = [], byValue = new Map();
+  for (const s of sources()) {
+    const mine = cellsOf(s, c).filter((i) => cells.q[i] !== null);
+    mine.forEach((i) => byValue.set(cells.q[i], [...(byValue.get(cells.q[i]) || []), cells.vmaf[i]]));
+    traces.push({ type: "scatter", mode: "lines", x: mine.map((i) => cells.q[i]), y: mine.map((i) => cells.vmaf[i]), line: { color: t.muted, width: 1 }, opacity: 0.55, showlegend: false, hovertemplate: `${escaped(data.sources[s])}<br>VMAF %{y:.2f} at %{x}<extra></extra>` });
+  }
+  const values = [...byValue.keys()].sort((a, b) => a - b), middle = values.map((q) => mean(byValue.get(q)));
+  const spread = values.map((q, k) => Math.sqrt(mean(byValue.get(q).map((v) => (v - middle[k]) ** 2))));
+  const edge = { type: "scatter", mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  traces.unshift({ ...edge, x: values, y: middle.map((m, k) => m - spread[k]) }, { ...edge, x: values, y: middle.map((m, k) => m + spread[k]), fill: "tonexty", fillcolor: colour + "33", name: "± one standard deviation over sources", showlegend: true });
+  traces.push({ type: "scatter", mode: "lines+markers", name: "mean over sources", x: values, y: middle, line: { color: colour, width: 3 }, marker: { size: 8 }, hovertemplate: "mean %{y:.2f} at %{x}<extra></extra>" });
+  const knob = data.curves[c] ? data.curves[c].knob.toUpperCase() : "";
+  const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: "VMAF" });
+  shape.shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target(), y1: target(), line: { color: t.bad, dash: "dot", width: 1.5 } }];
+  shape.annotations = [{ xref: "paper", x: 1, y: target(), text: "target " + target(), showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: t.bad, size: 12 } }];
+  draw("quality-plot", curves().length ? traces : [], shape, `${knob} against VMAF for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`);
+}
+const needed = (c) => sources().map((s) => data.quality[s + ":" + c]).filter(Boolean).map((row) => row[target() - data.targets[0]]);
+/* The coarsest value that reaches the target on `share` of the sources. */
+function forShare(values, share) {
+  const reached = values.filter((v) => v !== null).sort((a, b) => b - a), count = Math.max(1, Math.ceil(share * values.length - 1e-9));
+  return reached.length >= count ? reached[count - 1] : null;
+}
+function drawReach() {
+  const shown = fewCurves(byId("reach-presets").value === "all"), traces = [], rows = [];
+  for (const c of shown) {
+    const values = needed(c), swept = cells.q.filter((q, i) => cells.c[i] === c && q !== null && chosen.sources.has(cells.s[i]));
+    if (!values.length || !swept.length) continue;
+    const [low, high] = [Math.min(...swept), Math.max(...swept)], { colour, dash } = look(c);
+    const reached = values.filter((v) => v !== null).sort((a, b) => a - b), share = (q) => (100 * reached.filter((v) => v >= q).length) / values.length;
+    const steps = [...new Set([low, ...reached, high])].sort((a, b) => a - b);
+    traces.push({ type: "scatter", mode: "lines", name: label(c), x: steps, y: steps.map(share), line: { color: colour, dash, width: 2.5, shape: "vh" }, hovertemplate: `${escaped(label(c))}<br>%{y:.0f}% of sources at ${escaped(data.curves[c].knob)} %{x}<extra></extra>` });
+    const at = (p) => { const v = forShare(values, p); return v === null ? "out of reach" : (v >= high ? "≥ " : "") + String(v); };
+    rows.push([label(c), data.curves[c].knob, at(0.5), at(0.9), at(1), `${low} to ${high}`, `${values.length - reached.length} of ${values.length}`]);
+  }
+  const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" });
+  draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`);
+  table(byId("reach-table"), `Coarsest quality value that still gives VMAF ${target()} or more`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
+}
+
+/* ---- speed against efficiency ---- */
+function drawSpeed() {
+  const select = byId("speed-anchor");
+  options(select, range(data.curves.length).map((c) => [c, label(c)]), select.value || data.anchor);
+  const anchor = Number(select.value), traces = [], rows = [];
+  for (const encoder of encoders) {
+    const points = curvesOf(encoder).filter((c) => chosen.curves.has(c)).map((c) => {
+      const times = cells.cpu.filter((cpu, i) => cpu && cells.c[i] === c && chosen.sources.has(cells.s[i]));
+      return { c, ms: times.length ? Math.exp(mean(times.map(Math.log))) : null, ...pooled(c, anchor, mean) };
+    }).filter((p) => p.ms !== null);
+    rows.push(...points.map((p) => [label(p.c), fixed(p.ms, 1), p.percent === null ? "none" : signed(p.percent), String(p.count)]));
+    const drawn = points.filter((p) => p.percent !== null).sort((a, b) => a.ms - b.ms);
+    if (!drawn.length) continue;
+    const { colour, symbol } = look(drawn[0].c);
+    traces.push({
+      type: "scatter", mode: "lines+markers+text", name: encoder, x: drawn.map((p) => p.ms), y: drawn.map((p) => p.percent), text: drawn.map((p) => escaped(data.curves[p.c].preset ?? "")), textposition: "top center", textfont: { size: 11 }, cliponaxis: false,
+      line: { color: colour, width: 1.5 }, marker: { color: colour, symbol, size: 11 }, customdata: drawn.map((p) => p.count), hovertemplate: `${escaped(encoder)} %{text}<br>%{x:.1f} ms CPU per frame<br>%{y:+.1f}% bits, mean of %{customdata} sources<extra></extra>`,
+    });
+  }
+  const shape = layout(logAxis("CPU time of the encode, ms per frame (log)"), { title: `Bits against ${label(anchor)}`, ticksuffix: "%", zeroline: true });
+  shape.annotations = [{ text: "fewer bits, less time: lower left", xref: "paper", yref: "paper", x: 0.01, y: 0.01, showarrow: false, font: { size: 11, color: theme().muted } }];
+  draw("speed-plot", traces, shape, `CPU time per frame against BD-rate relative to ${label(anchor)}. The numbers are in the table below the figure.`);
+  table(byId("speed-table"), `CPU time and bits against ${label(anchor)}`, ["Encoder and preset", "ms CPU per frame", "Mean BD-rate", "Sources"], rows);
+}

@@ -1,0 +1,86 @@
+"use strict";
+/* Frames of one cell, its command, and the start of the page. */
+
+const scores = (() => {
+  const bytes = Uint8Array.from(atob(data.frames.scores), (ch) => ch.charCodeAt(0)), view = new DataView(bytes.buffer);
+  return Float64Array.from(range(bytes.length / 2), (i) => view.getUint16(2 * i, true) / 100);
+})();
+const firstScore = data.frames.count.reduce((starts, n) => [...starts, starts.at(-1) + n], [0]);
+
+const WORST = 5, APART = 5;
+/* The lowest frames, no two of them closer than APART: five neighbours of one dip say what one says. */
+function worstFrames(values) {
+  const picked = [];
+  for (const i of range(values.length).sort((a, b) => values[a] - values[b])) {
+    if (picked.every((p) => Math.abs(p - i) >= APART)) picked.push(i);
+    if (picked.length === WORST) break;
+  }
+  return picked;
+}
+function fillCellChoice(keep) {
+  const s = byId("frames-source"), c = byId("frames-curve"), q = byId("frames-quality");
+  options(s, sources().map((i) => [i, data.sources[i]]), keep === undefined ? undefined : cells.s[keep]);
+  options(c, curves().filter((i) => cellsOf(Number(s.value), i).length).map((i) => [i, label(i)]), keep === undefined ? undefined : cells.c[keep]);
+  const mine = cellsOf(Number(s.value), Number(c.value || -1));
+  options(q, mine.map((i) => [i, `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? i} · VMAF ${fixed(cells.vmaf[i])}`]), keep);
+}
+function drawFrames(keep) {
+  fillCellChoice(keep);
+  const text = byId("frames-quality").value, t = theme();
+  const shape = layout({ title: "Frame" }, { title: "VMAF of the frame" });
+  shape.height = 360;
+  if (text === "") {
+    draw("frames-plot", [], shape, "No cell is selected.");
+    return;
+  }
+  const i = Number(text), block = data.frames.block, values = Array.from(scores.slice(firstScore[i], firstScore[i + 1]));
+  const worst = worstFrames(values), { colour } = look(cells.c[i]), name = `${data.sources[cells.s[i]]}, ${label(cells.c[i])}, ${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`;
+  const at = (k) => k * block, time = (k) => (cells.fps[i] ? `${fixed(at(k) / cells.fps[i], 2)} s` : "–");
+  const traces = values.length ? [
+    { type: "scatter", mode: "lines", name: "VMAF", x: values.map((_, k) => at(k)), y: values, line: { color: colour, width: 1.8 }, hovertemplate: "frame %{x}<br>VMAF %{y:.2f}<extra></extra>" },
+    { type: "scatter", mode: "markers+text", name: "worst frames", x: worst.map(at), y: worst.map((k) => values[k]), text: worst.map((k) => String(at(k))), textposition: "bottom center", cliponaxis: false, marker: { color: t.bad, symbol: "circle-open", size: 12, line: { width: 2.5 } }, hovertemplate: "frame %{x}<br>VMAF %{y:.2f}<extra></extra>" },
+  ] : [];
+  const line = (y, dash) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: t.muted, width: 1, dash } });
+  const tag = (y, text) => ({ xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text, showarrow: false, font: { size: 11, color: t.muted } });
+  shape.shapes = [line(cells.vmaf[i], "dash")];
+  shape.annotations = [tag(cells.vmaf[i], `mean ${fixed(cells.vmaf[i], 2)}`)];
+  draw("frames-plot", traces, shape, `VMAF of ${plural(values.length, "frame")} of ${name}; the worst are frames ${worst.map((k) => `${at(k)} (${fixed(values[k])})`).join(", ")}.`);
+  table(byId("frames-table"), `Worst frames of ${name}, at least ${APART * block} frames apart`, ["Frame", "Time", "VMAF"], worst.map((k) => [String(at(k)), time(k), fixed(values[k], 2)]), { text: 0 });
+  byId("frames-none").hidden = values.length > 0;
+  byId("frames-command").textContent = data.commands[cells.cmd[i]] || "no command was recorded";
+}
+
+const FIGURES = [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpeed, drawFrames];
+function drawAll() {
+  FIGURES.forEach((figure) => figure());
+  if (data.model) drawModel();
+}
+function connect(action, ...ids) {
+  ids.forEach((id) => byId(id).addEventListener("change", () => action()));
+}
+function start() {
+  connect(drawRate, "rate-source", "rate-hull");
+  connect(drawMatrix, "bd-presets", "bd-pool");
+  connect(drawPair, "pair-test", "pair-anchor");
+  connect(drawQuality, "quality-curve");
+  connect(drawReach, "reach-presets");
+  connect(() => { byId("target").value = target(); drawQuality(); drawReach(); }, "target");
+  connect(drawSpeed, "speed-anchor");
+  connect(drawFrames, "frames-source", "frames-curve", "frames-quality");
+  if (window.innerWidth <= 900) byId("filter-box").open = false;
+  changed();
+  byId("rate-plot").on("plotly_click", ({ points }) => {
+    const i = points[0].customdata;
+    if (!chosen.sources.has(cells.s[i])) return;
+    drawFrames(i);
+    byId("frames").scrollIntoView({ behavior: "smooth" });
+  });
+  dark.addEventListener("change", changed);
+  printing.addEventListener("change", drawAll);
+  let wide = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if ((wide < 600) !== narrow()) drawAll();
+    wide = window.innerWidth;
+  });
+}
+start();
