@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vmaf_train.dataset import Dataset
+from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.model import initial_weights, widths
 from vmaf_train.recipes import Recipe
 from vmaf_train.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
@@ -20,7 +20,7 @@ from vmaf_train.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, fi
 
 
 class Stack:
-    """M networks of one shape. `flat` (M, P) holds all parameters, `W[i]` (M, in, out) and `b[i]` (M, 1, out) view it."""
+    """M networks of one shape: `flat` (M, P) holds all parameters, `W[i]` (M, in, out), `b[i]` (M, 1, out) are its views."""
 
     def __init__(self, shapes: Sequence[tuple[int, int]], num_models: int, like: Tensor) -> None:
         self.flat = like.new_zeros(num_models, sum(n_in * n_out + n_out for n_in, n_out in shapes))
@@ -34,9 +34,7 @@ class Stack:
             at += n_out
 
 
-def train_batched(
-    recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
-) -> list[Trained]:
+def train_batched(recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None) -> list[Trained]:
     """Train the networks of all jobs together; in the order of `jobs`.
 
     Networks with more rows take more steps in an epoch. Sorted by that number, those that still have a batch are always
@@ -50,9 +48,7 @@ def train_batched(
     nets = _initial(recipe, generators, pool)
     state = _Adam(recipe, nets, pool)
     scalers = [fit_scaler(data.features[job.rows]) for job in ranked]
-    mean, std = (
-        torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device) for v in zip(*scalers, strict=True)
-    )
+    mean, std = (torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device) for v in zip(*scalers, strict=True))
     for epoch in range(recipe.epochs):
         drawn = [draw_epoch(recipe, job, pool, g) for job, g in zip(ranked, generators, strict=True)]
         draw = _stack(drawn, int(steps[0]) * recipe.batch_size, pool.device)
@@ -75,9 +71,7 @@ def train_batched(
     return [trained for _, trained in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
 
 
-def _gradients(
-    recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, weight: Tensor, masks: Sequence[Tensor]
-) -> Tensor:
+def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, weight: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """Mean squared error (k,) of the first k networks on x (k,B,in), y (k,B); its gradient goes into `grad`."""
     k, last = len(x), len(nets.W) - 1
     inputs, sums = [x], []
@@ -108,7 +102,7 @@ class _Adam:
         self.grad = Stack(widths(recipe), len(nets.flat), nets.flat)
         self.m, self.v = torch.zeros_like(nets.flat), torch.zeros_like(nets.flat)
 
-    def step(self, k: int, done: np.ndarray[tuple[int, ...], np.dtype[np.int64]], total: object) -> None:
+    def step(self, k: int, done: Ints, total: Ints) -> None:
         """One update. `done` (k,): steps each network has made before; `total` (k,): steps it will make."""
         p, m, v, g = self.flat[:k], self.m[:k], self.v[:k], self.grad.flat[:k]
         if self.recipe.weight_decay:
@@ -120,7 +114,7 @@ class _Adam:
         v.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
         p.sub_(m.div(v.sqrt().div_(root).add_(EPSILON)).mul_(size))
 
-    def _column(self, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
+    def _column(self, values: Floats) -> Tensor:
         return torch.from_numpy(values).to(self.pool.device, self.pool.dtype).unsqueeze(1)
 
 
@@ -154,7 +148,7 @@ def _first(draw: Draw, k: int, where: slice) -> Draw:
     return Draw(row=draw.row[:k, where], begin=begin, end=end, blind=draw.blind[:k, where])
 
 
-def _weights(sizes: np.ndarray[tuple[int, ...], np.dtype[np.int64]], steps: int, batch: int, pool: Pool) -> Tensor:
+def _weights(sizes: Ints, steps: int, batch: int, pool: Pool) -> Tensor:
     """(M, steps * batch): 1 / (rows of the batch), 0 for padding."""
     at = np.arange(steps * batch)
     length = np.clip(sizes[:, None] - at // batch * batch, 1, batch)
@@ -163,7 +157,7 @@ def _weights(sizes: np.ndarray[tuple[int, ...], np.dtype[np.int64]], steps: int,
 
 def _masks(
     recipe: Recipe,
-    left: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    left: Ints,
     generators: Sequence[torch.Generator],
     x: Tensor,
 ) -> list[Tensor]:

@@ -237,9 +237,7 @@ def _frame_rows(file: Path, keys: set[str]) -> list[tuple[int, corpus_rows.Row]]
     return [(n, row) for n, row in corpus_rows.read(file) if str(row.get("key") or corpus_rows.cell_name(row)) in keys]
 
 
-def _frames_of(
-    file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[str, Record]
-) -> tuple[list[Record], str]:
+def _frames_of(file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[str, Record]) -> tuple[list[Record], str]:
     """Frame records of the kept cells (which give group, preset, quality and teacher), and the frame digest."""
     table = _frame_rows(file, _keys(cells))
     frames = []
@@ -271,7 +269,6 @@ def _frames_of(
                 f"{file} holds {found[key]} of {wanted} frames of the cell in line {cell.line} of the cell rows; "
                 "the corpus is damaged: run its sweep again"
             )
-    frames.sort(key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index))
     return frames, _digest_of_frames(table)
 
 
@@ -292,6 +289,8 @@ def _assemble(
     def strings(pick: Callable[[Record], str]) -> Strings:
         return np.array([pick(r) for r in records], dtype=object)
 
+    if per_frame:
+        records = sorted(records, key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index))
     position: Counter[str] = Counter()  # numbers the frames of old files, which have no frame_index
     frames = []
     for r in records:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train.contract import QUALITY_MAX, QUALITY_SCALE
-from vmaf_train.dataset import LOSO
+from vmaf_train.dataset import LOEO, LOSO
 from vmaf_train.errors import DatasetError
 from vmaf_train.metrics import METRICS, Floats, agreement
 
@@ -26,6 +26,7 @@ COLUMNS = ("key", "frame_index", "group", "encoder", "scheme", "fold", "seed", "
            "y_model", "y_blind_input", "y_codec_blind", "y_ridge")  # fmt: skip
 """Columns of predictions.parquet that every run has; `preset` and `crf` come after them."""
 MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE = "y_model", "y_blind_input", "y_codec_blind", "y_ridge"
+PREDICTORS = (MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE)
 SMOKE_SUFFIX = "-smoke"
 SCORE_BANDS = (0.0, 30.0, 50.0, 70.0, 80.0, 90.0, 95.0, 100.0)
 QUALITY_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -218,9 +219,38 @@ def paired_lift(
     draws = np.random.default_rng(0).integers(0, len(gain), size=(resamples, len(gain)))
     low, high = np.quantile(gain[draws].mean(axis=1), (0.025, 0.975))
     by_group = {str(name): float(value) for name, value in zip(ours.index, gain, strict=True)}
-    return Lift(
-        metric=metric, baseline=baseline, mean=float(gain.mean()), low=float(low), high=float(high), by_group=by_group
-    )
+    return Lift(metric=metric, baseline=baseline, mean=float(gain.mean()), low=float(low), high=float(high), by_group=by_group)
+
+
+def summary(predictions: pd.DataFrame) -> dict[str, Any]:
+    """For each scheme: per column the spread of every metric, and the model's table per held-out group (or encoder).
+
+    Plain JSON values; a correlation without a value is None, with its reason beside it.
+    """
+    result: dict[str, Any] = {}
+    for scheme in schemes(predictions):
+        by = held_out_by(scheme)
+        tables = {c: group_table(predictions, c, scheme, by) for c in PREDICTORS if has(predictions, c)}
+        spreads = {c: {m: s and asdict(s) for m in METRICS for s in [spread(t, m)]} for c, t in tables.items()}
+        result[scheme] = {"held_out": by, "metrics": spreads, "table": records(over_seeds(tables[MODEL]))}
+    return result
+
+
+def held_out_by(scheme: str) -> str:
+    """The column whose values a scheme holds out one by one: the encoder in loeo, else the group."""
+    return "encoder" if scheme == LOEO else "group"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as JSON values: NaN as None, `reason` only where there is one."""
+    rows = [{k: _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+    return [{k: v for k, v in row.items() if k != "reason" or v} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _nan(value: float | None) -> float:

@@ -69,9 +69,7 @@ def mae(y: Floats, p: Floats) -> float:
 def agreement(y: Floats, p: Floats) -> Agreement:
     """All metrics of scores `y` (N,) and predictions `p` (N,). Raises ValueError for no rows or a value not finite."""
     y, p = _checked(y, p)
-    return Agreement(
-        n=len(y), plcc=plcc(y, p), srocc=srocc(y, p), rmse=rmse(y, p), mae=mae(y, p), reason=undefined(y, p)
-    )
+    return Agreement(n=len(y), plcc=plcc(y, p), srocc=srocc(y, p), rmse=rmse(y, p), mae=mae(y, p), reason=undefined(y, p))
 
 
 def _checked(y: Any, p: Any) -> tuple[Floats, Floats]:

@@ -28,7 +28,7 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> list[tuple[Te
     return layers
 
 
-class Regressor(nn.Module):
+class Regressor(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """(N,6) standardised features [+ (N,14) codec] -> (N,) in units of the recipe's `target_scale`."""
 
     def __init__(self, recipe: Recipe, layers: Sequence[tuple[Tensor, Tensor]]) -> None:

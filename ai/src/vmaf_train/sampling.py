@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vmaf_train.contract import blind_block
-from vmaf_train.dataset import Dataset, Ints
+from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.recipes import Recipe
 
 
@@ -115,9 +115,7 @@ def _windows(recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator
     return begin, torch.where(dice[2] < recipe.window_share, begin + length, begin)
 
 
-def _running_sums(
-    data: Dataset, frames: Dataset
-) -> tuple[Ints, Ints, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+def _running_sums(data: Dataset, frames: Dataset) -> tuple[Ints, Ints, Floats]:
     values = np.concatenate([frames.features, frames.y[:, None]], axis=1)
     starts = {key: i for i, key in reversed(list(enumerate(frames.key)))}  # frames lie sorted by key
     counts = dict(zip(*np.unique(frames.key.astype(str), return_counts=True), strict=True))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vmaf_train.contract import VOCABULARY
@@ -32,16 +33,14 @@ class Trained:
 
     job: Job
     activation: str
-    layers: list[
-        tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
-    ]
+    layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     mean: Floats
     std: Floats
     trained_encoders: tuple[str, ...]
 
 
 def fit_scaler(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and population deviation (6,) of raw features (N,6), N = the training rows of one fold; a constant gets 1."""
+    """Mean and population deviation (6,) of raw features (N,6), the training rows of a fold; a constant gets 1."""
     std = features.std(axis=0)
     return features.mean(axis=0), np.where(std > 0, std, 1.0)
 
@@ -92,9 +91,7 @@ def train_one(recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnE
     return finish(recipe, job, data, net.layers(), mean, std)
 
 
-def finish(
-    recipe: Recipe, job: Job, data: Dataset, layers: Sequence[tuple[Tensor, Tensor]], mean: Floats, std: Floats
-) -> Trained:
+def finish(recipe: Recipe, job: Job, data: Dataset, layers: Sequence[tuple[Tensor, Tensor]], mean: Floats, std: Floats) -> Trained:
     """Weights as they are used and exported: in VMAF points, untrained encoder columns equal to `unknown`'s."""
     used = _used_words(data, job.rows)
     arrays = []
@@ -118,11 +115,12 @@ def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
         a = torch.nn.functional.linear(a, torch.from_numpy(w), torch.from_numpy(b))
         if i + 1 < len(trained.layers):
             a = torch.nn.functional.gelu(a) if trained.activation == "gelu" else torch.relu(a)
-    return a.squeeze(-1).double().numpy()
+    scores: Floats = a.squeeze(-1).double().numpy()
+    return scores
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `cuda:N`. Raises DependencyError without that device."""
+    """`auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `cuda:N`. Raises DependencyError without it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -134,5 +132,5 @@ def choose_device(name: str) -> torch.device:
 
 
 def _used_words(data: Dataset, rows: Ints) -> tuple[str, ...]:
-    used = data.codec[rows][:, : len(VOCABULARY)].any(axis=0)
-    return tuple(word for word, u in zip(VOCABULARY, used, strict=True) if u)
+    counts = data.codec[rows, : len(VOCABULARY)].sum(axis=0)
+    return tuple(word for word, count in zip(VOCABULARY, counts, strict=True) if count > 0)

@@ -1,0 +1,22 @@
+"""What a model must beat on the same folds: ridge regression on the six features. (The codec-blind network is a job.)"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vmaf_train.dataset import Floats
+
+RIDGE_ALPHA = 1.0
+
+
+def ridge(train_x: Floats, train_y: Floats, test_x: Floats, alpha: float = RIDGE_ALPHA) -> Floats:
+    """Predictions (M,) in VMAF points of ridge regression fitted on raw features (N,6) and scores (N,).
+
+    Features are standardised with the training rows' mean and deviation; the intercept is not penalised.
+    """
+    mean, std = train_x.mean(axis=0), train_x.std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    x = (train_x - mean) / std
+    weights = np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (train_y - train_y.mean()))
+    predictions: Floats = (test_x - mean) / std @ weights + train_y.mean()
+    return predictions
