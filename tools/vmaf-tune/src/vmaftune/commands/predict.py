@@ -1,5 +1,183 @@
+"""`vmaf-tune predict`: VMAF points from a shipped model, for one encode on the command line or for rows of JSONL."""
+
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def predict() -> None:
-    raise NotImplementedError
+import typer
+
+from vmaftune import console
+from vmaftune.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmaf_train.predictor import Predictor
+
+_SHOWN = ("cell", "key", "src", "encoder", "preset", "crf", "frame_index")
+_MEASURED = ("vmaf_score", "vmaf")
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Model id in the registry, such as fr_regressor_v2.")],
+    encoder: Annotated[str | None, typer.Option(help="Encoder of the encode: a full name or an alias.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Its preset; the encoder's default without it.")] = None,
+    quality: Annotated[float | None, typer.Option(help="Its quality value: CRF, CQ, QP or ICQ.")] = None,
+    adm2: Annotated[float | None, typer.Option(help="Mean of libvmaf's adm2 over the encode.")] = None,
+    vif_scale0: Annotated[float | None, typer.Option("--vif-scale0", help="Mean of vif_scale0.")] = None,
+    vif_scale1: Annotated[float | None, typer.Option("--vif-scale1", help="Mean of vif_scale1.")] = None,
+    vif_scale2: Annotated[float | None, typer.Option("--vif-scale2", help="Mean of vif_scale2.")] = None,
+    vif_scale3: Annotated[float | None, typer.Option("--vif-scale3", help="Mean of vif_scale3.")] = None,
+    motion2: Annotated[float | None, typer.Option(help="Mean of motion2.")] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(help="File of rows, one JSON object a line, such as cells.jsonl; - is stdin.")
+    ] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Predict the rows stored with the model again and compare.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path("model"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
+) -> None:
+    """Predict VMAF from libvmaf's six features and, for fr_regressor_v2, the encoder's settings.
+
+    Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in cells.jsonl.
+    Leave out --encoder for the codec-blind answer. Answers are not clipped to 0..100.
+
+    Example: vmaf-tune predict fr_regressor_v2 --jsonl runs/phase_a/software/cells.jsonl --json
+    """
+    flags = dict(
+        adm2=adm2, vif_scale0=vif_scale0, vif_scale1=vif_scale1, vif_scale2=vif_scale2, vif_scale3=vif_scale3,
+        motion2=motion2,
+    )  # fmt: skip
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"no device is called {device!r}; use auto, cpu or cuda")
+    rows: list[dict[str, Any]] = []
+    if not self_test:
+        rows = list(_read(jsonl)) if jsonl is not None else [_row(encoder, preset, quality, flags)]
+        given = [name for name, value in (("--encoder", encoder), *flags.items()) if value is not None]
+        if jsonl is not None and given:
+            raise UsageError("--jsonl brings its own settings and features; leave out the other flags")
+    from vmaf_train import predictor
+
+    loaded = predictor.load(model, model_dir, device)  # type: ignore[arg-type]  # checked above
+    console.say(f"{model} runs {loaded.provider_note}")
+    if self_test:
+        _self_test(loaded, as_json)
+        return
+    answers = _answers(loaded, rows)
+    if as_json:
+        for answer in answers:
+            console.json_line(answer)
+    else:
+        _show(model, answers)
+
+
+def _row(encoder: str | None, preset: str | None, quality: float | None, features: dict[str, float | None]) -> dict[str, Any]:
+    """One row from the flags, checked as a sweep would. Raises UsageError for what is missing or not a setting."""
+    missing = [f"--{name.replace('_', '-')}" for name, value in features.items() if value is None]
+    if missing:
+        raise UsageError(f"a prediction needs all six features; missing: {', '.join(missing)} (or give --jsonl)")
+    if encoder is None:
+        if preset is not None or quality is not None:
+            raise UsageError("--preset and --quality belong to an encoder; name it with --encoder")
+        return {"per_frame_features": features}
+    from vmaftune.encoders import find
+
+    known = find(encoder)
+    if quality is None:
+        raise UsageError(f"{known.name} needs its quality value: --quality")
+    settings = {"preset": known.check_preset(preset or known.default_preset), "crf": known.check_quality(quality)}
+    return {"encoder": known.name, **settings, "per_frame_features": features}
+
+
+def _read(name: str) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a JSON object."""
+    from vmaf_train.errors import DatasetError
+
+    try:
+        lines = sys.stdin.readlines() if name == "-" else Path(name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise UsageError(f"{name} cannot be read as text: {failure}") from failure
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as failure:
+            raise DatasetError(f"line {number} of {name}: not JSON: {failure}") from failure
+        if not isinstance(row, dict):
+            raise DatasetError(f"line {number} of {name}: a row must be a JSON object")
+        yield row
+
+
+def _answers(loaded: Predictor, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row's own identity, what was measured (if anything), and `predicted` in VMAF points."""
+    import numpy as np
+    from vmaf_train.errors import DatasetError
+
+    if not rows:
+        raise DatasetError("there are no rows to predict")
+    features, blocks = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            values, block = _inputs(row)
+        except ValueError as failure:
+            raise DatasetError(f"row {number}: {failure}") from failure
+        features.append(values)
+        blocks.append(block)
+    if loaded.contract.has_codec:
+        for note in loaded.notes(row.get("encoder") for row in rows):
+            console.warn(note)
+    elif any(row.get("encoder") for row in rows):
+        console.warn(f"{loaded.contract.id} does not look at encoder, preset and quality")
+    if loaded.contract.unit == "frame" and any("per_frame_features" in row for row in rows):
+        console.warn(f"{loaded.contract.id} learned from single frames; these rows hold means over an encode")
+    predicted = loaded.predict(np.array(features), np.array(blocks) if loaded.contract.has_codec else None)
+    return [_answer(row, float(value)) for row, value in zip(rows, predicted, strict=True)]
+
+
+def _inputs(row: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Raw features (6,) and codec block (14,) of a row. Raises ValueError for a missing feature or a bad quality."""
+    from vmaf_train import rows as corpus_rows
+    from vmaf_train.contract import FEATURES, codec_block, feature_value
+
+    nested = row.get("per_frame_features")
+    found = {name: feature_value(nested if isinstance(nested, dict) else row, name) for name in FEATURES}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        raise ValueError(f"no finite value of {', '.join(missing)}; a row needs all six features")
+    block = codec_block(row.get("encoder"), row.get("preset"), corpus_rows.quality(row))
+    return [value for value in found.values() if value is not None], block
+
+
+def _answer(row: dict[str, Any], predicted: float) -> dict[str, Any]:
+    measured = next((row[name] for name in _MEASURED if row.get(name) is not None), None)
+    answer = {name: row[name] for name in _SHOWN if row.get(name) is not None} | {"predicted": predicted}
+    return answer if measured is None else answer | {"vmaf": measured}
+
+
+def _show(model: str, answers: list[dict[str, Any]]) -> None:
+    names = [n for n in (*_SHOWN, "vmaf", "predicted") if n != "key" and any(n in answer for answer in answers)]
+    rows = [[answer.get(name) for name in names] for answer in answers]
+    console.table(model, names, rows, left=len(names) - 1 if "vmaf" not in names else len(names) - 2)
+
+
+def _self_test(loaded: Predictor, as_json: bool) -> None:
+    from vmaf_train.errors import ModelError
+    from vmaf_train.export import PARITY_LIMIT
+
+    difference = loaded.self_test()
+    rows = len(loaded.sidecar["self_test"]["score"])
+    if not difference <= PARITY_LIMIT:
+        raise ModelError(
+            f"{loaded.contract.id} answers {rows} stored rows up to {difference:.2e} VMAF points differently from torch; "
+            f"the limit is {PARITY_LIMIT:g}"
+        )
+    facts = {"model": loaded.contract.id, "sha256": loaded.artifact.sha256, "provider": loaded.provider, "rows": rows}
+    if as_json:
+        console.json_line({**facts, "max_difference": difference})
+    else:
+        console.out(f"{rows} stored rows predicted again: at most {difference:.1e} VMAF points from torch")
