@@ -17,9 +17,6 @@ from scipy.interpolate import PchipInterpolator
 MIN_COMMON_VMAF = 1.0
 """Curves that share less than this many VMAF points are not compared: the mean would rest on next to nothing."""
 
-QUALITY_STEP = 0.1
-"""Resolution of `quality_for`, in the encoder's own units."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCurve:
@@ -82,21 +79,19 @@ def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
     return Comparison(log_ratio=(areas[0] - areas[1]) / (high - low), overlap=overlap)
 
 
-def quality_for(targets: Sequence[float], points: Iterable[tuple[float, float]]) -> list[float | None]:
+def quality_for(targets: Sequence[float], points: Iterable[tuple[float, float]], step: float) -> list[float | None]:
     """Per target VMAF, the coarsest quality value that still reaches it, from `points` of (quality value, VMAF).
 
-    Between the measured values the curve is PCHIP, read in steps of `QUALITY_STEP`; outside them nothing is
+    Between the measured values the curve is PCHIP, read every `step` of the encoder's own units; outside them nothing is
     guessed: None where no value of the swept range reaches the target, the largest swept value where all do.
     """
     measured = dict(sorted(points))
     if not measured:
         return [None] * len(targets)
-    values = list(measured)
-    steps = round((values[-1] - values[0]) / QUALITY_STEP)
-    grid = np.round(np.linspace(values[0], values[-1], steps + 1), 2)
-    vmaf = (
-        PchipInterpolator(values, list(measured.values()))(grid) if len(values) > 1 else np.array([*measured.values()])
-    )
+    values, scores = list(measured), list(measured.values())
+    num_steps = round((values[-1] - values[0]) / step)
+    grid = np.round(np.linspace(values[0], values[-1], num_steps + 1), 2)
+    vmaf = PchipInterpolator(values, scores)(grid) if len(values) > 1 else np.array(scores)
     found: list[float | None] = []
     for target in targets:
         reached = np.flatnonzero(vmaf >= target)

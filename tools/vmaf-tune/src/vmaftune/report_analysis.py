@@ -1,4 +1,4 @@
-"""What a report says about a sweep: BD-rates, quality values for targets, speed, convex hulls, and a summary in words."""
+"""What a report says about a sweep: BD-rates, quality values for targets, speed, convex hulls, a summary in words."""
 
 from __future__ import annotations
 
@@ -65,22 +65,21 @@ class Analysis:
 def analyse(sweep: Sweep) -> Analysis:
     """Every figure of the report from the measured points."""
     sources, curves = range(len(sweep.sources)), range(len(sweep.curves))
-    lines = {
-        (s, c): bdrate.rate_curve((p.kbps, p.vmaf_unclipped) for p in sweep.points_of(s, c))
-        for s in sources
-        for c in curves
-    }
+    lines = {(s, c): bdrate.rate_curve((p.kbps, p.vmaf_unclipped) for p in sweep.points_of(s, c)) for s in sources for c in curves}
     comparisons = {(s, t, a): _compare(sweep, lines, s, t, a) for s in sources for t in curves for a in range(t)}
     quality = {}
     for (s, c), points in sweep.of_curve.items():
         measured = [(p.quality, p.vmaf) for p in points if p.quality is not None]
         if measured:
-            quality[s, c] = bdrate.quality_for(TARGETS, measured)
+            quality[s, c] = bdrate.quality_for(TARGETS, measured, _step(sweep.curves[c].encoder))
     hulls = {s: _hull([p for p in sweep.points if p.source == s]) for s in sources}
     defaults = _default_curves(sweep.curves)
-    return Analysis(
-        sweep=sweep, comparisons=comparisons, quality=quality, hulls=hulls, defaults=defaults, anchor=defaults[0]
-    )
+    return Analysis(sweep=sweep, comparisons=comparisons, quality=quality, hulls=hulls, defaults=defaults, anchor=defaults[0])
+
+
+def _step(encoder: str) -> float:
+    """How finely a quality value can be set, as far as the report cares."""
+    return 1.0 if encoder in ENCODERS and ENCODERS[encoder].integer_quality else 0.1
 
 
 def _compare(sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, test: int, anchor: int) -> Comparison:
@@ -120,9 +119,7 @@ def summary(analysis: Analysis) -> list[str]:
 
 
 def _fewest_bits(analysis: Analysis) -> str | None:
-    rates = {
-        c: analysis.bd_rates(c, analysis.anchor) for c in range(len(analysis.sweep.curves)) if c != analysis.anchor
-    }
+    rates = {c: analysis.bd_rates(c, analysis.anchor) for c in range(len(analysis.sweep.curves)) if c != analysis.anchor}
     most = max((len(found) for found in rates.values()), default=0)
     full = {c: found for c, found in rates.items() if found and len(found) == most}
     if not full:
@@ -131,9 +128,7 @@ def _fewest_bits(analysis: Analysis) -> str | None:
     found, names = full[best], analysis.sweep.sources
     low, high = min(found, key=lambda s: found[s]), max(found, key=lambda s: found[s])
     label, anchor = analysis.sweep.curves[best].label, analysis.sweep.curves[analysis.anchor].label
-    spread = (
-        f", from {signed(found[low])} on {names[low]} to {signed(found[high])} on {names[high]}" if most > 1 else ""
-    )
+    spread = f", from {signed(found[low])} on {names[low]} to {signed(found[high])} on {names[high]}" if most > 1 else ""
     if fmean(found.values()) >= 0:
         return f"No other setting needs fewer bits than {anchor} for the same VMAF."
     return (
@@ -161,7 +156,7 @@ def _settings(analysis: Analysis, target: int = DEFAULT_TARGET) -> str | None:
         enough = for_share(analysis.quality_for(curve, target).values(), 0.9)
         if enough is not None:
             shown = analysis.sweep.curves[curve]
-            parts.append(f"{shown.label} {shown.knob.upper()} {format_quality(round(enough, 1))}")
+            parts.append(f"{shown.label} {shown.knob.upper()} {format_quality(enough)}")
     return f"VMAF {target} on at least 90% of the sources: {', '.join(parts)}." if parts else None
 
 

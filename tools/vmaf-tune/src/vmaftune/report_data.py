@@ -73,6 +73,7 @@ class Failure:
 
     cell: str
     kind: str
+    message: str
     exit_code: int | None
     stderr: str
     command: str
@@ -83,7 +84,8 @@ class Sweep:
     """Everything read from one run folder.
 
     `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` are (name, value) lines about tools
-    and machine; `notes` sentences about rows that were left out.
+    and machine, `source_facts` lines of name, group, picture, rate, frames and cells;
+    `notes` sentences about rows that were left out.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Sweep:
     frames: Mapping[str, NDArray[np.float64]]
     failures: tuple[Failure, ...]
     facts: tuple[tuple[str, str], ...]
+    source_facts: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     cpu_s: float
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
@@ -107,9 +110,7 @@ def read(folder: Path) -> Sweep:
     """The sweep in `folder`. Raises UsageError when it is no run folder, DatasetError when its rows cannot be used."""
     file = folder / "cells.jsonl"
     if not file.is_file():
-        raise UsageError(
-            f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune corpus` wrote"
-        )
+        raise UsageError(f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune corpus` wrote")
     rows = [row for _, row in corpus_rows.last_of_each_cell(corpus_rows.read(file))]
     done = [row for row in rows if (row.get("status") or "ok") == "ok"]
     drawn = [row for row in done if _drawable(row)]
@@ -137,6 +138,7 @@ def read(folder: Path) -> Sweep:
         frames=clipped,
         failures=tuple(_failure(row) for row in rows if row.get("status") == "failed"),
         facts=_facts(folder, drawn),
+        source_facts=tuple(_source_facts(name, [r for r in drawn if str(r["src"]) == name]) for name in sources),
         notes=_notes(done, drawn),
         cpu_s=sum(row.get(name) or 0.0 for row in done for name in ("encode_cpu_s", "score_cpu_s")),
         of_curve={at: tuple(some) for at, some in of_curve.items()},
@@ -199,10 +201,11 @@ def _failure(row: Row) -> Failure:
     error = row.get("error")
     facts: Mapping[str, Any] = error if isinstance(error, Mapping) else {"class": str(error or "unknown")}
     command = facts.get("command")
-    tail = facts.get("stderr_tail") or facts.get("stderr") or facts.get("message") or ""
+    tail = facts.get("stderr_tail") or ""
     return Failure(
         cell=str(row.get("cell") or corpus_rows.cell_name(row)),
         kind=str(facts.get("class") or "unknown"),
+        message=str(facts.get("message") or ""),
         exit_code=facts.get("exit_code"),
         stderr="\n".join(tail) if isinstance(tail, list) else str(tail),
         command=command_text(command) if isinstance(command, list) else str(command or ""),
@@ -274,10 +277,13 @@ def _facts(folder: Path, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     argv = json.loads(plan.read_text(encoding="utf-8")).get("argv") if plan.is_file() else None
     if argv:
         facts.insert(0, ("Command", command_text(argv)))
-    seen = {value for _, value in facts[:4]}
-    return tuple(
-        (k, v) for i, (k, v) in enumerate(facts) if v and (i < 4 or k.count(" ") or v not in seen or k in ENCODERS)
-    )
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _source_facts(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    picture = _all(f"{r['width']}x{r['height']}" for r in rows if r.get("width"))
+    counted = (_all(r.get(fact) for r in rows) for fact in ("fps", "num_frames"))
+    return name, _all(r.get("group") for r in rows), picture, *counted, str(len(rows))
 
 
 def _all(values: Iterable[Any]) -> str:

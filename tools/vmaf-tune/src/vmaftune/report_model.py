@@ -1,0 +1,168 @@
+"""What a report says about a training run: held-out tables, predictions against scores, residuals, the gate's verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from vmaf_train import evaluate
+from vmaf_train.dataset import LOSO
+from vmaf_train.errors import DatasetError
+from vmaf_train.metrics import METRICS
+
+MAX_DRAWN = 4000
+"""Points of the scatter plot; a run with more rows is thinned evenly, its tables are not."""
+
+_BASELINES = {evaluate.CODEC_BLIND: "codec-blind network", evaluate.RIDGE: "ridge on the six features"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """A training run as the report shows it. `groups` holds one line per held-out group, means over seeds.
+
+    `scatter` has lists of equal length: y, p (VMAF points, mean over seeds), group and encoder (indices into
+    `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by band of y.
+    """
+
+    model_id: str
+    folder: Path
+    scheme: str
+    smoke: bool
+    num_rows: int
+    num_seeds: int
+    groups: tuple[Mapping[str, Any], ...]
+    overall: Mapping[str, Mapping[str, float | None]]
+    baselines: Mapping[str, float]
+    group_names: tuple[str, ...]
+    encoder_names: tuple[str, ...]
+    scatter: Mapping[str, Sequence[float]]
+    bands: tuple[Mapping[str, Any], ...]
+    gate: tuple[Mapping[str, str], ...]
+    verdict: str | None
+
+    @property
+    def held_out(self) -> str:
+        """What one fold holds out, in words."""
+        return {"loso": "one source group", "loeo": "one encoder"}.get(self.scheme, "whole source groups")
+
+
+def read(folder: Path) -> ModelRun:
+    """The training run in `folder`. Raises DatasetError when it is incomplete or holds no out-of-fold prediction."""
+    run = evaluate.load_run(folder)
+    schemes = evaluate.schemes(run.predictions)
+    if not schemes:
+        raise DatasetError(f"{folder} holds no out-of-fold predictions; train with --loso")
+    scheme = LOSO if LOSO in schemes else schemes[0]
+    rows = run.predictions[run.predictions["scheme"] == scheme]
+    table = evaluate.group_table(run.predictions, evaluate.MODEL, scheme)
+    lines = evaluate.over_seeds(table).to_dict("records")
+    means = _seed_means(rows)
+    verdict = _verdict(folder)
+    group_names, encoder_names = (tuple(sorted(set(means[name].astype(str)))) for name in ("group", "encoder"))
+    drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
+    return ModelRun(
+        model_id=run.model_id,
+        folder=folder,
+        scheme=scheme,
+        smoke=run.smoke,
+        num_rows=len(means),
+        num_seeds=int(rows["seed"].nunique()),
+        groups=tuple({k: _finite(v) for k, v in line.items()} for line in lines),
+        overall={name: _overall(evaluate.spread(table, name)) for name in METRICS},
+        baselines=_baselines(run.predictions, scheme),
+        group_names=group_names,
+        encoder_names=encoder_names,
+        scatter={
+            "y": [round(float(v), 2) for v in drawn["y"]],
+            "p": [round(float(v), 2) for v in drawn[evaluate.MODEL]],
+            "group": [group_names.index(str(v)) for v in drawn["group"]],
+            "encoder": [encoder_names.index(str(v)) for v in drawn["encoder"]],
+        },
+        bands=tuple(_bands(means)),
+        gate=tuple(_check(check) for check in verdict.get("checks", ())),
+        verdict=verdict.get("decision"),
+    )
+
+
+def _seed_means(rows: Any) -> Any:
+    """One line per held-out row: score and prediction averaged over seeds."""
+    index = ["key"] + (["frame_index"] if rows["frame_index"].notna().any() else [])
+    kept = {"group": "first", "encoder": "first", "y": "first", evaluate.MODEL: "mean"}
+    return rows.groupby(index, sort=True).agg(kept).reset_index()
+
+
+def _overall(spread: evaluate.Spread | None) -> dict[str, float | None]:
+    if spread is None:
+        return {"mean": None, "std": None, "worst": None}
+    return {"mean": spread.mean, "std": spread.std_groups, "worst": spread.worst_mean}
+
+
+def _baselines(predictions: Any, scheme: str) -> dict[str, float]:
+    """Mean RMSE over groups of every baseline that was trained on the same folds."""
+    found = {}
+    for column, name in _BASELINES.items():
+        if evaluate.has(predictions, column):
+            spread = evaluate.spread(evaluate.group_table(predictions, column, scheme), "rmse")
+            if spread is not None:
+                found[name] = spread.mean
+    return found
+
+
+def _bands(means: Any) -> list[dict[str, Any]]:
+    y, residual = means["y"].to_numpy(dtype=float), (means[evaluate.MODEL] - means["y"]).to_numpy(dtype=float)
+    bands = []
+    edges = evaluate.SCORE_BANDS
+    for low, high in zip(edges, edges[1:], strict=False):
+        inside = residual[(y >= low) & ((y < high) | (high == edges[-1]))]
+        if len(inside):
+            quantiles = [round(float(q), 3) for q in np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))]
+            rmse = float(np.sqrt(np.mean(inside**2)))
+            bands.append({
+                "band": f"{low:g} to {high:g}", "n": len(inside), "quantiles": quantiles,
+                "bias": float(inside.mean()), "rmse": rmse,
+            })  # fmt: skip
+    return bands
+
+
+def _verdict(folder: Path) -> dict[str, Any]:
+    file = folder / "verdict.json"
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as failure:
+        raise DatasetError(f"{file} is not JSON ({failure}); run `vmaf-tune ship --dry-run` to write it anew") from failure
+    return value if isinstance(value, dict) else {}
+
+
+def _check(check: Mapping[str, Any]) -> dict[str, str]:
+    def text(name: str) -> str:
+        value = check.get(name)
+        return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+    return {name: text(name) for name in ("name", "value", "limit", "result")}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def document(run: ModelRun) -> dict[str, Any]:
+    """The training run as one JSON value; part of the `--json` of the command."""
+    return {
+        "model": run.model_id,
+        "run": str(run.folder),
+        "scheme": run.scheme,
+        "smoke": run.smoke,
+        "num_rows": run.num_rows,
+        "num_seeds": run.num_seeds,
+        "groups": [dict(line) for line in run.groups],
+        "overall": {name: dict(values) for name, values in run.overall.items()},
+        "baseline_rmse": dict(run.baselines),
+        "residual_bands": [dict(band) for band in run.bands],
+        "gate": [dict(check) for check in run.gate],
+        "verdict": run.verdict,
+    }

@@ -1,0 +1,123 @@
+"""The report for a terminal and for spreadsheets: tables as rows of values, and one CSV line per cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from vmaftune.encoders import format_quality
+from vmaftune.report_analysis import DEFAULT_TARGET, Analysis, for_share
+from vmaftune.report_model import ModelRun
+
+CSV_COLUMNS = (
+    "source", "encoder", "preset", "knob", "quality", "bitrate_kbps", "size_bytes", "num_frames", "vmaf_mean",
+    "vmaf_unclipped_mean", "vmaf_harmonic_mean", "vmaf_p5", "vmaf_min", "encode_cpu_s_per_frame", "on_convex_hull",
+    "command",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """A table to print: `rows` of texts and numbers under `columns`, the first `left` of them aligned left."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    left: int = 1
+    caption: str | None = None
+
+
+def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
+    """The report's tables in reading order."""
+    found = [_matrix(analysis), _targets(analysis), _speed(analysis)]
+    if analysis.sweep.failures:
+        found.append(_failures(analysis))
+    if model is not None:
+        found.append(_groups(model))
+    if model is not None and model.gate:
+        checks = [[c["name"], c["value"], c["limit"], c["result"]] for c in model.gate]
+        found.append(TextTable(title="Gate", columns=("check", "value", "limit", "result"), rows=checks))
+    return found
+
+
+def _matrix(analysis: Analysis) -> TextTable:
+    curves, shown = analysis.sweep.curves, analysis.defaults
+
+    def figure(test: int, anchor: int) -> str:
+        rates = analysis.bd_rates(test, anchor)
+        return "·" if test == anchor else f"{fmean(rates.values()):+.1f}%" if rates else "none"
+
+    return TextTable(
+        title="BD-rate: bits of the row against the column for the same VMAF",
+        columns=("", *(curves[c].label for c in shown)),
+        rows=[[curves[test].label, *(figure(test, anchor) for anchor in shown)] for test in shown],
+        caption=f"mean over the sources where both curves overlap, of {len(analysis.sweep.sources)}; negative = fewer bits",
+    )
+
+
+def _targets(analysis: Analysis) -> TextTable:
+    rows = []
+    for c, curve in enumerate(analysis.sweep.curves):
+        values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
+        enough = (for_share(values, share) for share in (0.5, 0.9, 1.0))
+        missed = sum(value is None for value in values)
+        if values:
+            rows.append([curve.label, curve.knob, *(None if v is None else format_quality(v) for v in enough), missed])
+    return TextTable(
+        title=f"Coarsest quality value that still gives VMAF {DEFAULT_TARGET}",
+        columns=("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach"),
+        rows=rows,
+        left=2,
+        caption="of the sources; interpolated between measured values, never beyond them",
+    )
+
+
+def _speed(analysis: Analysis) -> TextTable:
+    anchor = analysis.sweep.curves[analysis.anchor].label
+    rows = []
+    for c, curve in enumerate(analysis.sweep.curves):
+        time, rates = analysis.cpu_per_frame(c), analysis.bd_rates(c, analysis.anchor)
+        bits = f"{fmean(rates.values()):+.1f}%" if rates else "none"
+        rows.append([curve.label, None if time is None else f"{1000 * time:.1f}", bits, len(rates)])
+    columns = ("encoder and preset", "ms CPU per frame", f"bits against {anchor}", "sources")
+    return TextTable(title="Speed against efficiency", columns=columns, rows=rows)
+
+
+def _failures(analysis: Analysis) -> TextTable:
+    rows = [[f.cell, f.kind, f.exit_code, f.message or f.stderr] for f in analysis.sweep.failures]
+    return TextTable(title="Failed cells", columns=("cell", "reason", "exit code", "message"), rows=rows, left=2)
+
+
+def _groups(model: ModelRun) -> TextTable:
+    names = ("plcc", "srocc", "rmse", "mae")
+    rows = [[g["group"], g["n"], *(g[name] for name in names)] for g in model.groups]
+    for part, label in (("mean", "mean"), ("std", "std over groups"), ("worst", "worst group")):
+        rows.append([label, None, *(model.overall[name][part] for name in names)])
+    baselines = "; ".join(f"{name} {rmse:.3f}" for name, rmse in model.baselines.items())
+    return TextTable(
+        title=f"{model.model_id}, held out {model.held_out}" + (" (SMOKE RUN: made-up data)" if model.smoke else ""),
+        columns=("group", "n", "PLCC", "SROCC", "RMSE", "MAE"),
+        rows=rows,
+        caption=f"mean over {model.num_seeds} seeds" + (f"; RMSE of the baselines: {baselines}" if baselines else ""),
+    )
+
+
+def cells_csv(analysis: Analysis) -> str:
+    """One line per measured cell under `CSV_COLUMNS`; an empty field is a missing value."""
+    sweep = analysis.sweep
+    on_hull = {point.key for points in analysis.hulls.values() for point in points}
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(CSV_COLUMNS)
+    for p in sweep.points:
+        curve = sweep.curves[p.curve]
+        quality = None if p.quality is None else format_quality(p.quality)
+        lines.writerow((
+            sweep.sources[p.source], curve.encoder, curve.preset, curve.knob, quality, p.kbps, p.size_bytes, p.num_frames,
+            p.vmaf, p.vmaf_unclipped, p.harmonic, p.p5, p.lowest, p.cpu_s, int(p.key in on_hull), p.command,
+        ))  # fmt: skip
+    return text.getvalue().rstrip("\n")
