@@ -119,6 +119,17 @@ def frame_digest(path: Path | str) -> str | None:
     return _digest_of_frames(_frame_rows(frames_file, _keys(table))) if frames_file else None
 
 
+def has_frames(path: Path | str) -> bool:
+    """True when the corpus at `path` has a row for every frame."""
+    file, frames_file = _files(Path(path))
+    return frames_file is not None or any(corpus_rows.holds_frames(row) for _, row in corpus_rows.read(file)[:1])
+
+
+def corpus_files(path: Path | str) -> list[Path]:
+    """The files that `load` reads: the rows, and the frame rows that lie beside them."""
+    return [file for file in _files(Path(path)) if file is not None]
+
+
 def newest_corpus(runs_dir: Path | str) -> Path:
     """The folder under `runs_dir`/phase_a whose sweep is complete and whose newest row has the greatest `finished_at`.
 

@@ -28,6 +28,7 @@ COLUMNS = ("key", "frame_index", "group", "encoder", "scheme", "fold", "seed", "
 MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE = "y_model", "y_blind_input", "y_codec_blind", "y_ridge"
 PREDICTORS = (MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE)
 SMOKE_SUFFIX = "-smoke"
+SLICES = ("encoder", "preset", "quality_band", "score_band")
 SCORE_BANDS = (0.0, 30.0, 50.0, 70.0, 80.0, 90.0, 95.0, 100.0)
 QUALITY_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -208,18 +209,51 @@ def _bands(values: Floats, edges: tuple[float, ...]) -> list[str]:
     return ["none" if np.isnan(v) else names[i] for v, i in zip(values, inner, strict=True)]
 
 
-def paired_lift(
-    predictions: pd.DataFrame, baseline: str = CODEC_BLIND, metric: str = "rmse", scheme: str = LOSO, by: str = "group",
-    resamples: int = 10_000,
-) -> Lift:  # fmt: skip
-    """What the model gains over `baseline` in `metric` (rmse or mae), group by group, seeds averaged first."""
-    ours = over_seeds(group_table(predictions, MODEL, scheme, by)).set_index("group")[metric]
-    theirs = over_seeds(group_table(predictions, baseline, scheme, by)).set_index("group")[metric]
-    gain = (theirs - ours).to_numpy(dtype=np.float64)
-    draws = np.random.default_rng(0).integers(0, len(gain), size=(resamples, len(gain)))
-    low, high = np.quantile(gain[draws].mean(axis=1), (0.025, 0.975))
-    by_group = {str(name): float(value) for name, value in zip(ours.index, gain, strict=True)}
-    return Lift(metric=metric, baseline=baseline, mean=float(gain.mean()), low=float(low), high=float(high), by_group=by_group)
+def paired_lift(predictions: pd.DataFrame, baseline: str = CODEC_BLIND, metric: str = "rmse", scheme: str = LOSO) -> Lift:
+    """What the model gains over the column `baseline` in `metric` (rmse or mae), group by group, seeds averaged first."""
+    ours, theirs = (over_seeds(group_table(predictions, c, scheme))[["group", metric]] for c in (MODEL, baseline))
+    gain = (theirs[metric] - ours[metric]).to_numpy(dtype=np.float64)
+    low, high = bootstrap(gain)
+    by_group = {str(name): float(value) for name, value in zip(ours["group"], gain, strict=True)}
+    return Lift(metric=metric, baseline=baseline, mean=float(gain.mean()), low=low, high=high, by_group=by_group)
+
+
+def bootstrap(values: Floats, resamples: int = 10_000) -> tuple[float, float]:
+    """95% percentile interval of the mean of `values` (N,), resampled with replacement (Efron 1979), always alike."""
+    draws = np.random.default_rng(0).integers(0, len(values), size=(resamples, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def lift_slices(predictions: pd.DataFrame, by: str, scheme: str = LOSO) -> list[dict[str, Any]]:
+    """`paired_lift` in RMSE within each slice (see `slice_table`): slice, n, groups, lift, low, high (VMAF points)."""
+    part = predictions[predictions["scheme"] == scheme]
+    part = part.assign(slice=_slice(part, by))
+    result = []
+    for name, block in part.groupby("slice", sort=True, observed=True):
+        lift = paired_lift(block, scheme=scheme)
+        n = len(block) // block["seed"].nunique()
+        result.append(
+            {"slice": str(name), "n": n, "groups": len(lift.by_group), "lift": lift.mean, "low": lift.low,
+             "high": lift.high}
+        )  # fmt: skip
+    return result
+
+
+def evaluation(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Everything `eval` tells, as plain JSON values: `summary`, `slices`, and the codec block's `lift` where it has one."""
+    held_out = [scheme for scheme in schemes(predictions) if scheme != LOEO]
+    main = LOSO if LOSO in held_out else next(iter(held_out), None)
+    result: dict[str, Any] = {"scheme": main, "summary": summary(predictions), "slices": {}, "lift": None}
+    if main is None:
+        return result
+    result["slices"] = {by: records(slice_table(predictions, MODEL, by, main)) for by in SLICES}
+    if has(predictions, CODEC_BLIND):
+        result["lift"] = {
+            "overall": [asdict(paired_lift(predictions, metric=m, scheme=main)) for m in ("rmse", "mae")],
+            **{by: lift_slices(predictions, by, main) for by in SLICES},
+        }
+    return result
 
 
 def summary(predictions: pd.DataFrame) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vmaf_train.contract import MODELS
-from vmaf_train.errors import TrainError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +90,19 @@ def recipe(model_id: str, name: str = "default", **changes: Any) -> Recipe:
     """The recipe `name` (default or seed) of a model, with `changes` that are not None.
 
     `hidden` (width) and `depth` rebuild the network; any change is told by a `+` after the name.
-    Raises TrainError for an unknown model or recipe or a value that makes no sense.
+    Raises ValueError for an unknown model or recipe or a value that makes no sense.
     """
     if name not in _VARIANTS:
-        raise TrainError(f"no recipe is called {name!r}; use {' or '.join(_VARIANTS)}")
+        raise ValueError(f"no recipe is called {name!r}; use {' or '.join(_VARIANTS)}")
     if model_id not in _VARIANTS[name]:
-        raise TrainError(f"no model is called {model_id!r}; known are {', '.join(_VARIANTS[name])}")
+        raise ValueError(f"no model is called {model_id!r}; known are {', '.join(_VARIANTS[name])}")
     base = _VARIANTS[name][model_id]
     wanted = {k: v for k, v in changes.items() if v is not None}
     width, depth = wanted.pop("hidden", None), wanted.pop("depth", None)
     for option, value in (*wanted.items(), ("hidden", width or 1), ("depth", depth or 1)):
         low = 0.0 if option in ("weight_decay", "kfold") else 1e-12
         if not low <= value < 1e9 or (option == "kfold" and value == 1):
-            raise TrainError(f"--{option.replace('_', '-')} {value} makes no sense for {model_id}")
+            raise ValueError(f"--{option.replace('_', '-')} {value} makes no sense for {model_id}")
     if width is not None or depth is not None:
         wanted["hidden"] = (width or base.hidden[0],) * (depth or len(base.hidden))
     changed = replace(base, **wanted)

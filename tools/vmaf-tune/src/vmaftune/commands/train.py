@@ -1,5 +1,200 @@
+"""`vmaf-tune train`: learn a model from a corpus, with what every fold held out as evidence."""
+
 from __future__ import annotations
 
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def train() -> None:
-    raise NotImplementedError
+import typer
+from vmaf_train.errors import DependencyError
+
+from vmaftune import console
+from vmaftune.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmaf_train.dataset import Dataset
+    from vmaf_train.recipes import Recipe
+    from vmaf_train.rundir import Experiment
+
+SMOKE_EPOCHS, SMOKE_SEEDS, DEFAULT_SEEDS = 20, 2, 5
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="fr_regressor_v2, fr_regressor_v1 or vmaf_tiny_v2.")] = "fr_regressor_v2",
+    loso: Annotated[bool, typer.Option("--loso", help="Hold every source out once: the evidence that `ship` asks for.")] = False,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete sweep in runs/."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="default, or seed (Research-0067 to the letter).")] = "default",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows. Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per step. Default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (the peak of a cycle). Default: the recipe's.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Adam's L2 term. Default: the recipe's.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Width of the hidden layers. Default: the contract's.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Number of hidden layers. Default: the contract's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=1024, help="Networks per fold, seeds 0..N-1. Default: 5.")] = None,
+    kfold: Annotated[int | None, typer.Option(help="Grouped folds besides --loso, such as 5 (0: none).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few seconds on a synthetic corpus; the result can never be shipped.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<model>/<UTC time>.")] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where corpora are found and runs are put.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="The run's summary as JSON on stdout.")] = False,
+) -> None:
+    """Train a model on a corpus. With --loso every source, and every encoder, is held out once, for each seed.
+
+    Writes the candidate, its held-out predictions and those of the baselines into a run's folder, never under model/.
+
+    Example: vmaf-tune train fr_regressor_v2 --loso --corpus runs/phase_a/software
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as failure:
+        raise DependencyError("training needs torch: pip install 'vmaf-tune[train]'") from failure
+    from vmaf_train import rundir
+    from vmaf_train import train as training
+
+    options = {
+        "epochs": epochs if epochs or not smoke else SMOKE_EPOCHS, "batch_size": batch_size, "lr": lr,
+        "weight_decay": weight_decay, "hidden": hidden, "depth": depth, "kfold": kfold,
+    }  # fmt: skip
+    wanted = _recipe(model, recipe, options)
+    folder = _folder(out, runs_dir, model, smoke)
+    num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
+    data, frames = _corpus(corpus, runs_dir, wanted, folder, smoke)
+    wanted = _fit(wanted, data, frames, loso=loso, explicit_kfold=kfold is not None, seeds=seeds)
+    experiment = rundir.plan(
+        wanted, data, frames, loso=loso, num_seeds=num_seeds, device=training.choose_device(device), smoke=smoke
+    )
+    provenance = _provenance(model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options})
+    _run(experiment, folder, provenance)
+    _show(folder, experiment, as_json=as_json)
+    _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
+
+
+def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
+    from vmaf_train import recipes
+
+    try:
+        wanted = recipes.recipe(model, name, **options)
+    except ValueError as failure:
+        raise UsageError(str(failure)) from failure
+    if wanted.hidden != recipes.recipe(model, name).hidden:
+        console.warn(f"{model} with layers {wanted.hidden} is not the network of its contract: `ship` will hold it")
+    return wanted
+
+
+def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
+    from vmaf_train import evaluate, rundir
+
+    folder = out or rundir.new_folder(runs_dir, model, smoke)
+    if folder.resolve().is_relative_to(Path("model").resolve()):
+        raise UsageError(f"{folder} lies under model/, where only `vmaf-tune ship` writes; name another folder")
+    if (folder / evaluate.METRICS_FILE).exists():
+        raise UsageError(f"{folder} holds a complete run already; name another folder with --out")
+    return folder
+
+
+def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool) -> tuple[Dataset, Dataset | None]:
+    """The rows to train on and, for a recipe with windows, their frames; says which corpus it is before anything else."""
+    from vmaf_train import dataset
+
+    how = "named by --corpus"
+    if smoke:
+        from vmaf_train.smoke import write_corpus
+
+        if path is not None:
+            console.warn(f"--corpus {path} is ignored: a smoke run makes its own")
+        path, how = write_corpus(folder / "corpus"), "synthetic: this is a smoke run"
+    elif path is None:
+        path, how = dataset.newest_corpus(runs_dir), f"the newest complete one in {runs_dir}"
+    data = dataset.load(path, per_frame=wanted.per_frame)
+    unit = "frames" if wanted.per_frame else "cells"
+    console.say(f"corpus: {data.path} ({how}): {len(data)} {unit} of {len(data.groups)} groups, {data.digest[:12]}")
+    for note in data.notes:
+        console.warn(note)
+    if wanted.per_frame or not wanted.window_share:
+        return data, None
+    if dataset.has_frames(path):
+        return data, dataset.load(path, per_frame=True)
+    console.warn("this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only")
+    return data, None
+
+
+def _fit(wanted: Recipe, data: Dataset, frames: Dataset | None, *, loso: bool, explicit_kfold: bool, seeds: int | None) -> Recipe:
+    """The recipe as this corpus allows it; a setting that is ignored is told."""
+    from dataclasses import replace
+
+    if not loso:
+        if seeds is not None or explicit_kfold:
+            console.warn("--seeds and --kfold are ignored without --loso: the candidate is one network, of seed 0")
+        return replace(wanted, kfold=0)
+    if wanted.kfold > len(data.groups) and not explicit_kfold:
+        console.warn(f"{wanted.kfold} grouped folds are left out: the corpus has {len(data.groups)} groups")
+        return replace(wanted, kfold=0)
+    return wanted
+
+
+def _provenance(model: str, experiment: Experiment, folder: Path, args: dict[str, Any]) -> dict[str, Any]:
+    from vmaf_train.dataset import corpus_files
+    from vmaf_train.provenance import run_provenance
+
+    return run_provenance(
+        entry_point="vmaf-tune train", argv=sys.argv, args={"model": model, **args, "device": str(experiment.device)},
+        inputs=corpus_files(experiment.data.path), outputs=[folder],
+    )  # fmt: skip
+
+
+def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> None:
+    from vmaf_train import rundir
+
+    networks = len(rundir.jobs_of(experiment))
+    console.say(
+        f"{experiment.recipe.model_id}, recipe {experiment.recipe.name}: {networks} networks at once on "
+        f"{experiment.device}, {experiment.recipe.epochs} epochs"
+    )
+    began = time.monotonic()
+    with console.Steps("training", experiment.recipe.epochs) as steps:
+
+        def progress(done: int, total: int, loss: float) -> None:
+            left = (time.monotonic() - began) / done * (total - done)
+            shown = f"{loss:.3f}" if math.isfinite(loss) else "not finite"
+            steps.update(done, f"training RMSE {shown}, {console.duration(left)} left")
+
+        rundir.run(experiment, folder, provenance, progress)
+
+
+def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
+    from vmaf_train import evaluate
+    from vmaf_train.dataset import LOSO
+
+    run = evaluate.load_run(folder)
+    summary = run.metrics["summary"].get(LOSO)
+    if as_json:
+        console.json_document({"run": str(folder), **run.metrics})
+        return
+    if summary is None:
+        console.say(f"{folder}: a candidate without held-out evidence")
+        return
+    rows = [tuple(row.get(c) for c in ("group", "n", "plcc", "srocc", "rmse", "mae")) for row in summary["table"]]
+    own = summary["metrics"][evaluate.MODEL]
+    for label, part in (("mean", "mean"), ("± over groups", "std_groups"), ("± over seeds", "std_seeds")):
+        rows.append((label, None, *(own[m] and own[m][part] for m in ("plcc", "srocc", "rmse", "mae"))))
+    smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
+    title = f"{smoke}{run.model_id}, leave one source out, {experiment.num_seeds} seeds"
+    console.table(title, ("held out", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+
+
+def _next(folder: Path, model: str, *, loso: bool, smoke: bool, moved: bool, runs_dir: Path) -> None:
+    elsewhere = moved or runs_dir != Path("runs")
+    if smoke:
+        console.next_command(f"vmaf-tune eval {folder}")
+    elif not loso:
+        console.next_command(f"vmaf-tune train {model} --loso")
+    else:
+        console.next_command(f"vmaf-tune ship {model}" + (f" --run {folder}" if elsewhere else ""))
