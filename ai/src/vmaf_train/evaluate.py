@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train.contract import QUALITY_MAX, QUALITY_SCALE
-from vmaf_train.dataset import LOEO, LOSO
+from vmaf_train.dataset import LOEO, LOSO, Dataset
 from vmaf_train.errors import DatasetError
 from vmaf_train.metrics import METRICS, Floats, agreement
 
@@ -27,6 +27,7 @@ COLUMNS = ("key", "frame_index", "group", "encoder", "scheme", "fold", "seed", "
 """Columns of predictions.parquet that every run has; `preset` and `crf` come after them."""
 MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE = "y_model", "y_blind_input", "y_codec_blind", "y_ridge"
 PREDICTORS = (MODEL, BLIND_INPUT, CODEC_BLIND, RIDGE)
+CORPUS = "corpus"
 SMOKE_SUFFIX = "-smoke"
 SLICES = ("encoder", "preset", "quality_band", "score_band")
 SCORE_BANDS = (0.0, 30.0, 50.0, 70.0, 80.0, 90.0, 95.0, 100.0)
@@ -128,9 +129,20 @@ def load_predictions(file: Path) -> pd.DataFrame:
     return table
 
 
+def score_table(data: Dataset, scores: Floats) -> pd.DataFrame:
+    """Predictions of one finished model for every row of a corpus, as a table like a run's, of scheme `corpus`."""
+    return pd.DataFrame(
+        {
+            "key": data.key, "frame_index": data.frame_index, "group": data.group, "encoder": data.encoder,
+            "preset": data.preset, "crf": data.crf, "scheme": CORPUS, "fold": CORPUS, "seed": 0, "y": data.y,
+            MODEL: scores,
+        }
+    )  # fmt: skip
+
+
 def schemes(predictions: pd.DataFrame) -> list[str]:
-    """Names of the hold-out schemes in the table, sorted."""
-    return sorted(predictions["scheme"].unique())
+    """Names of the hold-out schemes in the table: sources first, encoders last."""
+    return sorted(predictions["scheme"].unique(), key=lambda name: (name != LOSO, name == LOEO, name))
 
 
 def has(predictions: pd.DataFrame, column: str) -> bool:

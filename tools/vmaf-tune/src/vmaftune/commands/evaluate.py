@@ -1,5 +1,146 @@
+"""`vmaf-tune eval`: what a training run, or a shipped model on a corpus, is worth. Needs no torch."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def evaluate() -> None:
-    raise NotImplementedError
+import typer
+
+from vmaftune import console
+from vmaftune.errors import ToolError, UsageError
+
+if TYPE_CHECKING:
+    from vmaf_train.evaluate import Run
+
+
+def evaluate(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A run's folder, or a model id. Default: the newest run of fr_regressor_v2.", metavar="RUN|MODEL"),
+    ] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Score the shipped MODEL on this corpus instead of reading a run.")] = None,
+    card: Annotated[Path | None, typer.Option(help="Write a Markdown model card here, its residual plot beside it.")] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where runs are found.")] = Path("runs"),
+    model_dir: Annotated[Path, typer.Option(help="Where the registry is (its folder tiny/).")] = Path("model"),
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
+) -> None:
+    """Show held-out figures of a training run: per source, baselines, slices, what the codec block changes.
+
+    Example: vmaf-tune eval fr_regressor_v2 --card fr_regressor_v2.md
+    """
+    if corpus is not None:
+        if card is not None:
+            raise UsageError("--card describes a training run; leave out --corpus")
+        _score(target or "fr_regressor_v2", corpus, model_dir, as_json=as_json)
+        return
+    from vmaf_train import evaluate as evaluation
+
+    run = evaluation.load_run(_run_folder(target, runs_dir))
+    result = evaluation.evaluation(run.predictions)
+    if as_json:
+        facts = {k: run.metrics[k] for k in ("model_id", "smoke", "corpus", "num_seeds")}
+        console.json_document({"run": str(run.path), **facts, **result})
+    else:
+        _show_run(run, result)
+    if card is not None:
+        _write_card(run, result, card)
+    if not run.smoke and result["scheme"]:
+        console.next_command(f"vmaf-tune ship {run.model_id} --run {run.path}")
+
+
+def _run_folder(target: str | None, runs_dir: Path) -> Path:
+    from vmaf_train import evaluate as evaluation
+    from vmaf_train.contract import MODELS
+
+    word = target or "fr_regressor_v2"
+    if word in MODELS:
+        return evaluation.newest_run(runs_dir, word)
+    if not Path(word).is_dir():
+        raise UsageError(f"{word} is neither a run's folder nor a model; models are {', '.join(MODELS)}")
+    return Path(word)
+
+
+def _show_run(run: Run, result: dict[str, Any]) -> None:
+    from vmaf_train import card
+
+    smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
+    corpus = run.metrics["corpus"]
+    console.say(f"{smoke}{run.path}: {run.model_id}, recipe {run.recipe['name']}, corpus {corpus['path']}")
+    if not result["summary"]:
+        console.warn("this run was made without --loso: nothing was held out, so there is nothing to tell")
+        return
+    for scheme, part in result["summary"].items():
+        rows = card.model_rows(part)
+        title = f"{scheme}: one {part['held_out']} held out at a time, mean over {run.metrics['num_seeds']} seeds"
+        console.table(title, (part["held_out"], "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+        _reasons(part["table"])
+        console.table(f"{scheme}: the same folds", ("predictor", *card.PREDICTOR_COLUMNS), card.predictor_rows(part))
+    _show_slices(result)
+    sentence = card.lift_sentence(result)
+    if sentence:
+        console.out(sentence)
+
+
+def _show_slices(result: dict[str, Any]) -> None:
+    from vmaf_train import card
+
+    for by, rows in result["slices"].items():
+        lifts = {row["slice"]: row for row in (result["lift"] or {}).get(by, [])}
+        columns = ["n", "plcc", "srocc", "rmse", "mae"]
+        body = [
+            (row["group"], *(row[c] for c in columns), *(lifts.get(row["group"], {}).get(k) for k in ("lift", "low", "high")))
+            for row in rows
+        ]
+        names = [card.SLICE_NAMES[by], "n", "PLCC", "SROCC", "RMSE", "MAE", "codec lift", "low", "high"]
+        keep = len(names) if lifts else 6
+        console.table(f"{result['scheme']} by {by}", names[:keep], [row[:keep] for row in body])
+
+
+def _reasons(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        if row.get("reason"):
+            console.warn(f"{row['group']} has no correlation: {row['reason']}")
+
+
+def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
+    from vmaf_train import card
+
+    plot = None
+    if result["scheme"]:
+        plot = file.with_name(f"{file.stem}-residuals.png")
+        try:
+            card.residual_plot(run.predictions, result["scheme"], plot)
+        except ImportError as failure:
+            raise ToolError("the card's plot needs matplotlib: pip install 'vmaf-tune[report]'") from failure
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(card.markdown(run, result, plot.name if plot else None), encoding="utf-8")
+    console.say(f"wrote {file}" + (f" and {plot}" if plot else ""))
+
+
+def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None:
+    """A shipped model on every row of a corpus."""
+    from vmaf_train import card, predictor
+    from vmaf_train import dataset as datasets
+    from vmaf_train import evaluate as evaluation
+
+    model = predictor.load(model_id, model_dir)
+    data = datasets.load(path, per_frame=model.contract.unit == "frame")
+    same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
+    table = evaluation.score_table(data, model.predict(data.features, data.codec if model.contract.has_codec else None))
+    result = evaluation.evaluation(table)
+    notes = [*data.notes, *model.notes(set(data.encoder))]
+    if same:
+        notes.append("the model was trained on these rows: this is agreement with its training data, not held-out evidence")
+    if as_json:
+        console.json_document({"model_id": model_id, "corpus": str(data.path), "in_sample": same, "notes": notes, **result})
+        return
+    for note in notes:
+        console.warn(note)
+    part = result["summary"][evaluation.CORPUS]
+    label = "in sample" if same else "on a corpus it never saw"
+    title = f"{model_id} {label}: {data.path}, {model.provider_note}"
+    rows = [row for row in card.model_rows(part) if row[0] != "± over seeds"]
+    console.table(title, ("group", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+    _reasons(part["table"])
+    _show_slices(result)
