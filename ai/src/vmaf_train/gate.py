@@ -191,7 +191,8 @@ def _row_problem(held_out: pd.DataFrame, data: Dataset) -> str | None:
     strangers = int((both["_merge"] != "both").sum())
     if strangers:
         return f"{strangers} rows are predicted and not in the corpus, or in the corpus and not predicted"
-    if (both["group"] != both["true_group"]).any() or not np.allclose(both["y"], both["true_y"], rtol=0, atol=1e-3):
+    same_group = both["group"].astype(str) == both["true_group"].astype(str)
+    if not same_group.all() or not np.allclose(both["y"], both["true_y"], rtol=0, atol=1e-3):
         return "a group or score in the predictions is not the corpus's"
     return None
 
@@ -310,11 +311,17 @@ def _evidence(run: Run, data: Dataset | None, corpus_note: str, num_rows: int) -
     yield _must(6, "not a smoke run", "a smoke run learned from a synthetic corpus and is never shipped" if smoke else None)
     missing = None if num_rows else "there are none; train with --loso"
     yield _must(6, "out-of-fold predictions present", missing)
-    problem = corpus_note or None
-    recorded = str((run.sidecar.get("corpus") or {}).get("digest"))
-    if data is not None and data.digest != recorded:
-        problem = f"{data.path} has digest {data.digest[:8]}, training recorded {recorded[:8]}"
-    yield _must(6, "corpus present with the recorded digest", problem)
+    yield _must(6, "corpus present with the recorded digest", corpus_note if data is None else _digest_problem(run, data))
+
+
+def _digest_problem(run: Run, data: Dataset) -> str | None:
+    recorded = run.sidecar.get("corpus") or {}
+    frames = recorded.get("frame_digest")
+    if data.digest != recorded.get("digest"):
+        return f"the rows of {data.path} are not those that training recorded"
+    if frames is not None and frames != (data.frame_digest or dataset.frame_digest(data.path)):
+        return f"the frame rows beside {data.path} are not those that training recorded"
+    return None
 
 
 def _corpus(run: Run, contract: ModelContract) -> tuple[Dataset | None, str]:
