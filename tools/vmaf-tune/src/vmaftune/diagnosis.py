@@ -40,7 +40,7 @@ _SIGNS: tuple[tuple[Reason, str], ...] = (
         r"|Undefined constant|Error setting option|Option not found|Error applying encoder options",
     ),
     (Reason.SESSIONS, r"OpenEncodeSessionEx failed: out of memory \(10\)|incompatible client key \(21\)"),
-    (Reason.OLD_DRIVER, r"Driver does not support the required nvenc API version|minimum required Nvidia driver"),
+    (Reason.OLD_DRIVER, r"Driver does not support the required nvenc API version"),
     (
         Reason.DRIVER,
         r"Cannot load (libcuda|nvcuda|libnvidia-encode|nvEncodeAPI)|DLL (lib)?amf\S* failed to open"

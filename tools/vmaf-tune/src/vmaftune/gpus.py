@@ -188,9 +188,7 @@ class Gpus:
     def _check(self, wanted: Sequence[str]) -> None:
         for word in wanted:
             if word.isdigit() and int(word) not in [g.index for g in self.nvidia.gpus]:
-                raise UsageError(
-                    f"--gpu {word}: no such NVIDIA GPU; the driver shows {len(self.nvidia.gpus)}, counted from 0"
-                )
+                raise UsageError(f"--gpu {word}: no such NVIDIA GPU; the driver shows {len(self.nvidia.gpus)}, counted from 0")
             if not re.fullmatch(r"\d+|/dev/dri/\w+|d3d11:\d+", word):
                 raise UsageError(f"--gpu takes numbers, /dev/dri/renderD... or d3d11:N, not {word!r}")
 
@@ -235,7 +233,4 @@ def session_slots(found: Nvidia, chosen: Mapping[int, Gpu], cores: int) -> dict[
     major = int(re.match(r"\d*", found.driver or "")[0] or 0)  # type: ignore[index]
     limit = next(allowed for driver, allowed in _SESSION_LIMITS if major >= driver)
     free = max(limit - sum(g.sessions or 0 for g in found.gpus if g.consumer), 1)
-    return {
-        place: max(1, min(free // len(consumers) if place in consumers else UNRESTRICTED_SESSIONS, cores))
-        for place in chosen
-    }
+    return {place: max(1, min(free // len(consumers) if place in consumers else UNRESTRICTED_SESSIONS, cores)) for place in chosen}
