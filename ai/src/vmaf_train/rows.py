@@ -62,7 +62,9 @@ def _parquet(path: Path) -> list[Row]:
     from pyarrow import parquet
 
     try:
-        rows: list[Row] = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        # pandas may have stored its row labels: they are no field of the rows.
+        rows: list[Row] = table.select([n for n in table.column_names if not n.startswith("__index_")]).to_pylist()
     except (pyarrow.ArrowException, OSError) as failure:
         raise DatasetError(f"{path} is not a readable parquet file: {failure}") from failure
     return rows
