@@ -533,6 +533,14 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     return None
 
 
+def is_part(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """True when every source and cell of the second sweep.json document stands in the first, with the same settings."""
+    a, b = plan_identity(old), plan_identity(new)
+    same = all(a["sources"].get(name) == source for name, source in b["sources"].items())
+    rest = all(a[key] == b[key] for key in ("teacher", "threads_per_encode"))
+    return same and rest and set(b["cells"]) <= set(a["cells"])
+
+
 def request_from(
     *,
     sweep: Path | None,

@@ -21,7 +21,7 @@ from vmaftune.cell import Cell, Source
 from vmaftune.encode import CellFailure, Encode, encode, encode_argv, paste, prepare, prepare_argv
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import CPU, Ended, Executor, LaneExecutor, Stage, Started, Task
-from vmaftune.plan import Plan, difference, grid_ids
+from vmaftune.plan import Plan, difference, grid_ids, is_part
 from vmaftune.process import Runner
 from vmaftune.score import Score, score, score_argv
 from vmaftune.versions import Tools, machine, packages
@@ -65,9 +65,9 @@ def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False)
 
 
 def open_folder(
-    folder: Path, plan: Plan, argv: Sequence[str], *, extend: bool, skipped: Sequence[str] = ()
+    folder: Path, plan: Plan, argv: Sequence[str], *, extend: bool, part: bool = False, skipped: Sequence[str] = ()
 ) -> Mapping[str, Any]:
-    """Write sweep.json once; later runs must hold the same plan, or add cells to it with `extend`.
+    """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it with `extend`.
 
     Raises FolderError naming the first difference, and the way out.
     """
@@ -85,6 +85,8 @@ def open_folder(
         if change is None:
             return old
         fewer = grid_ids(old) - grid_ids(document)
+        if part and is_part(old, document):
+            return old
         if not extend:
             raise FolderError(
                 f"{folder} holds another plan: {change}; write elsewhere with --out, or add the cells with --extend"

@@ -93,7 +93,7 @@ def corpus(
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
-        num_failed = drive(plan, folder, tools, runner, options, extend=extend, as_json=as_json)
+        num_failed = drive(plan, folder, tools, runner, options, extend=extend, part=bool(select), as_json=as_json)
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
@@ -102,7 +102,7 @@ def corpus(
 
 
 def drive(
-    plan: Plan, folder: Path, tools: Any, runner: Runner, options: Any, *, extend: bool, as_json: bool
+    plan: Plan, folder: Path, tools: Any, runner: Runner, options: Any, *, extend: bool, part: bool, as_json: bool
 ) -> int:
     """Run a plan in its folder with its screen; returns the number of failed cells."""
     from vmaftune import corpus as rows
@@ -112,7 +112,7 @@ def drive(
     folder.mkdir(parents=True, exist_ok=True)
     holder = rows.lock(folder)
     try:
-        sweeping.open_folder(folder, plan, sys.argv, extend=extend)
+        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part)
         sweep = sweeping.Sweep(plan, folder, tools, runner, options)
         costs = {
             c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
