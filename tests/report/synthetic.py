@@ -18,7 +18,7 @@ ENCODERS: dict[str, tuple[str, tuple[int, ...], dict[str, tuple[float, float]]]]
     "libvpx-vp9": ("crf", (20, 28, 36, 44, 52, 60), {"realtime": (1.05, 23), "good": (0.74, 95)}),
     "libaom-av1": ("crf", (20, 28, 36, 44, 52, 60), {"rt8": (0.85, 25), "6": (0.57, 90), "4": (0.53, 240)}),
 }
-HOSTILE = ("</script><script>alert(1)</script>", 'a "quoted" & <b>bold</b> \'name\'', "C:\\odd\\back`tick${1}")
+HOSTILE = ("</script><script>alert(1)</script>", "a \"quoted\" & <b>bold</b> 'name'", "C:\\odd\\back`tick${1}")
 
 
 def sources(count: int) -> list[str]:

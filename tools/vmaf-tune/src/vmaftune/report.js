@@ -66,11 +66,11 @@ function element(tag, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
-function table(target, caption, head, rows, { text = 1 } = {}) {
-  const kind = (i) => (i < text ? { class: "text" } : {});
+function table(target, caption, head, rows) {
+  const kind = (i) => (i ? {} : { class: "text" });
   const top = element("tr", {}, ...head.map((h, i) => element("th", { scope: "col", ...kind(i) }, h)));
   const body = rows.map((row) =>
-    element("tr", {}, ...row.map((v, i) => element(i ? "td" : "th", i ? kind(i) : { scope: "row" }, v))));
+    element("tr", {}, ...row.map((v, i) => element(i ? "td" : "th", i ? {} : { scope: "row" }, v))));
   target.replaceChildren(element("table", {}, element("caption", {}, caption), element("thead", {}, top), element("tbody", {}, ...body)));
 }
 function options(select, entries, keep) {
@@ -95,26 +95,29 @@ function look(curve) {
   const rank = curve === usual ? 0 : 1 + mine.filter((c) => c !== usual).indexOf(curve);
   return { colour: colour === "ink" ? theme().ink : colour, symbol: SYMBOLS[e % SYMBOLS.length], dash: DASHES[rank % DASHES.length] };
 }
-function layout(x, y, extra = {}) {
-  const t = theme();
+/* `wanted` legend entries get rows of their own below the axis; on a phone a long legend is left to the filters' keys. */
+function layout(x, y, wanted = 0) {
+  const entries = narrow() && wanted > 8 ? 0 : wanted;
+  const t = theme(), rows = Math.ceil(entries / (narrow() ? 2 : 6));
   const axis = { gridcolor: t.grid, linecolor: t.line, zerolinecolor: t.line, tickcolor: t.line, automargin: true, title: { standoff: 8 } };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: t.ink },
-    margin: { l: 52, r: 12, t: 12, b: 46 }, hovermode: "closest", height: narrow() ? 420 : 460,
+    margin: { l: 52, r: 14, t: 12, b: 56 + 22 * rows }, hovermode: "closest", height: (narrow() ? 340 : 400) + 22 * rows,
     hoverlabel: { align: "left", bgcolor: t.paper, bordercolor: t.muted, font: { color: t.ink, size: narrow() ? 10 : 12 } },
-    legend: { orientation: "h", y: -0.16, x: 0, font: { size: 12 }, itemsizing: "constant" },
-    ...extra,
-    xaxis: { ...axis, ...x, title: { text: x.title, standoff: 8 } },
-    yaxis: { ...axis, ...y, title: { text: y.title, standoff: 8 } },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: narrow() ? 11 : 12 } },
+    showlegend: entries > 0,
+    xaxis: { ...axis, ...x, title: { text: wrapped(x.title, narrow() ? 32 : 99), standoff: 8 } },
+    yaxis: { ...axis, ...y, title: { text: wrapped(y.title, narrow() ? 24 : 60), standoff: 8 } },
   };
 }
-/* A log axis that shows 1, 2 and 5 of each decade, in whole words: 2,000 and not "2". */
-const logAxis = (title) => ({ type: "log", dtick: "D2", tickformat: ",~g", title, exponentformat: "none" });
+/* A log axis that shows 1, 2 and 5 of each decade, in full: 2,000 (2k where there is little room) and not "2". */
+const logAxis = (title, small = narrow()) => ({ type: "log", dtick: "D2", tickformat: small ? "~s" : ",~g", title });
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: "vmaf-tune" } };
 function draw(id, traces, shape, words) {
   const plot = byId(id);
   plot.setAttribute("aria-label", words);
+  plot.parentElement.querySelector(".printed").textContent = words;
   return Plotly.react(plot, traces, shape, CONFIG);
 }
 

@@ -177,6 +177,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "summary": summary(analysis),
         "notes": list(sweep.notes),
         "facts": dict(sweep.facts),
+        "last_start": dict(sweep.start_facts),
         "num_cells": len(sweep.points),
         "sources": list(sweep.sources),
         "curves": [{"encoder": c.encoder, "preset": c.preset, "knob": c.knob} for c in sweep.curves],

@@ -9,7 +9,7 @@ function hover(i) {
     `<br>VMAF ${fixed(cells.vmaf[i], 2)} (worst frame ${fixed(cells.min[i], 1)}, 5% below ${fixed(cells.p5[i], 1)})` +
     `<br>${grouped(cells.kbps[i])} kbit/s${cost}<br><br>${wrapped(data.commands[cells.cmd[i]], narrow() ? 40 : 72)}`;
 }
-function rateTraces(source, axes, legend) {
+function rateTraces(source, axes, legend, size) {
   const traces = [];
   for (const c of curves()) {
     const mine = [...cellsOf(source, c)].sort((a, b) => cells.kbps[a] - cells.kbps[b]);
@@ -18,7 +18,7 @@ function rateTraces(source, axes, legend) {
     traces.push({
       type: "scatter", mode: "lines+markers", name: label(c), legendgroup: label(c), showlegend: legend, ...axes,
       x: mine.map((i) => cells.kbps[i]), y: mine.map((i) => cells.vmaf[i]), customdata: mine, text: mine.map(hover),
-      hovertemplate: "%{text}<extra></extra>", line: { color: colour, dash, width: 2 }, marker: { color: colour, symbol, size: 7 },
+      hovertemplate: "%{text}<extra></extra>", line: { color: colour, dash, width: size / 3.5 }, marker: { color: colour, symbol, size },
     });
   }
   return traces;
@@ -35,11 +35,11 @@ function hull(source) {
   }
   return kept;
 }
-function hullTrace(source, axes, legend) {
+function hullTrace(source, axes, legend, size) {
   const kept = hull(source);
   return {
     type: "scatter", mode: "lines", name: "convex hull", legendgroup: "hull", showlegend: legend, hoverinfo: "skip", ...axes,
-    x: kept.map((i) => cells.kbps[i]), y: kept.map((i) => cells.vmaf[i]), line: { color: theme().muted, width: 9 }, opacity: 0.3,
+    x: kept.map((i) => cells.kbps[i]), y: kept.map((i) => cells.vmaf[i]), line: { color: theme().muted, width: size + 2 }, opacity: 0.3,
   };
 }
 function drawRate() {
@@ -48,25 +48,24 @@ function drawRate() {
   const value = byId("rate-source").value, wantsHull = byId("rate-hull").checked;
   const grid = value === "all", shown = grid ? all : [Number(value)];
   const columns = grid ? Math.min(shown.length, narrow() ? 1 : 3) : 1, rows = Math.ceil(shown.length / columns);
-  const shape = layout(logAxis("Bitrate, kbit/s (log)"), { title: "VMAF, mean over frames" });
+  const shape = layout(logAxis("Bitrate, kbit/s (log)", grid || narrow()), { title: "VMAF, mean over frames" }, curves().length + 1);
   const traces = [], axis = { ...shape.xaxis }, upright = { ...shape.yaxis };
   shape.annotations = [];
   shown.forEach((s, k) => {
     const n = k ? k + 1 : "", axes = { xaxis: "x" + n, yaxis: "y" + n };
-    if (wantsHull) traces.push(hullTrace(s, axes, !k));
-    traces.push(...rateTraces(s, axes, !k));
+    if (wantsHull) traces.push(hullTrace(s, axes, !k, grid ? 5 : 7));
+    traces.push(...rateTraces(s, axes, !k, grid ? 5 : 7));
     if (!grid) return;
     const column = k % columns, row = Math.floor(k / columns), gapX = 0.05, gapY = Math.min(0.09, 0.25 / rows);
     const wide = (1 - gapX * (columns - 1)) / columns, tall = (1 - gapY * (rows - 1)) / rows;
     const x = [column * (wide + gapX), column * (wide + gapX) + wide], top = 1 - row * (tall + gapY);
-    shape["xaxis" + n] = { ...axis, domain: x, anchor: "y" + n, title: { text: row === rows - 1 ? "kbit/s" : "" } };
-    shape["yaxis" + n] = { ...upright, domain: [Math.max(0, top - tall), top], anchor: "x" + n, title: { text: column ? "" : "VMAF" } };
+    shape["xaxis" + n] = { ...axis, ...(k ? { matches: "x" } : {}), tickfont: { size: 10 }, domain: x, anchor: "y" + n, title: { text: row === rows - 1 ? "kbit/s" : "" } };
+    shape["yaxis" + n] = { ...upright, ...(k ? { matches: "y" } : {}), tickfont: { size: 10 }, domain: [Math.max(0, top - tall), top], anchor: "x" + n, title: { text: column ? "" : "VMAF" } };
     shape.annotations.push({ text: escaped(data.sources[s]), x: x[0], y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12 } });
   });
   if (grid) {
-    shape.height = 110 + rows * 240;
+    shape.height += rows * 240 - 340;
     shape.margin.t = 30;
-    shape.legend.y = -70 / shape.height;
   }
   const what = grid ? plural(shown.length, "source") : data.sources[shown[0]];
   draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}. The numbers are in the table below the figure.`);
@@ -118,11 +117,11 @@ function drawPair() {
   const found = sources().map((s) => ({ s, ...compared(s, Number(test.value), Number(anchor.value)) }));
   const usable = found.filter((r) => r.percent !== null).sort((a, b) => a.percent - b.percent);
   const t = theme();
-  const shape = layout({ title: "BD-rate, percent", zeroline: true, ticksuffix: "%" }, { title: "", autorange: "reversed", type: "category", showgrid: false, tickfont: { size: narrow() ? 10 : 12 } });
-  shape.height = 90 + 26 * Math.max(usable.length, 2);
+  const shape = layout({ title: "BD-rate", zeroline: true, ticksuffix: "%", nticks: narrow() ? 4 : 12, tickangle: 0 }, { title: "", autorange: "reversed", type: "category", showgrid: false, tickfont: { size: narrow() ? 10 : 12 } });
+  shape.height = 90 + 27 * Math.max(usable.length, 2);
   const words = shown.length ? `${label(Number(test.value))} against ${label(Number(anchor.value))}` : "nothing selected";
   draw("pair-plot", [{
-    type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .8)`) },
+    type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .5)`) }, textfont: { color: t.ink },
     customdata: usable.map((r) => r.overlap), hovertemplate: "%{y}<br>%{x:+.2f}%<br>common VMAF range: %{customdata}% of both<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
   }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`);
   byId("pair-missing").replaceChildren(...found.filter((r) => r.percent === null).map((r) => element("li", {}, `${data.sources[r.s]}: none, ${r.reason}`)));
@@ -132,7 +131,8 @@ function drawPair() {
 const target = () => Math.min(Math.max(Math.round(Number(byId("target").value) || data.target), data.targets[0]), data.targets.at(-1));
 function drawQuality() {
   const select = byId("quality-curve");
-  options(select, curves().map((c) => [c, label(c)]));
+  options(select, curves().map((c) => [c, label(c)]), select.value || data.anchor);
+  byId("target-shown").textContent = target();
   const c = Number(select.value || 0), t = theme(), { colour } = look(c), traces = [], byValue = new Map();
   for (const s of sources()) {
     const mine = cellsOf(s, c).filter((i) => cells.q[i] !== null);
@@ -145,7 +145,7 @@ function drawQuality() {
   traces.unshift({ ...edge, x: values, y: middle.map((m, k) => m - spread[k]) }, { ...edge, x: values, y: middle.map((m, k) => m + spread[k]), fill: "tonexty", fillcolor: colour + "33", name: "± one standard deviation over sources", showlegend: true });
   traces.push({ type: "scatter", mode: "lines+markers", name: "mean over sources", x: values, y: middle, line: { color: colour, width: 3 }, marker: { size: 8 }, hovertemplate: "mean %{y:.2f} at %{x}<extra></extra>" });
   const knob = data.curves[c] ? data.curves[c].knob.toUpperCase() : "";
-  const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: "VMAF" });
+  const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: "VMAF" }, 2);
   shape.shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target(), y1: target(), line: { color: t.bad, dash: "dot", width: 1.5 } }];
   shape.annotations = [{ xref: "paper", x: 1, y: target(), text: "target " + target(), showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: t.bad, size: 12 } }];
   draw("quality-plot", curves().length ? traces : [], shape, `${knob} against VMAF for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`);
@@ -168,7 +168,7 @@ function drawReach() {
     const at = (p) => { const v = forShare(values, p); return v === null ? "out of reach" : (v >= high ? "≥ " : "") + String(v); };
     rows.push([label(c), data.curves[c].knob, at(0.5), at(0.9), at(1), `${low} to ${high}`, `${values.length - reached.length} of ${values.length}`]);
   }
-  const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" });
+  const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" }, traces.length);
   draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`);
   table(byId("reach-table"), `Coarsest quality value that still gives VMAF ${target()} or more`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
 }
@@ -188,11 +188,11 @@ function drawSpeed() {
     if (!drawn.length) continue;
     const { colour, symbol } = look(drawn[0].c);
     traces.push({
-      type: "scatter", mode: "lines+markers+text", name: encoder, x: drawn.map((p) => p.ms), y: drawn.map((p) => p.percent), text: drawn.map((p) => escaped(data.curves[p.c].preset ?? "")), textposition: "top center", textfont: { size: 11 }, cliponaxis: false,
+      type: "scatter", mode: "lines+markers+text", name: encoder, x: drawn.map((p) => p.ms), y: drawn.map((p) => p.percent), text: drawn.map((p) => escaped(data.curves[p.c].preset ?? "")), textposition: encoders.indexOf(encoder) % 2 ? "bottom center" : "top center", textfont: { size: 11 }, cliponaxis: false,
       line: { color: colour, width: 1.5 }, marker: { color: colour, symbol, size: 11 }, customdata: drawn.map((p) => p.count), hovertemplate: `${escaped(encoder)} %{text}<br>%{x:.1f} ms CPU per frame<br>%{y:+.1f}% bits, mean of %{customdata} sources<extra></extra>`,
     });
   }
-  const shape = layout(logAxis("CPU time of the encode, ms per frame (log)"), { title: `Bits against ${label(anchor)}`, ticksuffix: "%", zeroline: true });
+  const shape = layout(logAxis("CPU time of the encode, ms per frame (log)"), { title: `Bits against ${label(anchor)}`, ticksuffix: "%", zeroline: true }, traces.length);
   shape.annotations = [{ text: "fewer bits, less time: lower left", xref: "paper", yref: "paper", x: 0.01, y: 0.01, showarrow: false, font: { size: 11, color: theme().muted } }];
   draw("speed-plot", traces, shape, `CPU time per frame against BD-rate relative to ${label(anchor)}. The numbers are in the table below the figure.`);
   table(byId("speed-table"), `CPU time and bits against ${label(anchor)}`, ["Encoder and preset", "ms CPU per frame", "Mean BD-rate", "Sources"], rows);

@@ -22,10 +22,13 @@ from vmaf_train import rows as corpus_rows
 from vmaf_train.contract import VOCABULARY, preset_ordinal
 from vmaf_train.errors import DatasetError
 
+from vmaftune import corpus
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
 
 Row = Mapping[str, Any]
+
+_SAID = frozenset({"argv", "ffmpeg_version", "libvmaf_version"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +86,9 @@ class Failure:
 class Sweep:
     """Everything read from one run folder.
 
-    `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` are (name, value) lines about tools
-    and machine, `source_facts` lines of name, group, picture, rate, frames and cells;
-    `notes` sentences about rows that were left out.
+    `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` and `start_facts` are (name, value)
+    lines about the tools and about the last start of the command, `source_facts` lines of name, group, picture, rate,
+    frames and cells; `notes` are sentences about cells that are missing or stand out.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Sweep:
     frames: Mapping[str, NDArray[np.float64]]
     failures: tuple[Failure, ...]
     facts: tuple[tuple[str, str], ...]
+    start_facts: tuple[tuple[str, str], ...]
     source_facts: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     cpu_s: float
@@ -108,7 +112,7 @@ class Sweep:
 
 def read(folder: Path) -> Sweep:
     """The sweep in `folder`. Raises UsageError when it is no run folder, DatasetError when its rows cannot be used."""
-    file = folder / "cells.jsonl"
+    file = folder / corpus.CELLS
     if not file.is_file():
         raise UsageError(f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune corpus` wrote")
     rows = [row for _, row in corpus_rows.last_of_each_cell(corpus_rows.read(file))]
@@ -119,6 +123,7 @@ def read(folder: Path) -> Sweep:
             f"{file} holds no measured cell ({len(rows) - len(done)} failed, {len(done)} without bitrate or score); "
             "finish the sweep first"
         )
+    plan = _plan(folder)
     clipped, unclipped = _frame_scores(folder, {str(row.get("key")) for row in drawn})
     sources = tuple(sorted({str(row["src"]) for row in drawn}))
     curves = tuple(sorted({_curve(row) for row in drawn}, key=_curve_order))
@@ -137,9 +142,10 @@ def read(folder: Path) -> Sweep:
         points=tuple(points),
         frames=clipped,
         failures=tuple(_failure(row) for row in rows if row.get("status") == "failed"),
-        facts=_facts(folder, drawn),
+        facts=_facts(plan, drawn),
+        start_facts=_start_facts(folder),
         source_facts=tuple(_source_facts(name, [r for r in drawn if str(r["src"]) == name]) for name in sources),
-        notes=_notes(done, drawn),
+        notes=_notes(plan, rows, done, drawn),
         cpu_s=sum(row.get(name) or 0.0 for row in done for name in ("encode_cpu_s", "score_cpu_s")),
         of_curve={at: tuple(some) for at, some in of_curve.items()},
     )
@@ -187,7 +193,8 @@ def _point(row: Row, source: int, curve: int, unclipped: Mapping[str, float]) ->
 
 def command_text(argv: Sequence[str]) -> str:
     """`argv` as one shell line; the placeholders {ref} and {out} stay bare, so that they are seen as such."""
-    return " ".join(a if a in ("{ref}", "{out}") else shlex.quote(str(a)) for a in argv)
+    words = [a if a.removeprefix("file:") in ("{ref}", "{out}") else shlex.quote(a) for a in map(str, argv)]
+    return " ".join(["ffmpeg", *words] if words and words[0].startswith("-") else words)
 
 
 def _fps(value: Any) -> float:
@@ -238,7 +245,7 @@ def _frame_table(folder: Path) -> Any:
     schema = pyarrow.schema(
         [("key", pyarrow.string()), ("frame_index", pyarrow.int64()), ("vmaf", number), ("vmaf_unclipped", number)]
     )
-    lines, packed = folder / "frames.jsonl", folder / "frames.parquet"
+    lines, packed = folder / corpus.FRAMES, folder / "frames.parquet"
     try:
         if packed.is_file() and not lines.is_file():
             have = set(parquet.read_schema(packed).names)
@@ -256,8 +263,9 @@ def _frame_table(folder: Path) -> Any:
         raise DatasetError(f"the frame rows in {folder} cannot be read: {failure}") from failure
 
 
-def _facts(folder: Path, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+def _facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     facts = [
+        ("Command", command_text(plan.get("argv") or ())),
         ("ffmpeg", _all(row.get("ffmpeg_version") for row in rows)),
         ("libvmaf", _all(row.get("libvmaf_version") for row in rows)),
         ("VMAF model", _all(row.get("teacher") for row in rows)),
@@ -270,14 +278,21 @@ def _facts(folder: Path, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
         ("Threads per encode", _all(row.get("threads") for row in rows)),
         ("GPU and driver", _all(row.get("device") for row in rows)),
     ]
-    starts = [row for _, row in corpus_rows.read(folder / "runs.jsonl")] if (folder / "runs.jsonl").is_file() else []
-    if starts:
-        facts += [("Starts of the command", str(len(starts))), *_flat(starts[-1])]
-    plan = folder / "sweep.json"
-    argv = json.loads(plan.read_text(encoding="utf-8")).get("argv") if plan.is_file() else None
-    if argv:
-        facts.insert(0, ("Command", command_text(argv)))
     return tuple((name, value) for name, value in facts if value)
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    file = folder / corpus.SWEEP
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as failure:
+        raise DatasetError(f"{file} is not JSON ({failure}); restore it, or move it away to report without it") from failure
+    return plan if isinstance(plan, dict) else {}
+
+
+def _start_facts(folder: Path) -> tuple[tuple[str, str], ...]:
+    starts = list(corpus.read_jsonl(folder / corpus.RUNS))
+    return (("starts so far", str(len(starts))), *_flat(starts[-1])) if starts else ()
 
 
 def _source_facts(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -291,20 +306,25 @@ def _all(values: Iterable[Any]) -> str:
     return ", ".join(value for value, _ in Counter(str(v) for v in values if v is not None).most_common())
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as (readable name, text) lines; lists are joined, nulls left out."""
+def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A nested record as (readable name, text) lines; nulls and what the page says elsewhere are left out."""
     lines: list[tuple[str, str]] = []
     for name, part in value.items():
-        label = f"{prefix}{name.replace('_', ' ')}"
+        label = name.replace("_", " ")
         if isinstance(part, Mapping):
-            lines += _flat(part, f"{label}: ")
-        elif part is not None:
-            lines.append((label, " ".join(map(str, part)) if isinstance(part, list) else str(part)))
+            lines += _flat(part)
+        elif name.endswith("_bytes"):
+            lines.append((label.removesuffix(" bytes"), f"{part / 2**30:.1f} GiB"))
+        elif part is not None and name not in _SAID:
+            lines.append((label, str(part)))
     return lines
 
 
-def _notes(done: Sequence[Row], drawn: Sequence[Row]) -> tuple[str, ...]:
+def _notes(plan: Row, rows: Sequence[Row], done: Sequence[Row], drawn: Sequence[Row]) -> tuple[str, ...]:
     notes = []
+    planned = plan.get("num_cells") or 0
+    if planned > len(rows):
+        notes.append(f"The sweep is not finished: {len(rows):,} of {planned:,} planned cells have a row.")
     if len(done) > len(drawn):
         notes.append(f"{len(done) - len(drawn)} finished cells hold no bitrate or no score and are not drawn.")
     flags = Counter(flag for row in drawn for flag in row.get("flags") or ())

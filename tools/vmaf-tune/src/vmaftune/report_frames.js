@@ -8,17 +8,15 @@ const scores = (() => {
 const firstScore = data.frames.count.reduce((starts, n) => [...starts, starts.at(-1) + n], [0]);
 
 const WORST = 5, APART = 5;
-/* The lowest frames, no two of them closer than APART: five neighbours of one dip say what one says. */
+/* The lowest frames among those that are the lowest around: five neighbours of one dip say what one says. */
 function worstFrames(values) {
-  const picked = [];
-  for (const i of range(values.length).sort((a, b) => values[a] - values[b])) {
-    if (picked.every((p) => Math.abs(p - i) >= APART)) picked.push(i);
-    if (picked.length === WORST) break;
-  }
-  return picked;
+  const around = (i) => Math.min(...values.slice(Math.max(0, i - APART), i + APART + 1));
+  const dips = range(values.length).filter((i) => values[i] === around(i)).sort((a, b) => values[a] - values[b]);
+  return dips.filter((i, k) => dips.slice(0, k).every((d) => Math.abs(d - i) > APART)).slice(0, WORST);
 }
 function fillCellChoice(keep) {
   const s = byId("frames-source"), c = byId("frames-curve"), q = byId("frames-quality");
+  if (keep === undefined && s.value === "") keep = cellsOf(0, data.anchor)[2];
   options(s, sources().map((i) => [i, data.sources[i]]), keep === undefined ? undefined : cells.s[keep]);
   options(c, curves().filter((i) => cellsOf(Number(s.value), i).length).map((i) => [i, label(i)]), keep === undefined ? undefined : cells.c[keep]);
   const mine = cellsOf(Number(s.value), Number(c.value || -1));
@@ -27,7 +25,7 @@ function fillCellChoice(keep) {
 function drawFrames(keep) {
   fillCellChoice(keep);
   const text = byId("frames-quality").value, t = theme();
-  const shape = layout({ title: "Frame" }, { title: "VMAF of the frame" });
+  const shape = layout({ title: "Frame" }, { title: "VMAF of the frame" }, 2);
   shape.height = 360;
   if (text === "") {
     draw("frames-plot", [], shape, "No cell is selected.");
@@ -45,9 +43,10 @@ function drawFrames(keep) {
   shape.shapes = [line(cells.vmaf[i], "dash")];
   shape.annotations = [tag(cells.vmaf[i], `mean ${fixed(cells.vmaf[i], 2)}`)];
   draw("frames-plot", traces, shape, `VMAF of ${plural(values.length, "frame")} of ${name}; the worst are frames ${worst.map((k) => `${at(k)} (${fixed(values[k])})`).join(", ")}.`);
-  table(byId("frames-table"), `Worst frames of ${name}, at least ${APART * block} frames apart`, ["Frame", "Time", "VMAF"], worst.map((k) => [String(at(k)), time(k), fixed(values[k], 2)]), { text: 0 });
+  table(byId("frames-table"), `Worst frames of ${name}, each the lowest within ${APART * block} frames`, ["Frame", "Time", "VMAF"], worst.map((k) => [String(at(k)), time(k), fixed(values[k], 2)]));
   byId("frames-none").hidden = values.length > 0;
-  byId("frames-command").textContent = data.commands[cells.cmd[i]] || "no command was recorded";
+  const words = (data.commands[cells.cmd[i]] || "no command was recorded").split(" ");
+  byId("frames-command").replaceChildren(...words.flatMap((word) => [element("span", { class: "word" }, word), " "]));
 }
 
 const FIGURES = [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpeed, drawFrames];

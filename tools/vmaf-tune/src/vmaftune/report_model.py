@@ -85,7 +85,7 @@ def read(folder: Path) -> ModelRun:
         },
         bands=tuple(_bands(means)),
         gate=tuple(_check(check) for check in verdict.get("checks", ())),
-        verdict=verdict.get("decision"),
+        verdict=verdict.get("verdict"),
     )
 
 
@@ -143,7 +143,7 @@ def _check(check: Mapping[str, Any]) -> dict[str, str]:
         value = check.get(name)
         return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
-    return {name: text(name) for name in ("name", "value", "limit", "result")}
+    return {name: text(name) for name in ("name", "value", "limit", "verdict", "note")}
 
 
 def _finite(value: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from vmaf_train.metrics import METRICS
+
 from vmaftune.report_analysis import DEFAULT_TARGET, TARGETS, Analysis
 from vmaftune.report_data import Sweep
 from vmaftune.report_model import ModelRun
@@ -49,7 +51,7 @@ def sweep_sections(analysis: Analysis) -> str:
 def _figure(plot: str, caption: str, below: str = "") -> str:
     return (
         f'<figure><div class="plot" id="{plot}" role="img" aria-label="figure"></div>'
-        f"<figcaption>{caption}</figcaption></figure>{below}"
+        f'<figcaption>{caption}</figcaption><p class="printed"></p></figure>{below}'
     )
 
 
@@ -90,7 +92,7 @@ _BDRATE = (
 )
 
 _QUALITY = (
-    '<section id="quality"><h2>Which quality value gives VMAF {target}?</h2>'
+    '<section id="quality"><h2>Which quality value gives VMAF <span id="target-shown">{target}</span>?</h2>'
     "<p>The encoder's own knob against VMAF, and for how much of the content a value is enough.</p>"
     '<div class="controls"><label>Target VMAF <input type="number" id="target" min="{low}" max="{high}" step="1" '
     'value="{target}"></label><label>Encoder and preset <select id="quality-curve"></select></label></div>'
@@ -131,7 +133,10 @@ _FRAMES = (
 _MODEL_FIGURES = (
     '<h3>Predicted against measured</h3><div class="controls"><label>Colour by <select id="scatter-by">'
     '<option value="encoder">encoder</option><option value="group">source group</option></select></label></div>'
-    + _figure("scatter-plot", "Each mark is one held-out row, mean over seeds; on the diagonal it is predicted exactly.")
+    + _figure(
+        "scatter-plot",
+        "Each mark is one held-out row, mean over seeds: on the diagonal, and at zero on the right, it is predicted exactly.",
+    )
     + "<h3>Where it errs</h3>"
     + _figure(
         "bands-plot",
@@ -160,9 +165,14 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, t
 
 def model_section(run: ModelRun) -> str:
     """Held-out table, scatter, residuals and gate of one training run."""
-    rows = [(str(g["group"]), str(g["n"]), *(number(g[m]) for m in _METRICS), str(g["reason"] or "")) for g in run.groups]
+    explained = any(g["reason"] for g in run.groups)
+    rows = [
+        (str(g["group"]), str(g["n"]), *(number(g[m]) for m in METRICS), *([str(g["reason"] or "")] if explained else []))
+        for g in run.groups
+    ]
     for name, label in (("mean", "mean over groups"), ("std", "standard deviation"), ("worst", "worst group")):
-        rows.append((label, "", *(number(run.overall[m][name]) for m in _METRICS), ""))
+        rows.append((label, "", *(number(run.overall[m][name]) for m in METRICS), *([""] if explained else [])))
+    head = ("Group", "Rows", "PLCC", "SROCC", "RMSE", "MAE", *(["No correlation because"] if explained else []))
     others = "; ".join(f"{name} {number(value)}" for name, value in run.baselines.items())
     smoke = "<p><strong>A smoke run on made-up data: its figures mean nothing.</strong></p>" if run.smoke else ""
     return (
@@ -171,17 +181,11 @@ def model_section(run: ModelRun) -> str:
         f"{run.num_rows:,} rows, {run.num_seeds} seeds; run {escape(str(run.folder))}."
         + (f" RMSE of the baselines on the same folds: {escape(others)}." if others else "")
         + "</p>"
-        + table(
-            "Held-out agreement with the measured VMAF, mean over seeds. RMSE and MAE in VMAF points.",
-            ("Group", "Rows", "PLCC", "SROCC", "RMSE", "MAE", "No correlation because"), rows,
-        )
+        + table("Held-out agreement with the measured VMAF, mean over seeds. RMSE and MAE in VMAF points.", head, rows)
         + _MODEL_FIGURES
         + _gate(run)
         + "</section>"
     )  # fmt: skip
-
-
-_METRICS = ("plcc", "srocc", "rmse", "mae")
 
 
 def number(value: Any) -> str:
@@ -194,16 +198,19 @@ def _gate(run: ModelRun) -> str:
         return "<h3>Gate</h3><p>This run was not judged yet; <code>vmaf-tune ship --dry-run</code> does it.</p>"
     rows = "".join(
         f'<tr><th scope="row">{escape(c["name"])}</th><td>{escape(c["value"])}</td><td>{escape(c["limit"])}</td>'
-        f'<td class="{"hold" if c["result"] == "hold" else "pass" if c["result"] == "pass" else ""}">'
-        f"{escape(c['result'])}</td></tr>"
+        f'<td class="{_CLASSES.get(c["verdict"], "")}">{escape(c["verdict"])}</td><td class="text">{escape(c["note"])}</td></tr>'
         for c in run.gate
     )
     return (
         f"<h3>Gate: {escape(run.verdict or 'judged')}</h3>"
         '<div class="scroll"><table><caption>Checks that a model must pass to be shipped</caption><thead><tr>'
         '<th scope="col" class="text">Check</th><th scope="col">Value</th><th scope="col">Limit</th>'
-        f'<th scope="col">Result</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        '<th scope="col">Verdict</th><th scope="col" class="text">Note</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+_CLASSES = {"pass": "pass", "hold": "hold"}
 
 
 def failed_section(sweep: Sweep) -> str:
@@ -219,7 +226,7 @@ def failed_section(sweep: Sweep) -> str:
     return (
         '<section id="failed"><h2>Failed cells</h2><p>These have no score and are in no figure. '
         "<code>vmaf-tune corpus --retry-failed</code> tries them again.</p>"
-        '<div class="scroll"><table><caption>Failed cells and why</caption><thead><tr>'
+        '<div class="scroll"><table class="wide"><caption>Failed cells and why</caption><thead><tr>'
         '<th scope="col" class="text">Cell</th><th scope="col" class="text">Reason</th><th scope="col">Exit code</th>'
         '<th scope="col" class="text">Message, end of stderr, and a command to paste</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
@@ -230,7 +237,10 @@ def tools_section(sweep: Sweep) -> str:
     """What was swept and with which versions."""
     return (
         '<section id="tools"><h2>What was swept, and with which versions</h2>'
-        + table("Tools, versions and machine", (), sweep.facts, text=2, kind="facts")
+        + table("Tools and their versions", (), sweep.facts, text=2, kind="facts")
+        + "<details><summary>The last start of the command: time, packages, machine</summary>"
+        + table("As runs.jsonl has it", (), sweep.start_facts, text=2, kind="facts")
+        + "</details>"
         + "<h3>Sources</h3>"
         + table(
             "Clips as they were encoded", ("Source", "Group", "Picture", "Frames per second", "Frames", "Cells"),

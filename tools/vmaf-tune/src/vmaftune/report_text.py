@@ -39,8 +39,8 @@ def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     if model is not None:
         found.append(_groups(model))
     if model is not None and model.gate:
-        checks = [[c["name"], c["value"], c["limit"], c["result"]] for c in model.gate]
-        found.append(TextTable(title="Gate", columns=("check", "value", "limit", "result"), rows=checks))
+        columns = ("name", "value", "limit", "verdict", "note")
+        found.append(TextTable(title="Gate", columns=columns, rows=[[c[name] for name in columns] for c in model.gate]))
     return found
 
 
@@ -63,16 +63,18 @@ def _targets(analysis: Analysis) -> TextTable:
     rows = []
     for c, curve in enumerate(analysis.sweep.curves):
         values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
-        enough = (for_share(values, share) for share in (0.5, 0.9, 1.0))
+        coarsest = max((p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None), default=None)
+        enough = [for_share(values, share) for share in (0.5, 0.9, 1.0)]
+        shown = [None if v is None else ("≥ " if v == coarsest else "") + format_quality(v) for v in enough]
         missed = sum(value is None for value in values)
         if values:
-            rows.append([curve.label, curve.knob, *(None if v is None else format_quality(v) for v in enough), missed])
+            rows.append([curve.label, curve.knob, *shown, missed])
     return TextTable(
         title=f"Coarsest quality value that still gives VMAF {DEFAULT_TARGET}",
         columns=("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach"),
         rows=rows,
         left=2,
-        caption="of the sources; interpolated between measured values, never beyond them",
+        caption="of the sources; interpolated between measured values, never beyond them (≥ = the coarsest one swept)",
     )
 
 
