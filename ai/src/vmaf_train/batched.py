@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vmaf_train.baselines import fit_scaler
 from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.model import initial_weights, widths
 from vmaf_train.recipes import Recipe
 from vmaf_train.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
-from vmaf_train.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, finish, fit_scaler, rate
+from vmaf_train.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, finish, rate
 
 
 class Stack:

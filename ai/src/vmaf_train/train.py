@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vmaf_train.baselines import fit_scaler
 from vmaf_train.contract import VOCABULARY
 from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.errors import DependencyError
@@ -37,12 +38,6 @@ class Trained:
     mean: Floats
     std: Floats
     trained_encoders: tuple[str, ...]
-
-
-def fit_scaler(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and population deviation (6,) of raw features (N,6), the training rows of a fold; a constant gets 1."""
-    std = features.std(axis=0)
-    return features.mean(axis=0), np.where(std > 0, std, 1.0)
 
 
 def rate(recipe: Recipe, progress: float) -> float:
