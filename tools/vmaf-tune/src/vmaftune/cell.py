@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from vmaftune.encoders import Encoder, format_quality
+from vmaftune.encoders import Encoder, format_quality, planar
 from vmaftune.errors import UsageError
 from vmaftune.versions import Tools
 
@@ -169,6 +169,11 @@ class Cell:
     def pix_fmt(self) -> str:
         """The format asked of the encoder; scoring runs at its depth."""
         return self.encoder.pix_fmt_for(self.source.pix_fmt)
+
+    @property
+    def decoded_format(self) -> str:
+        """What a decoder gives of an encode in `pix_fmt`."""
+        return planar(self.pix_fmt)
 
     def key(self, argv: Sequence[str], tools: Tools) -> str:
         """Digest of everything that decides this cell's numbers.

@@ -104,19 +104,21 @@ def lock(folder: Path) -> IO[str]:
     return file
 
 
-def cell_facts(cell: Cell, key: str, argv: Sequence[str], tools: Tools, group: str) -> dict[str, Any]:
-    """The part of a cell row that is known before anything runs."""
+def cell_facts(
+    cell: Cell, key: str, argv: Sequence[str], tools: Tools, device: str | None = None
+) -> dict[str, Any]:
+    """The part of a cell row that is known before anything runs; `device` names GPU and driver, None for the CPU."""
     source = cell.source
     return {
         "schema_version": SCHEMA_VERSION, "cell": cell.id, "key": key, "status": "ok", "flags": list(source.flags),
-        "src": source.name, "group": group, "src_sha256": source.sha256, "width": source.width,
+        "src": source.name, "group": source.group, "src_sha256": source.sha256, "width": source.width,
         "height": source.height, "pix_fmt": cell.pix_fmt, "fps": source.fps, "num_frames": None,
         "encoder": cell.encoder.name, "encoder_version": None, "preset": cell.preset, "crf": number(cell.quality),
         "rate_control": cell.encoder.rate_control, "argv": list(argv), "threads": cell.threads, "size_bytes": None,
         "bitrate_kbps": None, "encode_wall_s": None, "encode_cpu_s": None, "score_cpu_s": None, "vmaf_score": None,
         "vmaf_harmonic_mean": None, "vmaf_min": None, "vmaf_p5": None, "per_frame_features": None,
         "teacher": cell.teacher, "ffmpeg_version": tools.ffmpeg_version, "libvmaf_version": tools.libvmaf_version,
-        "device": None, "finished_at": None, "error": None,
+        "device": device, "finished_at": None, "error": None,
     }  # fmt: skip
 
 
@@ -144,8 +146,11 @@ def ok_row(facts: Mapping[str, Any], cell: Cell, made: Encode, score: Score) -> 
     """A finished cell's row. `size_bytes` is the video stream's packets; kbps from those, the frames and their rate."""
     num_frames = len(score.frames)
     seconds = num_frames / cell.source.frame_rate
+    changed = made.rate_control is not None and made.rate_control.lower() != facts["rate_control"]
     return {
         **facts, **pool(score.frames), "num_frames": num_frames, "encoder_version": made.encoder_version,
+        "rate_control": made.rate_control.lower() if made.rate_control else facts["rate_control"],
+        "flags": [*facts["flags"], "rate_control_changed"] if changed else facts["flags"],
         "size_bytes": score.distorted.num_bytes,
         "bitrate_kbps": float(score.distorted.num_bytes * 8 / 1000 / seconds),
         "encode_wall_s": round(made.wall_s, 4), "encode_cpu_s": _seconds(made.cpu_s),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmaftune.cell import Cell, Source
+from vmaftune.diagnosis import rate_control_that_ran
 from vmaftune.process import Finished, Runner
 
 COMMON = ("-nostdin", "-hide_banner", "-nostats")
@@ -41,12 +42,16 @@ class CellFailure(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encode:
-    """A finished encode: its file, wall and CPU seconds (None where the OS does not tell), and the encoder's version."""
+    """A finished encode: its file, wall and CPU seconds (None where the OS does not tell), and the encoder's version.
+
+    `rate_control` is the mode that the log says ran, None where it says nothing (all but QSV).
+    """
 
     path: Path
     wall_s: float
     cpu_s: float | None
     encoder_version: str | None
+    rate_control: str | None = None
 
 
 def fill(argv: Sequence[str], **paths: Path | str) -> list[str]:
@@ -94,14 +99,18 @@ def prepare_argv(source: Source) -> list[str]:
     ]  # fmt: skip
 
 
-def encode_argv(cell: Cell) -> list[str]:
-    """The command that encodes `{ref}` into `{out}`; the same text is in the cell's key and row."""
-    source = cell.source
+def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
+    """The command that encodes `{ref}` into `{out}`; the text without a `device` is in the cell's key and row."""
+    source, row = cell.source, cell.encoder
     filters = [source.color.filter(), f"setsar={source.sar}", f"format={cell.pix_fmt}"]
+    if row.upload_filter:
+        filters.append(row.upload_filter)
+    level = "verbose" if row.kind == "qsv" else "info"  # only there does QSV say which rate control ran
     return [
-        *COMMON, "-v", "info", "-y", "-filter_threads", "1", *reference_input(source), "-map", "0:v:0",
-        "-vf", ",".join(filters), *cell.encoder.arguments(cell.preset, cell.quality, cell.threads),
-        "-fps_mode", "passthrough", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-f", "matroska", "file:{out}",
+        *COMMON, "-v", level, "-y", "-filter_threads", "1", *row.input_arguments(device), *reference_input(source),
+        "-map", "0:v:0", "-vf", ",".join(filters), *row.arguments(cell.preset, cell.quality, cell.threads),
+        *row.gpu_arguments(device), "-fps_mode", "passthrough", "-fflags", "+bitexact", "-flags:v", "+bitexact",
+        "-f", "matroska", "file:{out}",
     ]  # fmt: skip
 
 
@@ -152,15 +161,18 @@ def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
     return count
 
 
-def encode(cell: Cell, ffmpeg: str, ref: Path, out: Path, runner: Runner, timeout_s: float) -> Encode:
-    """Encode one cell. Raises CellFailure when the encoder fails, stalls, or ignores an option."""
-    argv = [ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)]
+def encode(
+    cell: Cell, ffmpeg: str, ref: Path, out: Path, runner: Runner, timeout_s: float, device: str | None = None
+) -> Encode:
+    """Encode one cell on `device` (hardware only). Raises CellFailure when it fails, stalls, or ignores an option."""
+    argv = [ffmpeg, *fill(encode_argv(cell, device), ref=ref, out=out)]
     done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed")
     if "has not been used for any stream" in done.stderr:
         raise CellFailure("option_ignored", "ffmpeg did not use one of the encoder's options", done)
     return Encode(
         path=out, wall_s=done.wall_s, cpu_s=done.cpu_s,
         encoder_version=parse_encoder_version(cell.encoder.name, done.stderr),
+        rate_control=rate_control_that_ran(done.stderr) if cell.encoder.kind else None,
     )  # fmt: skip
 
 

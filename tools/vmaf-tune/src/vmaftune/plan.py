@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from vmaftune import probe as probing
 from vmaftune.cell import TEACHER, Cell, Source, digest, parse_crop, parse_size
-from vmaftune.encoders import Encoder, format_quality, select
+from vmaftune.encoders import Encoder, Selection, format_quality, select
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.versions import sha256_file
 
@@ -82,9 +82,18 @@ class Request:
 
     clips: tuple[Clip, ...]
     blocks: tuple[Block, ...]
+    preparation: Preparation
     teacher: str
     threads: int
     name: str
+
+    def selection(self) -> Selection:
+        """All encoders that the blocks ask for, with which of them were named in full."""
+        words = [word for block in self.blocks for word in block.encoders]
+        found = select(words)
+        only = [block.only for block in self.blocks if block.only is not None]
+        keep = frozenset().union(*only) if only else {row.name for row in found.encoders}
+        return replace(found, encoders=tuple(row for row in found.encoders if row.name in keep))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,21 +472,34 @@ def hashed(source: Source, cache: Mapping[tuple[str, int], str]) -> Source:
     return replace(source, sha256=known or sha256_file(source.path))
 
 
-def resolve(request: Request, usable: Sequence[Encoder] | None = None, *, select_globs: Sequence[str] = ()) -> Plan:
-    """All sources and cells of a request.
-
-    `usable` leaves out encoders that cannot run here; None keeps all. `select_globs` keeps cells whose id matches one.
-    Raises UsageError, SourceError.
-    """
-    names = name_clips(request.clips)
+def resolve_sources(request: Request) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    """The sources of a request, probed and hashed, and notices about them. Raises UsageError, SourceError."""
+    clips = request.clips or tuple(find_clips([Path("sources")]))
+    names = name_clips(clips)
     sources, notices = [], []
     digests: dict[tuple[str, int], str] = {}
-    for clip, name in zip(request.clips, names, strict=True):
-        source, said = resolve_source(clip, name, Preparation())
+    for clip, name in zip(clips, names, strict=True):
+        source, said = resolve_source(clip, name, request.preparation)
         source = hashed(source, digests)
         digests[source.path, source.size_bytes] = source.sha256
         sources.append(source)
         notices += said
+    return tuple(sources), tuple(notices)
+
+
+def resolve(
+    request: Request,
+    sources: Sequence[Source],
+    usable: Sequence[Encoder] | None = None,
+    *,
+    select_globs: Sequence[str] = (),
+    notices: Sequence[str] = (),
+) -> Plan:
+    """All cells of a request over its sources.
+
+    `usable` leaves out encoders that cannot run here; None keeps all. `select_globs` keeps cells whose id matches one.
+    Raises UsageError.
+    """
     cells: dict[str, Cell] = {}
     for block in request.blocks:
         for cell in block_cells(block, usable, sources, request):
@@ -498,7 +520,7 @@ def default_folder(request: Request, plan: Plan) -> Path:
     root = Path("runs/phase_a")
     if request.name:
         return root / request.name
-    folder = request.clips[0].path.resolve().parent.name or "sweep"
+    folder = Path(plan.sources[0].path).resolve().parent.name or "sweep"
     return root / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', folder)}-{digest(plan_identity(plan.document()))[:8]}"
 
 
@@ -557,8 +579,6 @@ def request_from(
     common = preparation.over(_preparation(table, str(sweep)))
     if places:
         clips = tuple(find_clips(places))
-    if not clips:
-        clips = tuple(find_clips([Path("sources")]))
     # A flag wins over a source's own entry, which wins over the file's top level.
     clips = tuple(replace(c, preparation=preparation.over(c.preparation.over(common))) for c in clips)
     if encoders:
@@ -577,6 +597,6 @@ def request_from(
     if not isinstance(count, int) or not 1 <= count <= 64:
         raise UsageError(f"--threads-per-encode is {count}; use 1 to 64")
     return Request(
-        clips=clips, blocks=blocks, teacher=teacher or table.get("vmaf_model", TEACHER), threads=count,
+        clips=clips, blocks=blocks, preparation=common, teacher=teacher or table.get("vmaf_model", TEACHER), threads=count,
         name=sweep.stem if sweep else "",
     ), table  # fmt: skip

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from vmaftune.errors import Interrupted, ToolError
 
@@ -150,7 +151,7 @@ class Runner:
             pass
 
 
-def _read_ends(file: tempfile._TemporaryFileWrapper[bytes]) -> str:  # type: ignore[name-defined]
+def _read_ends(file: IO[bytes]) -> str:
     """All of a stderr, or its two ends when a broken input made it enormous."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -94,7 +94,7 @@ def pair_graph(pix_fmt: str, color: Color, vmaf: str, *, scale: tuple[int, int] 
 
 def score_argv(cell: Cell) -> list[str]:
     """The command that scores `{out}` against `{ref}` and writes vmaf.json into its working folder."""
-    pix_fmt = scoring_format(cell.source.pix_fmt, cell.pix_fmt)
+    pix_fmt = scoring_format(cell.source.pix_fmt, cell.decoded_format)
     return [
         *COMMON, "-v", "verbose", "-y", "-filter_threads", "1", "-filter_complex_threads", "1",
         *ONLY_FILES, "-threads", "1", "-i", "file:{out}", *reference_input(cell.source),
@@ -152,8 +152,8 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
     if (distorted.width, distorted.height) != (source.width, source.height):
         size = f"{distorted.width}x{distorted.height}"
         raise CellFailure("wrong_size", f"the encode is {size}, not {source.width}x{source.height}", done)
-    if distorted.pix_fmt.replace("yuvj", "yuv") != cell.pix_fmt:
-        raise CellFailure("wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.pix_fmt}", done)
+    if distorted.pix_fmt.replace("yuvj", "yuv") != cell.decoded_format:
+        raise CellFailure("wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done)
     if distorted.num_errors or reference.num_errors:
         raise CellFailure("decode_errors", f"{distorted.num_errors} frames of the encode do not decode", done)
     counts = (num_frames, reference.num_frames, distorted.num_frames, num_scored)

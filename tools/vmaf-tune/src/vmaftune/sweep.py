@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from vmaftune.cell import Cell, Source
 from vmaftune.encode import CellFailure, Encode, encode, encode_argv, paste, prepare, prepare_argv
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import CPU, Ended, Executor, LaneExecutor, Stage, Started, Task
+from vmaftune.gpus import Device
 from vmaftune.plan import Plan, difference, grid_ids, is_part
 from vmaftune.process import Runner
 from vmaftune.score import Score, score, score_argv
+from vmaftune.usable import Resolved, lane_name, slots
 from vmaftune.versions import Tools, machine, packages
 
 Event = dict[str, Any]
@@ -158,6 +161,20 @@ class _Reference:
     left: set[str] = field(default_factory=set)
 
 
+def _assign(
+    cells: Sequence[Cell], devices: Mapping[str, Sequence[Device | None]]
+) -> dict[str, Device | None]:
+    """A device for every hardware cell, in turn over the devices that its encoder works on."""
+    turns: Counter[str] = Counter()
+    chosen: dict[str, Device | None] = {}
+    for cell in cells:
+        able = devices.get(cell.encoder.name)
+        if able:
+            chosen[cell.id] = able[turns[cell.encoder.name] % len(able)]
+            turns[cell.encoder.name] += 1
+    return chosen
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One cell's result on its way to the writer."""
@@ -170,10 +187,13 @@ class Sweep:
     """One run of a plan in a folder that this process holds the lock of."""
 
     def __init__(
-        self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, executor: Executor | None = None
+        self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._folder, self._tools, self._runner, self._options = folder, tools, runner, options
-        self._executor = executor or LaneExecutor({CPU: options.jobs})
+        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {})
+        self._executor = executor or LaneExecutor(lanes)
+        self._devices = _assign(plan.cells, hardware.devices if hardware else {})
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = corpus.Writer(folder)
         self._plan = plan
@@ -264,16 +284,18 @@ class Sweep:
             seconds = 0.01 * cells[0].num_frames
             tasks.append(Task(
                 id=name, after=frozenset(after), first=True,
-                stages=(Stage(name="prepare", lane=CPU, cost_s=seconds, run=lambda _, s=source: self._prepare(s)),),
+                stages=(Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(self._prepare, source)),),
             ))  # fmt: skip
             tasks += [self._task(cell, name) for cell in cells]
         return tasks
 
     def _task(self, cell: Cell, after: str) -> Task:
+        kind = cell.encoder.kind
+        lane = lane_name(kind, self._devices.get(cell.id)) if kind else CPU
         return Task(
             id=cell.id, after=frozenset({after}),
             stages=(
-                Stage(name="encode", lane=CPU, cost_s=cell.expected_encode_s, run=lambda _: self._encode(cell)),
+                Stage(name="encode", lane=lane, cost_s=cell.expected_encode_s, run=lambda _: self._encode(cell)),
                 Stage(name="score", lane=CPU, cost_s=cell.expected_score_s, run=lambda made: self._score(cell, made)),
             ),
         )  # fmt: skip
@@ -281,7 +303,7 @@ class Sweep:
     def _timeout(self, expected_s: float) -> float:
         return self._options.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
 
-    def _prepare(self, source: Source) -> None:
+    def _prepare(self, source: Source, _: None = None) -> None:
         reference = self._references[source.name]
         expected_s = 0.05 * (source.start_frame + source.expected_frames)
         try:
@@ -297,9 +319,10 @@ class Sweep:
             raise reference.failure
         place = self._place(cell)
         place.mkdir()
+        device = self._devices.get(cell.id)
         return encode(
             cell, self._tools.ffmpeg, reference.path, place / "out.mkv", self._runner,
-            self._timeout(cell.expected_encode_s),
+            self._timeout(cell.expected_encode_s), device.address if device else None,
         )  # fmt: skip
 
     def _score(self, cell: Cell, made: Encode) -> Measured:
@@ -322,7 +345,9 @@ class Sweep:
             raise ToolError(
                 f"the disk of {self._folder} is full; make room and run the same command again: finished cells are kept"
             ) from failure
-        facts = corpus.cell_facts(cell, self.state.keys[cell.id], encode_argv(cell), self._tools, cell.source.group)
+        device = self._devices.get(cell.id)
+        name = f"{device.name} {device.driver or ''}".strip() if device else None
+        facts = corpus.cell_facts(cell, self.state.keys[cell.id], encode_argv(cell), self._tools, name)
         if failure is None:
             measured: Measured = ended.value
             row = corpus.ok_row(facts, cell, measured.made, measured.score)

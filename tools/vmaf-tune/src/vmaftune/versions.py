@@ -46,7 +46,7 @@ def find_ffmpeg(wanted: str | None = None) -> str:
     import imageio_ffmpeg
 
     try:
-        return os.path.abspath(imageio_ffmpeg.get_ffmpeg_exe())
+        return os.path.abspath(str(imageio_ffmpeg.get_ffmpeg_exe()))
     except RuntimeError as failure:
         raise ToolError(f"no ffmpeg was found; name one with --ffmpeg or {ENV_FFMPEG}") from failure
 

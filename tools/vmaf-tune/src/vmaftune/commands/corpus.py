@@ -18,7 +18,9 @@ from vmaftune.errors import Interrupted, SweepFailed, UsageError
 if TYPE_CHECKING:
     from vmaftune.plan import Plan
     from vmaftune.process import Runner
-    from vmaftune.sweep import State
+    from vmaftune.sweep import Options, State
+    from vmaftune.usable import Resolved
+    from vmaftune.versions import Tools
 
 
 def corpus(
@@ -54,6 +56,12 @@ def corpus(
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Seconds after which one process counts as stalled. Default: by its cost.")
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="GPUs for hardware encoders: 0,1 as nvidia-smi counts, or /dev/dri/renderD129.")
+    ] = None,
+    skip_unusable: Annotated[
+        bool, typer.Option("--skip-unusable", help="Leave out named encoders that cannot run here, instead of exit 3.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do the failed cells again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and leave.")] = False,
     ffmpeg: Annotated[str | None, typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded.")] = None,
@@ -66,6 +74,7 @@ def corpus(
     Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
     """
     from vmaftune import plan as planning
+    from vmaftune import usable
     from vmaftune.process import Runner
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
@@ -83,7 +92,20 @@ def corpus(
     runner = Runner()
     with interruptible(runner):
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
-        plan = planning.resolve(request, None, select_globs=select or [])
+        hardware = None
+        if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
+            wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
+            hardware = usable.resolve(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
+        clips, notices = planning.resolve_sources(request)
+        formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
+        if hardware and formats != ("yuv420p",):
+            hardware = usable.resolve(
+                request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted, pix_fmts=formats
+            )
+        plan = planning.resolve(
+            request, clips, hardware.encoders if hardware else None, select_globs=select or [],
+            notices=(*notices, *(hardware.notices if hardware else ())),
+        )  # fmt: skip
         folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, plan))
         slots = jobs or max(1, usable_cores() // request.threads)
         from vmaftune import sweep as sweeping
@@ -93,7 +115,7 @@ def corpus(
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
-        num_failed = drive(plan, folder, tools, runner, options, extend=extend, part=bool(select), as_json=as_json)
+        num_failed = drive(plan, folder, tools, runner, options, hardware, extend=extend, part=bool(select), as_json=as_json)
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
@@ -102,18 +124,22 @@ def corpus(
 
 
 def drive(
-    plan: Plan, folder: Path, tools: Any, runner: Runner, options: Any, *, extend: bool, part: bool, as_json: bool
-) -> int:
+    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None, *, extend: bool,
+    part: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Run a plan in its folder with its screen; returns the number of failed cells."""
     from vmaftune import corpus as rows
     from vmaftune import sweep as sweeping
 
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     holder = rows.lock(folder)
     try:
-        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part)
-        sweep = sweeping.Sweep(plan, folder, tools, runner, options)
+        skipped = hardware.skipped if hardware else ()
+        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part, skipped=skipped)
+        sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware)
         costs = {
             c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
         }
@@ -220,7 +246,3 @@ def summary(plan: Plan, folder: Path) -> None:
     )  # fmt: skip
 
 
-def check_out(folder: Path) -> None:
-    """Raises UsageError when a run folder cannot be a folder."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder with --out")

@@ -37,7 +37,8 @@ def read(folder: Path) -> dict[str, Any]:
     def guess(cell_id: str) -> float:
         src, encoder, preset, _ = cell_id.rsplit("/", 3)
         row = ENCODERS.get(encoder)
-        return ((row.cost_ms.get(preset, 50.0) if row else 50.0) + 8.0) / 1000 * frames[src] * pixels[src]
+        ms = (row.cost_ms.get(preset, 50.0) if row else 50.0) + 8.0
+        return ms / 1000 * float(frames[src]) * float(pixels[src])
 
     took = sum((r["encode_cpu_s"] or 0) + (r["score_cpu_s"] or 0) for r in done.values())
     pace = took / sum(guess(i) for i in done) if done else 1.0
