@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +170,9 @@ def interruptible(runner: Runner) -> Iterator[None]:
         if seen:
             os._exit(130)  # the kernel kills the children with us; the next run removes what is left
         seen.append(number)
+        # Now, not when the exception gets there: on its way it waits for slots, and those wait for the children. In a
+        # thread, because this one may hold the runner's lock.
+        threading.Thread(target=runner.stop).start()
         raise KeyboardInterrupt
 
     numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
