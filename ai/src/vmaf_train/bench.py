@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--plain", type=int, default=3, help="networks that the plain loop trains")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # the plain loop's matrices are too small for more, and both shall have the same
     with tempfile.TemporaryDirectory() as folder:
         data = dataset.load(smoke.write_corpus(Path(folder), num_sources=9), per_frame=False)
     how = recipe("fr_regressor_v2", "seed", epochs=args.epochs)

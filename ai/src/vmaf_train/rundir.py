@@ -27,7 +27,7 @@ from vmaf_train.dataset import LOSO, Dataset, Fold, kfold_folds, loeo_folds, los
 from vmaf_train.errors import DatasetError
 from vmaf_train.recipes import Recipe
 from vmaf_train.sampling import Job, Pool
-from vmaf_train.train import Trained, predict
+from vmaf_train.train import Trained, free_cores, predict
 
 ALL = "all"
 Progress = Callable[[int, int, float], None]
@@ -76,6 +76,7 @@ def jobs_of(experiment: Experiment) -> list[Job]:
 def train_all(experiment: Experiment, progress: Progress | None = None) -> list[Trained]:
     """Train every job of the experiment in one batched program, in the order of `jobs_of`."""
     recipe = experiment.recipe
+    torch.set_num_threads(free_cores())
     pool = Pool(experiment.data, experiment.frames, experiment.device, torch.float32)
 
     def on_epoch(done: int, loss: float) -> None:

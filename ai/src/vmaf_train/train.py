@@ -6,6 +6,7 @@ Same job, same weights: what a network sees depends on its recipe, rows, fold an
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,13 @@ def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
             a = torch.nn.functional.gelu(a) if trained.activation == "gelu" else torch.relu(a)
     scores: Floats = a.squeeze(-1).double().numpy()
     return scores
+
+
+def free_cores() -> int:
+    """Cores without work of others, at least 1. More threads than that wait for each other and are many times slower."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, cores - round(load))
 
 
 def choose_device(name: str) -> torch.device:
