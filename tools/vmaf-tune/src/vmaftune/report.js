@@ -7,7 +7,8 @@ const byId = (id) => document.getElementById(id);
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 
 /* Okabe and Ito's palette, told apart by colour-blind readers; marker and dash say the same a second time. */
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "ink", "#8C7A00"];
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00"];
+const ON_DARK = { "#0072B2": "#3F97DB", "#56B4E9": "#A6DCFF", "#000000": "#E8EAED", "#009E73": "#1DB88B" };
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross", "pentagon", "hexagram"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 
@@ -87,13 +88,16 @@ function theme() {
   const read = (name) => style.getPropertyValue(name).trim();
   return { ink: read("--ink"), muted: read("--muted"), grid: read("--grid"), paper: read("--paper"), line: read("--line"), accent: read("--accent"), bad: read("--bad"), less: read("--less"), more: read("--more") };
 }
+function paint(k) {
+  const colour = COLOURS[k % COLOURS.length];
+  return (dark.matches && !printing.matches && ON_DARK[colour]) || colour;
+}
 function look(curve) {
   const e = encoders.indexOf(data.curves[curve].encoder);
-  const colour = COLOURS[e % COLOURS.length];
   const mine = curvesOf(data.curves[curve].encoder);
   const usual = mine.find((c) => data.defaults.includes(c));
   const rank = curve === usual ? 0 : 1 + mine.filter((c) => c !== usual).indexOf(curve);
-  return { colour: colour === "ink" ? theme().ink : colour, symbol: SYMBOLS[e % SYMBOLS.length], dash: DASHES[rank % DASHES.length] };
+  return { colour: paint(e), symbol: SYMBOLS[e % SYMBOLS.length], dash: DASHES[rank % DASHES.length] };
 }
 /* `wanted` legend entries get rows of their own below the axis; on a phone a long legend is left to the filters' keys. */
 function layout(x, y, wanted = 0) {

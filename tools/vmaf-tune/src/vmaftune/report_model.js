@@ -7,11 +7,11 @@ function drawModel() {
   const stacked = narrow();
   const traces = members.flatMap((name, m) => {
     const mine = range(scatter.y.length).filter((i) => scatter[by][i] === m), known = encoders.indexOf(name);
-    const k = by === "encoder" && known >= 0 ? known : m, colour = COLOURS[k % COLOURS.length];
+    const k = by === "encoder" && known >= 0 ? known : m;
     const symbol = SYMBOLS[(by === "group" ? k + Math.floor(k / COLOURS.length) : k) % SYMBOLS.length];
     const one = {
       type: "scatter", mode: "markers", name: escaped(name), legendgroup: String(m), x: mine.map((i) => scatter.y[i]), y: mine.map((i) => scatter.p[i]),
-      marker: { color: colour === "ink" ? t.ink : colour, symbol, size: 6, opacity: 0.75 },
+      marker: { color: paint(k), symbol, size: 7, opacity: 0.75 },
       hovertemplate: `${escaped(name)}<br>measured %{x:.2f}, predicted %{y:.2f}<extra></extra>`,
     };
     const other = { ...one, xaxis: "x2", yaxis: "y2", showlegend: false, y: mine.map((i) => scatter.p[i] - scatter.y[i]), hovertemplate: `${escaped(name)}<br>measured %{x:.2f}, off by %{y:+.2f}<extra></extra>` };
@@ -28,7 +28,7 @@ function drawModel() {
   shape.height += stacked ? 300 : 0;
   draw("scatter-plot", traces, shape, `Predicted against measured VMAF of ${plural(scatter.y.length, "held-out row")}, and the difference, coloured by ${by}.`);
   const q = (k) => bands.map((b) => b.quantiles[k]);
-  const box = { type: "box", x: bands.map((b) => `${b.band} (n=${b.n})`), lowerfence: q(0), q1: q(1), median: q(2), q3: q(3), upperfence: q(4), fillcolor: COLOURS[0] + "44", line: { color: COLOURS[0], width: 2 }, showlegend: false };
+  const box = { type: "box", x: bands.map((b) => `${b.band} (n=${b.n})`), lowerfence: q(0), q1: q(1), median: q(2), q3: q(3), upperfence: q(4), fillcolor: paint(0) + "44", line: { color: paint(0), width: 2 }, showlegend: false };
   draw("bands-plot", [box], layout({ title: "Measured VMAF", type: "category", showgrid: false }, { title: "Predicted − measured", zeroline: true, rangemode: "tozero" }),
     `Residuals by band of the measured score: ${bands.map((b) => `${b.band}: median ${fixed(b.quantiles[2], 2)}, RMSE ${fixed(b.rmse, 2)}`).join("; ")}.`);
 }

@@ -135,7 +135,7 @@ _MODEL_FIGURES = (
     '<option value="encoder">encoder</option><option value="group">source group</option></select></label></div>'
     + _figure(
         "scatter-plot",
-        "Each mark is one held-out row, mean over seeds: on the diagonal, and at zero on the right, it is predicted exactly.",
+        "Each mark is one held-out row, mean over seeds: exact on the diagonal, and at zero on the right.",
     )
     + "<h3>Where it errs</h3>"
     + _figure(

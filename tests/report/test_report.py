@@ -1,0 +1,271 @@
+"""The report of a sweep: what is read, what it says, and that hostile names stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from vmaf_train.errors import DatasetError
+from vmaftune import report, report_analysis, report_data, report_page
+from vmaftune.errors import UsageError
+from vmaftune.report_text import CSV_COLUMNS, cells_csv
+
+
+@pytest.fixture(scope="module")
+def made(small: Path) -> report.Report:
+    return report.build(small)
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def embedded(page: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    value: dict[str, object] = json.loads(found[1])
+    return value
+
+
+def test_every_finished_cell_is_a_point(small: Path, made: report.Report) -> None:
+    sweep, ok = made.analysis.sweep, [r for r in rows(small) if r["status"] == "ok"]
+    assert len(sweep.points) == len(ok) == 4 * (3 + 3 + 2) * 6 - 1
+    assert [c.label for c in sweep.curves] == [
+        "libx264 veryfast", "libx264 medium", "libx264 slow",
+        "libsvtav1 10", "libsvtav1 8", "libsvtav1 5", "libvvenc faster", "libvvenc fast",
+    ]  # fmt: skip
+    point = next(p for p in sweep.points if p.key == ok[0]["key"])
+    assert point.vmaf == ok[0]["vmaf_score"] and point.kbps == ok[0]["bitrate_kbps"]
+    assert point.command.startswith("ffmpeg -i {ref} -c:v libx264 ")
+    assert [f.kind for f in sweep.failures] == ["EncodeError"]
+
+
+def test_bd_rates_are_those_the_corpus_was_made_with(made: report.Report) -> None:
+    labels = [c.label for c in made.analysis.sweep.curves]
+    found = made.analysis.bd_rates(labels.index("libx264 veryfast"), labels.index("libx264 medium"))
+    assert len(found) == 4 and all(28 < rate < 32 for rate in found.values())
+    back = made.analysis.bd_rates(labels.index("libx264 medium"), labels.index("libx264 veryfast"))
+    assert all((1 + found[s] / 100) * (1 + back[s] / 100) == pytest.approx(1) for s in found)
+
+
+def test_unclipped_scores_are_compared(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    lines = [json.loads(line) for line in (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()]
+    key = lines[0]["key"]
+    text = "".join(json.dumps({**r, "vmaf_unclipped": r["vmaf"] + 7 * (r["key"] == key)}) + "\n" for r in lines)
+    (folder / "frames.jsonl").write_text(text, encoding="utf-8")
+    point = next(p for p in report_data.read(folder).points if p.key == key)
+    assert point.vmaf_unclipped == pytest.approx(point.vmaf + 7)
+
+
+def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: report.Report) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    lines = (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()
+    pd.DataFrame(map(json.loads, lines)).to_parquet(folder / "frames.parquet")
+    (folder / "frames.jsonl").unlink()
+    found = report_data.read(folder)
+    assert {k: list(v) for k, v in found.frames.items()} == {k: list(v) for k, v in made.analysis.sweep.frames.items()}
+
+
+def test_torn_lines_and_replaced_rows(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    again = {**rows(folder)[0], "vmaf_score": 12.5, "key": "new"}
+    with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(again) + '\n{"cell": "torn')
+    with (folder / "frames.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"key": "new", "frame_index": 0, "vmaf": 12.5, "vmaf_unclipped": 12.5}\n{"key": "n')
+    sweep = report_data.read(folder)
+    point = next(p for p in sweep.points if p.key == "new")
+    assert point.vmaf == 12.5 and list(sweep.frames["new"]) == [12.5]
+    assert len(sweep.frames) == len(sweep.points)
+
+
+def test_a_corpus_without_frames_or_plan_is_reported(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    shutil.copy(small / "cells.jsonl", folder)
+    page = report_page.render(report.build(folder).analysis, None)
+    assert set(embedded(page)["frames"]["count"]) == {0}  # type: ignore[index]
+
+
+def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    unknown = {"encoder": "external", "preset": None, "crf": None, "argv": None, "rate_control": None, "encode_cpu_s": None}
+    lines = [json.dumps({**row, **unknown, "cell": str(i)}) for i, row in enumerate(rows(small)) if row["status"] == "ok"]
+    (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    made = report.build(folder)
+    assert [c.label for c in made.analysis.sweep.curves] == ["external"]
+    assert report_analysis.summary(made.analysis)[0].startswith("4 sources, 1 encoder, 1 encoder and preset pair")
+    report_page.render(made.analysis, None)
+
+
+@pytest.mark.parametrize("names", [[], ["report.html"]])
+def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no corpus"):
+        report.build(tmp_path)
+
+
+def test_a_corpus_without_a_measured_cell(small: Path, tmp_path: Path) -> None:
+    failed = [json.dumps(r) for r in rows(small) if r["status"] == "failed"]
+    (tmp_path / "cells.jsonl").write_text("\n".join(failed) + "\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"no measured cell \(1 failed"):
+        report.build(tmp_path)
+
+
+def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    (folder / "frames.jsonl").write_text("{]\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="frame rows"):
+        report.build(folder)
+
+
+def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write(tmp_path / "c", names=["a", "b"], encoders=("libx264", "libsvtav1"), failed=0)
+
+    def kept(row: dict[str, object]) -> bool:
+        if row["src"] == "a":
+            return row["encoder"] == "libx264"
+        return (row["encoder"] == "libx264") == (float(str(row["vmaf_score"])) > 90)
+
+    lines = [json.dumps(row) for row in rows(folder) if kept(row)]
+    (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    document = report.build(folder).document()
+    pair = next(p for p in document["bd_rate"] if (p["test"], p["anchor"]) == ("libsvtav1 8", "libx264 medium"))
+    assert pair["mean"] is None and pair["per_source"] == {"a": None, "b": None}
+    assert pair["reasons"]["a"] == "libsvtav1 8 not measured on this source"
+    assert pair["reasons"]["b"].startswith("the curves do not overlap: VMAF ")
+
+
+def test_two_thousand_cells_fit_the_size(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write(tmp_path / "big", names=synthetic.sources(21), num_frames=150)
+    made = report.build(folder)
+    assert len(made.analysis.sweep.points) > 2000
+    page = report.write_page(made, tmp_path / "deeper" / "page.html")
+    assert page.stat().st_size < 8_000_000
+
+
+def test_a_corpus_of_long_clips_keeps_the_lowest_frames(small: Path, made: report.Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_page, "MAX_FRAMES", 2000)
+    frames = report_page.page_data(made.analysis, None)["frames"]
+    total = sum(len(s) for s in made.analysis.sweep.frames.values())
+    assert frames["block"] == -(-total // 2000) and sum(frames["count"]) <= total / frames["block"] + len(frames["count"])
+
+
+class Collector(HTMLParser):
+    """Elements and attributes of a page, as a browser would parse it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def test_hostile_names_are_text_and_nothing_is_loaded(made: report.Report, model_run: Path, small: Path) -> None:
+    whole = report.build(small, model_run)
+    page = report_page.render(whole.analysis, whole.model)
+    plotly = re.search(r"<script>(/\*\*?\n\* plotly\.js.*?)</script>", page, re.DOTALL)
+    assert plotly, "plotly.js is not in the page"
+    parsed = Collector()
+    parsed.feed(page.replace(plotly[1], ""))
+    assert parsed.tags.count("script") == 6  # data, plotly and four of ours: none comes out of a name
+    assert "b" not in parsed.tags
+    assert not [(k, v) for k, v in parsed.attributes if k in ("src", "onload", "onerror") or (v or "").startswith("http")]
+    assert "&lt;/script&gt;&lt;script&gt;alert(2)&lt;/script&gt;" in page
+    assert embedded(page)["sources"] == list(whole.analysis.sweep.sources)
+
+
+def test_the_page_names_its_figures_and_tables(made: report.Report) -> None:
+    page = report_page.render(made.analysis, None)
+    assert page.count('role="img" aria-label=') == page.count('class="plot"') == 6
+    assert page.count("<table") == page.count("<caption>")
+    assert re.findall(r"<h1>(.*?)</h1>", page) == ["small sweep"]
+
+
+def test_an_unfinished_sweep_says_so(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    (folder / "sweep.json").write_text(json.dumps({"num_cells": 1000, "argv": ["vmaf-tune"]}), encoding="utf-8")
+    assert report_data.read(folder).notes == ("The sweep is not finished: 192 of 1,000 planned cells have a row.",)
+
+
+def test_csv_holds_every_cell(made: report.Report) -> None:
+    lines = list(csv.DictReader(io.StringIO(cells_csv(made.analysis))))
+    assert tuple(lines[0]) == CSV_COLUMNS and len(lines) == len(made.analysis.sweep.points)
+    assert {line["source"] for line in lines} == set(made.analysis.sweep.sources)
+    hull = sum(len(points) for points in made.analysis.hulls.values())
+    assert sum(line["on_convex_hull"] == "1" for line in lines) == hull
+
+
+def test_model_run(small: Path, model_run: Path) -> None:
+    made = report.build(small, model_run)
+    assert made.model is not None
+    assert len(made.model.groups) == 9 and made.model.num_rows == 9 * 3 * 12 and made.model.num_seeds == 3
+    assert made.model.overall["rmse"]["mean"] == pytest.approx(0.58, abs=0.05)
+    assert all(0.2 < band["bias"] < 0.8 for band in made.model.bands)
+    assert sum(band["n"] for band in made.model.bands) == made.model.num_rows
+    assert [c["verdict"] for c in made.model.gate] == ["pass", "hold", "n/a"]
+    page = report_page.render(made.analysis, made.model)
+    assert '<td class="hold">hold</td><td class="text">group &lt;crowd&gt;</td>' in page
+
+
+def test_incomplete_model_run(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not a complete run"):
+        report.build(small, tmp_path)
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from vmaftune.cli import main; main()", "report", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", stdin=subprocess.DEVNULL, check=False)
+
+
+def test_command_writes_the_page_into_the_folder(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{folder / 'report.html'}\n" and (folder / "report.html").is_file()
+    assert "next: vmaf-tune train --loso --corpus" in done.stderr
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_command_prints_json_csv_and_text(small: Path, model_run: Path) -> None:
+    document = json.loads(run(small, "--json", "--model-run", model_run).stdout)
+    assert document["num_cells"] == 191 and document["model_run"]["verdict"] == "hold"
+    assert len(run(small, "--csv").stdout.splitlines()) == 192
+    text = run(small, "--text", "--model-run", model_run).stdout
+    assert "BD-rate" in text and "Failed cells" in text and "fr_regressor_v2, held out one source group" in text
+    assert "</script><script>alert(1)</script>" in text
+    assert not (small / "report.html").exists()
+
+
+def test_command_draws_png(small: Path, model_run: Path, tmp_path: Path) -> None:
+    done = run(small, "--png", tmp_path / "figures", "--model-run", model_run)
+    assert done.returncode == 0, done.stderr
+    files = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    assert len(files) == 4 + 3 + 2 and all((tmp_path / "figures" / f).read_bytes().startswith(b"\x89PNG") for f in files)
+    assert not (small / "report.html").exists()
+
+
+def test_command_refuses(small: Path, tmp_path: Path) -> None:
+    wrong = run(tmp_path)
+    assert wrong.returncode == 2 and "is no corpus" in wrong.stderr
+    assert run(small, "--text", "--json").returncode == 2
+    assert run(small, "--model-run", tmp_path).returncode == 4
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    unwritable = run(small, "-o", tmp_path / "file" / "page.html")
+    assert unwritable.returncode == 3 and "name another file" in unwritable.stderr
