@@ -1,0 +1,87 @@
+# One virtual environment, .venv, made on first use and brought up to date by stamp files; every target works from any
+# state of it. All paths are relative, so that the checkout may lie in a folder with spaces in its name.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/phase_a/demo
+SOURCE_DIRS := tools ai tests
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-browser check bench reproduce clean
+
+# A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
+# Python has gone is made anew.
+MADE_BY := .venv/.made-by
+$(shell [ "$$(cat $(MADE_BY) 2>/dev/null)" = "$(PYTHON) in $$(pwd)" ] \
+  && $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(MADE_BY))
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check \
+  $(shell [ -t 2 ] || echo --quiet) -c constraints.txt
+
+help: ## this list
+	@echo "vmaf-tune: make TARGET (PYTHON=... names the Python to use, 3.11 or newer)"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+$(MADE_BY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "vmaf-tune needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1);" \
+	    "name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' comes without venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv --clear .venv
+	@printf '%s in %s' "$(PYTHON)" "$$(pwd)" > $@
+
+.venv/.demo: $(MADE_BY) pyproject.toml constraints.txt
+	@echo "Installing what training and reports need. What pip does not hold in its cache it downloads: about 0.8 GB of"
+	@echo "packages, the largest PyTorch (0.2 GB in its CPU build) and ONNX Runtime (0.3 GB). Where the package index serves"
+	@echo "PyTorch's CUDA build instead, as PyPI does on Linux, it is about 3 GB more; to avoid that, run this first:"
+	@echo "  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+	@$(PIP_INSTALL) -e '.[train,report]'
+	@touch $@
+
+.venv/.test: .venv/.demo
+	@echo "Installing what the tests need."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv/.test-browser: .venv/.test
+	@$(PIP_INSTALL) -e '.[dev,browser]'
+	@touch $@
+
+demo: .venv/.demo ## sweep five short clips, train on the result, judge it, report: a few minutes
+	@echo "== 1. Sweep: encode and score (run it again and it goes on where it ended)"
+	$(BIN)/vmaf-tune corpus --sweep tools/vmaf-tune/sweeps/demo.toml --out $(DEMO)
+	@echo "== 2. Train on it, every source held out once"
+	$(BIN)/vmaf-tune train --loso --corpus $(DEMO) --seeds 1 --runs-dir runs/demo
+	@echo "== 3. Judge it: the gate must say hold (exit code 6), as it asks for nine sources and this is five"
+	$(BIN)/vmaf-tune ship fr_regressor_v2 --dry-run --runs-dir runs/demo; code=$$?; \
+	  [ $$code -eq 6 ] || { echo "the gate was to say hold, exit code 6, not $$code" >&2; exit 1; }
+	@if grep -qs '"fr_regressor_v2"' model/tiny/registry.json; then \
+	  echo "== 4. The shipped model on the same sweep, which it has not seen in this form"; \
+	  set -x; $(BIN)/vmaf-tune eval fr_regressor_v2 --corpus $(DEMO); \
+	fi
+	@echo "== 5. What training found, on held-out sources"
+	$(BIN)/vmaf-tune eval --runs-dir runs/demo
+	@echo "== 6. All of it as one page"
+	$(BIN)/vmaf-tune report $(DEMO) \
+	  --model-run "$$(dirname "$$(ls runs/demo/fr_regressor_v2/*/metrics.json | tail -n 1)")"
+
+test: .venv/.test ## the test suite, but for the browser
+	$(BIN)/python -m pytest tests --ignore=tests/browser
+
+test-browser: .venv/.test-browser ## the report page in a headless Chromium
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }; } || { \
+	  echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/browser
+
+check: .venv/.test ## lint, types, import contracts: under a minute
+	$(BIN)/ruff check $(SOURCE_DIRS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.demo ## the batched training program against the plain loop
+	$(BIN)/python -m vmaf_train.bench
+
+clean: ## remove .venv, caches and the demo's results; other runs stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(DEMO) runs/demo
+	find $(SOURCE_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +
