@@ -99,7 +99,9 @@ def recipe(model_id: str, name: str = "default", **changes: Any) -> Recipe:
     base = _VARIANTS[name][model_id]
     wanted = {k: v for k, v in changes.items() if v is not None}
     width, depth = wanted.pop("hidden", None), wanted.pop("depth", None)
-    for option, value in (*wanted.items(), ("hidden", width or 1), ("depth", depth or 1)):
+    for option, value in {"hidden": width, "depth": depth, **wanted}.items():
+        if value is None:
+            continue
         low = 0.0 if option in ("weight_decay", "kfold") else 1e-12
         if not low <= value < 1e9 or (option == "kfold" and value == 1):
             raise ValueError(f"--{option.replace('_', '-')} {value} makes no sense for {model_id}")
