@@ -6,11 +6,13 @@ scores plus noise, so that a test decides how good a run is.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pytest
 import torch
 from vmaf_train import dataset, export, provenance, smoke
 from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABULARY
+from vmaftune.cli import main
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
@@ -62,6 +65,15 @@ class Parts:
     metrics: dict[str, Any]
     sidecar: dict[str, Any]
     onnx: bytes
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @dataclass
@@ -127,8 +139,21 @@ class Project:
         """A complete run that passes every check."""
         return self.write(self.parts(model_id, **how), name)
 
-    def cli(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """`vmaf-tune *args` in this folder, as a user runs it."""
+    def cli(self, *args: str, stdin: str = "") -> Done:
+        """`vmaf-tune *args` in this folder: the whole command, in this process because a new one costs seconds."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.root)
+            patch.setattr(sys, "argv", ["vmaf-tune", *args])
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            try:
+                main()
+            except SystemExit as left:
+                code = int(left.code or 0)
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def process(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """`vmaf-tune *args` in this folder, as a process of its own."""
         argv = [sys.executable, "-P", "-m", "vmaftune", *args]
         return subprocess.run(argv, cwd=self.root, input=stdin, capture_output=True, text=True, timeout=300)
 
