@@ -149,6 +149,8 @@ def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
     errors = re.search(r"; (\d+) decode errors", done.stderr)
     if errors and int(errors[1]):
         raise CellFailure("source_broken", f"{source.path}: {errors[1]} frames do not decode; repair the file", done)
+    if "File ended prematurely" in done.stderr:
+        raise CellFailure("source_broken", f"{source.path} is truncated; copy or download it again", done)
     count, rest = divmod(out.stat().st_size, source.frame_bytes)
     if rest or not count:
         raise CellFailure("source_failed", f"the reference is no whole number of frames ({out.stat().st_size} bytes)", done)

@@ -14,6 +14,10 @@ from vmaftune.cell import Color, Raw
 from vmaftune.errors import SourceError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
+# Demuxers whose pictures lie in the file itself. A playlist or concat script names other files, which the source's
+# digest would not cover, and the protocol whitelist lets a plain relative name pass.
+DEMUXERS = {"mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "yuv4mpegpipe", "ivf", "flv", "asf", "mxf", "nut",
+            "ogg", "h264", "hevc", "obu", "m4v"}  # fmt: skip
 NETFLIX_NAME = re.compile(r"(?P<stem>.+)_(?P<fps>\d+(?:\.\d+)?)fps$")
 HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 # ITU-T H.273 code points -> names that ffmpeg's setparams takes.
@@ -96,6 +100,8 @@ def probe(path: Path, raw: Raw | None = None) -> Facts:
     try:
         # The whitelist keeps playlists and concat scripts in disguise from opening other files.
         with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as box:
+            if box.format.name.split(",")[0] not in DEMUXERS:
+                raise SourceError(f"{path} is a {box.format.name} file, which is no clip; give the clip itself")
             return _container_facts(path, box)
     except av.error.FFmpegError as failure:
         raise SourceError(f"{path} cannot be read as a video: {failure.strerror}") from failure
@@ -135,9 +141,10 @@ def _container_facts(path: Path, box: object) -> Facts:
     stream = videos[0]
     stamps: list[int] = []
     num_packets, first = 0, None
-    frames = 0
+    end = frames = 0
     interlaced = False
     for packet in box.demux(stream):  # type: ignore[attr-defined]
+        end = (packet.pos or 0) + packet.size or end
         if packet.size and not packet.is_discard:
             num_packets += 1
             if packet.pts is not None:
@@ -153,6 +160,11 @@ def _container_facts(path: Path, box: object) -> Facts:
                     raise SourceError(f"{path}: the first frames do not decode: {failure.strerror}") from failure
     if first is None or not num_packets:
         raise SourceError(f"{path} holds no frame that decodes")
+    # The index at the front of a whole mov points inside the file; a whole y4m ends with a frame. (A short mkv shows
+    # when it is prepared.)
+    kind, size = box.format.name, path.stat().st_size  # type: ignore[attr-defined]
+    if max((e.pos + e.size for e in stream.index_entries), default=0) > size or kind == "yuv4mpegpipe" and end != size:
+        raise SourceError(f"{path} is truncated: {num_packets} frames or fewer are whole; copy or download it again")
     width, height = first.width, first.height
     if first.rotation % 180:
         width, height = height, width

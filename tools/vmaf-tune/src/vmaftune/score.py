@@ -7,6 +7,7 @@ distorted frames = frames in the log is required afterwards.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,15 +120,18 @@ def parse_inputs(stderr: str) -> dict[int, Decoded]:
 def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
     """libvmaf's version and the frames of its JSON log.
 
-    Raises CellFailure when a score or one of the six features is missing or not finite: never filled in.
+    Raises CellFailure when it is cut off, or a score or one of the six features is missing or not finite: never filled in.
     """
-    log: dict[str, Any] = json.loads(text)
+    try:
+        log: dict[str, Any] = json.loads(text)
+    except ValueError as failure:  # libvmaf does not notice a full disk
+        raise CellFailure("score_unreadable", f"libvmaf's log is not JSON: {failure}") from failure
     frames = []
     for i, entry in enumerate(log["frames"]):
         metrics = entry["metrics"]
         values = [feature_value(metrics, name) for name in FEATURES]
         missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
-        missing += [n for n in ("vmaf", "vmaf_unclipped") if not isinstance(metrics.get(n), float | int)]
+        missing += [n for n in ("vmaf", "vmaf_unclipped") if not math.isfinite(metrics.get(n, math.nan))]
         if missing or entry["frameNum"] != i:
             raise CellFailure("score_incomplete", f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}")
         frames.append(
