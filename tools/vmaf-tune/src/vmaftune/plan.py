@@ -142,8 +142,8 @@ def _grid(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def grid_ids(document: Mapping[str, Any]) -> set[str]:
-    """Cell ids of a sweep.json."""
-    return {
+    """Cell ids of a sweep.json: those of its grid, and of its scored pairs."""
+    return {pair["cell"] for pair in document.get("pairs", ())} | {
         f"{source}/{block['encoder']}/{block['preset']}/{format_quality(q)}"
         for block in document["grid"]
         for source in block["sources"]
@@ -531,6 +531,7 @@ def plan_identity(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sources": {s["name"]: {k: s[k] for k in source_keys} for s in document["sources"]},
         "cells": sorted(grid_ids(document)),
+        "pairs": {pair["cell"]: pair["identity"] for pair in document.get("pairs", ())},
         "teacher": document["teacher"],
         "threads_per_encode": document["threads_per_encode"],
     }
@@ -544,6 +545,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         if after is not None and after != before:
             key = next(k for k in before if before[k] != after[k])
             return f"source {name} has {key} {after[key]} instead of {before[key]}"
+    for cell, before in a["pairs"].items():
+        if b["pairs"].get(cell, before) != before:
+            return f"the files or settings of {cell} are not the same"
     for key in ("teacher", "threads_per_encode"):
         if a[key] != b[key]:
             return f"{key} is {', '.join(map(str, b[key]))} instead of {', '.join(map(str, a[key]))}"
@@ -559,6 +563,7 @@ def is_part(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """True when every source and cell of the second sweep.json document stands in the first, with the same settings."""
     a, b = plan_identity(old), plan_identity(new)
     same = all(a["sources"].get(name) == source for name, source in b["sources"].items())
+    same = same and all(a["pairs"].get(cell) == pair for cell, pair in b["pairs"].items())
     rest = all(a[key] == b[key] for key in ("teacher", "threads_per_encode"))
     return same and rest and set(b["cells"]) <= set(a["cells"])
 

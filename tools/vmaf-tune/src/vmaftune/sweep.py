@@ -10,12 +10,13 @@ import json
 import os
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from vmaftune import corpus
 from vmaftune.cell import Cell, Source
@@ -47,28 +48,59 @@ class Options:
     retry_failed: bool = False
 
 
+class Work(Protocol):
+    """What a run asks of a cell, or of a scored pair."""
+
+    @property
+    def id(self) -> str:
+        """Readable, unique in the folder."""
+
+    @property
+    def expected_encode_s(self) -> float:
+        """Seconds of one core."""
+
+    @property
+    def expected_score_s(self) -> float:
+        """Seconds of one core."""
+
+
+W = TypeVar("W", bound=Work)
+
+
+class Planned(Protocol):
+    """What a folder is opened for: a plan of cells or of scored pairs."""
+
+    def document(self) -> dict[str, Any]:
+        """The plan as sweep.json holds it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Generic[W]):
     """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to do."""
 
     keys: Mapping[str, str]
     done: Mapping[str, Mapping[str, Any]]
     failed: Mapping[str, Mapping[str, Any]]
-    left: tuple[Cell, ...]
+    left: tuple[W, ...]
 
 
-def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False) -> State:
-    """Compare a plan with the rows of its folder by key: a row made with other tools or content does not count."""
+def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False) -> State[Cell]:
+    """Compare a plan with the rows of its folder; see `standing`."""
     keys = {cell.id: cell.key(encode_argv(cell), tools) for cell in plan.cells}
+    return standing(plan.cells, keys, folder, retry_failed=retry_failed)
+
+
+def standing(cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry_failed: bool) -> State[W]:
+    """Compare cells with a folder's rows by key: a row made with other tools or content does not count."""
     rows = {i: row for i, row in corpus.latest_rows(folder).items() if keys.get(i) == row["key"]}
     done = {i: row for i, row in rows.items() if row["status"] == "ok"}
     failed = {i: row for i, row in rows.items() if row["status"] != "ok"}
     settled = done if retry_failed else rows
-    return State(keys=keys, done=done, failed=failed, left=tuple(c for c in plan.cells if c.id not in settled))
+    return State(keys=keys, done=done, failed=failed, left=tuple(c for c in cells if c.id not in settled))
 
 
 def open_folder(
-    folder: Path, plan: Plan, argv: Sequence[str], *, extend: bool, part: bool = False, skipped: Sequence[str] = ()
+    folder: Path, plan: Planned, argv: Sequence[str], *, extend: bool, part: bool = False, skipped: Sequence[str] = ()
 ) -> Mapping[str, Any]:
     """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it with `extend`.
 
@@ -124,6 +156,8 @@ def _merge(old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         for source, values in by_source.items()
     ]
     sources = {s["name"]: s for s in (*old["sources"], *new["sources"])}
+    pairs = {p["cell"]: p for p in (*old.get("pairs", ()), *new.get("pairs", ()))}
+    new = {**new, "pairs": list(pairs.values())} if pairs else new
     return {**new, "sources": list(sources.values()), "grid": grid, "num_cells": len(ids)}
 
 
@@ -146,7 +180,7 @@ def check_disk(folder: Path, cells: Sequence[Cell]) -> None:
         )
 
 
-def expected_seconds(cells: Sequence[Cell], jobs: int, pace: float = 1.0) -> float:
+def expected_seconds(cells: Sequence[Work], jobs: int, pace: float = 1.0) -> float:
     """Wall seconds for `cells` on `jobs` slots; `pace` is measured over expected so far."""
     return pace * sum(c.expected_encode_s + c.expected_score_s for c in cells) / max(1, jobs)
 
@@ -183,30 +217,38 @@ class Measured:
     score: Score
 
 
-class Sweep:
-    """One run of a plan in a folder that this process holds the lock of."""
+class Run(ABC, Generic[W]):
+    """One run of cells in a folder that this process holds the lock of: what sweeps and scored pairs share."""
 
     def __init__(
-        self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None = None,
-        executor: Executor | None = None,
+        self, cells: Sequence[W], state: State[W], notices: Sequence[str], folder: Path, tools: Tools, runner: Runner,
+        options: Options, executor: Executor,
     ) -> None:
+        self._cells, self.state, self._notices = cells, state, notices
         self._folder, self._tools, self._runner, self._options = folder, tools, runner, options
-        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {})
-        self._executor = executor or LaneExecutor(lanes)
-        self._devices = _assign(plan.cells, hardware.devices if hardware else {})
+        self._executor = executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = corpus.Writer(folder)
-        self._plan = plan
-        self.state = state(plan, folder, tools, retry_failed=options.retry_failed)
-        self._references: dict[str, _Reference] = {}
+
+    @abstractmethod
+    def _check_room(self, left: Sequence[W]) -> None:
+        """Raise ToolError when the disk is too small for what is left."""
+
+    @abstractmethod
+    def _tasks(self, left: Sequence[W]) -> list[Task]:
+        """What to do, for the executor; the last stage of a cell's task has the cell's id."""
+
+    @abstractmethod
+    def _finish(self, cell: W, ended: Ended) -> Event:
+        """Write a cell's row and tell of it."""
 
     def run(self, argv: Sequence[str]) -> Iterator[Event]:
         """Do what is left. Yields events; ends with `end`. Raises ToolError when the disk is full or too small."""
-        for notice in (*self._plan.notices, *self._writer.notices):
+        for notice in (*self._notices, *self._writer.notices):
             yield {"event": "notice", "message": notice}
         left = self.state.left
         yield {
-            "event": "start", "folder": str(self._folder), "num_cells": len(self._plan.cells),
+            "event": "start", "folder": str(self._folder), "num_cells": len(self._cells),
             "num_done": len(self.state.done), "num_failed": len(self.state.failed),
             "num_left": len(left), "jobs": self._options.jobs,
             "expected_s": round(expected_seconds(left, self._options.jobs), 1),
@@ -214,7 +256,7 @@ class Sweep:
         shutil.rmtree(self._folder / TMP, ignore_errors=True)
         counts = Counter(ok=0, failed=0)
         if left:
-            check_disk(self._folder, left)
+            self._check_room(left)
             self._note_run(argv)
             self._tmp.mkdir(parents=True)
             try:
@@ -226,7 +268,7 @@ class Sweep:
         carried = 0 if self._options.retry_failed else len(self.state.failed)
         yield {
             "event": "end", "num_ok": counts["ok"], "num_failed": counts["failed"] + carried,
-            "num_done": len(self.state.done) + counts["ok"], "num_cells": len(self._plan.cells),
+            "num_done": len(self.state.done) + counts["ok"], "num_cells": len(self._cells),
         }  # fmt: skip
 
     def _note_run(self, argv: Sequence[str]) -> None:
@@ -237,7 +279,7 @@ class Sweep:
         }  # fmt: skip
         corpus.append_run(self._folder, row)
 
-    def _drive(self, left: Sequence[Cell]) -> Iterator[Event]:
+    def _drive(self, left: Sequence[W]) -> Iterator[Event]:
         cells = {cell.id: cell for cell in left}
         happening = self._executor.run(self._tasks(left))
         try:
@@ -258,6 +300,53 @@ class Sweep:
             raise
         finally:
             happening.close()  # type: ignore[attr-defined]
+
+    def _timeout(self, expected_s: float) -> float:
+        return self._options.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
+
+    def _place(self, cell: W) -> Path:
+        return self._tmp / self.state.keys[cell.id][:24]
+
+    def _failure(self, ended: Ended) -> CellFailure | None:
+        """Why a task failed, if that is its cell's matter: a full disk or an interrupt is raised, not written."""
+        failure = ended.error
+        if failure is not None and not isinstance(failure, CellFailure):
+            raise failure
+        if failure is not None and failure.kind == "disk_full":
+            raise ToolError(
+                f"the disk of {self._folder} is full; make room and run the same command again: finished cells are kept"
+            ) from failure
+        return failure
+
+    @staticmethod
+    def _told(cell: W, row: Mapping[str, Any]) -> Event:
+        """A written row as an event."""
+        return {
+            "event": "cell", "cell": cell.id, "status": row["status"], "vmaf_score": row["vmaf_score"],
+            "bitrate_kbps": row["bitrate_kbps"], "num_frames": row["num_frames"], "encode_cpu_s": row["encode_cpu_s"],
+            "score_cpu_s": row["score_cpu_s"], "encode_wall_s": row["encode_wall_s"],
+            "error": row["error"] and row["error"]["message"],
+            "expected_s": round(cell.expected_encode_s + cell.expected_score_s, 3),
+        }  # fmt: skip
+
+
+class Sweep(Run[Cell]):
+    """A run that encodes a plan's cells and scores each of them."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {})
+        super().__init__(
+            plan.cells, state(plan, folder, tools, retry_failed=options.retry_failed), plan.notices, folder, tools, runner,
+            options, executor or LaneExecutor(lanes),
+        )  # fmt: skip
+        self._devices = _assign(plan.cells, hardware.devices if hardware else {})
+        self._references: dict[str, _Reference] = {}
+
+    def _check_room(self, left: Sequence[Cell]) -> None:
+        check_disk(self._folder, left)
 
     def _tasks(self, left: Sequence[Cell]) -> list[Task]:
         """A preparation per source, then its cells; where not all references fit the budget, a source waits for an earlier one."""
@@ -300,9 +389,6 @@ class Sweep:
             ),
         )  # fmt: skip
 
-    def _timeout(self, expected_s: float) -> float:
-        return self._options.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
-
     def _prepare(self, source: Source, _: None = None) -> None:
         reference = self._references[source.name]
         expected_s = 0.05 * (source.start_frame + source.expected_frames)
@@ -333,18 +419,9 @@ class Sweep:
         )  # fmt: skip
         return Measured(made=made, score=measured)
 
-    def _place(self, cell: Cell) -> Path:
-        return self._tmp / self.state.keys[cell.id][:24]
-
     def _finish(self, cell: Cell, ended: Ended) -> Event:
-        """Write a cell's row, free its temporary space, and tell of it. A full disk or an interrupt is raised, not written."""
-        failure = ended.error
-        if failure is not None and not isinstance(failure, CellFailure):
-            raise failure
-        if failure is not None and failure.kind == "disk_full":
-            raise ToolError(
-                f"the disk of {self._folder} is full; make room and run the same command again: finished cells are kept"
-            ) from failure
+        """Write a cell's row, free its temporary space, and tell of it."""
+        failure = self._failure(ended)
         device = self._devices.get(cell.id)
         name = f"{device.name} {device.driver or ''}".strip() if device else None
         facts = corpus.cell_facts(cell, self.state.keys[cell.id], encode_argv(cell), self._tools, name)
@@ -362,13 +439,7 @@ class Sweep:
         reference.left.discard(cell.id)
         if not reference.left:
             reference.path.unlink(missing_ok=True)
-        return {
-            "event": "cell", "cell": cell.id, "status": row["status"], "vmaf_score": row["vmaf_score"],
-            "bitrate_kbps": row["bitrate_kbps"], "num_frames": row["num_frames"], "encode_cpu_s": row["encode_cpu_s"],
-            "score_cpu_s": row["score_cpu_s"], "encode_wall_s": row["encode_wall_s"],
-            "error": row["error"] and row["error"]["message"],
-            "expected_s": round(cell.expected_encode_s + cell.expected_score_s, 3),
-        }  # fmt: skip
+        return self._told(cell, row)
 
     def _keep(self, cell: Cell, made: Path) -> None:
         folder = self._folder / ENCODES

@@ -17,6 +17,7 @@ from vmaftune import console
 from vmaftune.errors import Interrupted, SweepFailed, UsageError
 
 if TYPE_CHECKING:
+    from vmaftune.cell import Cell
     from vmaftune.plan import Plan
     from vmaftune.process import Runner
     from vmaftune.sweep import Options, State
@@ -187,7 +188,7 @@ def interruptible(runner: Runner) -> Iterator[None]:
             signal.signal(n, handler)
 
 
-def show_plan(plan: Plan, folder: Path, state: State, slots: int, *, as_json: bool) -> None:
+def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
     from vmaftune import sweep as sweeping
 

@@ -35,7 +35,7 @@ def read(folder: Path) -> dict[str, Any]:
     pixels = {s["name"]: s["width"] * s["height"] / 230400 for s in document["sources"]}
 
     def guess(cell_id: str) -> float:
-        src, encoder, preset, _ = cell_id.rsplit("/", 3)
+        src, encoder, preset, *_ = cell_id.split("/")  # a scored pair is src/encoder/distorted: no cost is known
         row = ENCODERS.get(encoder)
         ms = (row.cost_ms.get(preset, 50.0) if row else 50.0) + 8.0
         return ms / 1000 * float(frames[src]) * float(pixels[src])
