@@ -31,15 +31,17 @@ $(MADE_BY):
 	@printf '%s in %s' "$(PYTHON)" "$$(pwd)" > $@
 
 .venv/.demo: $(MADE_BY) pyproject.toml constraints.txt
-	@echo "Installing what training and reports need. What pip does not hold in its cache it downloads: about 0.8 GB of"
-	@echo "packages, the largest PyTorch (0.2 GB in its CPU build) and ONNX Runtime (0.3 GB). Where the package index serves"
-	@echo "PyTorch's CUDA build instead, as PyPI does on Linux, it is about 3 GB more; to avoid that, run this first:"
-	@echo "  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+	@[ -e $@ ] || { \
+	  echo "Installing what training and reports need. What pip does not hold in its cache it downloads: about 0.8 GB of"; \
+	  echo "packages, the largest PyTorch (0.2 GB in its CPU build) and ONNX Runtime (0.3 GB). Where the package index"; \
+	  echo "serves PyTorch's CUDA build, as PyPI does on Linux, it is about 3 GB more; to avoid that, run this first:"; \
+	  echo "  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; \
+	}
 	@$(PIP_INSTALL) -e '.[train,report]'
 	@touch $@
 
 .venv/.test: .venv/.demo
-	@echo "Installing what the tests need."
+	@[ -e $@ ] || echo "Installing what the tests need."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
