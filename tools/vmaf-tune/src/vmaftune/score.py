@@ -81,16 +81,20 @@ def libvmaf_filter(teacher: str, num_threads: int = 0, extra_features: Sequence[
 
 
 def pair_graph(pix_fmt: str, color: Color, vmaf: str, *, scale: tuple[int, int] | None = None) -> str:
-    """The filter graph of one scoring: first pad distorted, second pad reference, both stamped by frame index.
+    """The filter graph of one scoring: first pad distorted, second pad reference; see `pads`."""
+    return f"{pads(pix_fmt, color, scale=scale)};[distorted][reference]{vmaf}"
 
-    `scale` resizes the distorted pad (bicubic) to the reference's size.
+
+def pads(
+    pix_fmt: str, color: Color, *, scale: tuple[int, int] | None = None, distorted: str = "0:v:0", reference: str = "1:v:0"
+) -> str:
+    """The two inputs as the links `distorted` and `reference`: stamped by frame index, in one format.
+
+    `scale` resizes the distorted one (bicubic) to the reference's size. `distorted` and `reference` name the streams.
     """
     stamp = f"settb=AVTB,setpts=N*40000,{color.filter()}"
     up = f"scale={scale[0]}:{scale[1]}:flags=bicubic," if scale else ""
-    return (
-        f"[0:v:0]{stamp},{up}format={pix_fmt}[distorted];[1:v:0]{stamp},format={pix_fmt}[reference];"
-        f"[distorted][reference]{vmaf}"
-    )
+    return f"[{distorted}]{stamp},{up}format={pix_fmt}[distorted];[{reference}]{stamp},format={pix_fmt}[reference]"
 
 
 def score_argv(cell: Cell) -> list[str]:
