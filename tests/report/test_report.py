@@ -7,8 +7,9 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 from vmaf_train.errors import DatasetError
-from vmaftune import report, report_analysis, report_data, report_page
+from vmaftune import cli, report, report_analysis, report_data, report_page
 from vmaftune.errors import UsageError
 from vmaftune.report_text import CSV_COLUMNS, cells_csv
 
@@ -229,21 +230,38 @@ def test_incomplete_model_run(small: Path, tmp_path: Path) -> None:
         report.build(small, tmp_path)
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from vmaftune.cli import main; main()", "report", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", stdin=subprocess.DEVNULL, check=False)
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: object
+    stdout: str
+    stderr: str
 
 
-def test_command_writes_the_page_into_the_folder(small: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command line in this process, from the words typed to the exit code."""
+
+    def typed(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["vmaf-tune", "report", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Done(ended.value.code or 0, *capsys.readouterr())
+
+    return typed
+
+
+def test_command_writes_the_page_into_the_folder(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     done = run(folder)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert done.stdout == f"{folder / 'report.html'}\n" and (folder / "report.html").is_file()
     assert "next: vmaf-tune train --loso --corpus" in done.stderr
     assert not list(folder.glob("*.tmp"))
 
 
-def test_command_prints_json_csv_and_text(small: Path, model_run: Path) -> None:
+def test_command_prints_json_csv_and_text(run: Callable[..., Done], small: Path, model_run: Path) -> None:
     document = json.loads(run(small, "--json", "--model-run", model_run).stdout)
     assert document["num_cells"] == 191 and document["model_run"]["verdict"] == "hold"
     assert len(run(small, "--csv").stdout.splitlines()) == 192
@@ -253,19 +271,19 @@ def test_command_prints_json_csv_and_text(small: Path, model_run: Path) -> None:
     assert not (small / "report.html").exists()
 
 
-def test_command_draws_png(small: Path, model_run: Path, tmp_path: Path) -> None:
+def test_command_draws_png(run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path) -> None:
     done = run(small, "--png", tmp_path / "figures", "--model-run", model_run)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     files = sorted(p.name for p in (tmp_path / "figures").iterdir())
     assert len(files) == 4 + 3 + 2 and all((tmp_path / "figures" / f).read_bytes().startswith(b"\x89PNG") for f in files)
     assert not (small / "report.html").exists()
 
 
-def test_command_refuses(small: Path, tmp_path: Path) -> None:
+def test_command_refuses(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
     wrong = run(tmp_path)
-    assert wrong.returncode == 2 and "is no corpus" in wrong.stderr
-    assert run(small, "--text", "--json").returncode == 2
-    assert run(small, "--model-run", tmp_path).returncode == 4
+    assert wrong.code == 2 and "is no corpus" in wrong.stderr
+    assert run(small, "--text", "--json").code == 2
+    assert run(small, "--model-run", tmp_path).code == 4
     (tmp_path / "file").write_text("", encoding="utf-8")
     unwritable = run(small, "-o", tmp_path / "file" / "page.html")
-    assert unwritable.returncode == 3 and "name another file" in unwritable.stderr
+    assert unwritable.code == 3 and "name another file" in unwritable.stderr

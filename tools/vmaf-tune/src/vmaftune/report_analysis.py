@@ -19,6 +19,10 @@ DEFAULT_TARGET = 93
 """The selected target of a fresh page: about where viewers stop seeing a difference on the default model."""
 
 
+KBPS_DIGITS, VMAF_DIGITS = 2, 3
+"""Decimals that are drawn."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """Figures of one Sweep, keyed by its indices.
@@ -91,7 +95,9 @@ def _compare(sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, te
 
 
 def _hull(points: Sequence[Point]) -> tuple[Point, ...]:
-    return tuple(points[i] for i in bdrate.convex_hull([(p.kbps, p.vmaf) for p in points]))
+    # As rounded as the page has them, where the hull follows the filters: a gain of 0.0001 VMAF is no corner of either.
+    rounded = [(round(p.kbps, KBPS_DIGITS), round(p.vmaf, VMAF_DIGITS)) for p in points]
+    return tuple(points[i] for i in bdrate.convex_hull(rounded))
 
 
 def _default_curves(curves: Sequence[Curve]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vmaftune.errors import ToolError
-from vmaftune.report_analysis import DEFAULT_TARGET, TARGETS, Analysis, summary
+from vmaftune.report_analysis import DEFAULT_TARGET, KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis, summary
 from vmaftune.report_model import ModelRun
 from vmaftune.report_sections import failed_section, header, model_section, sweep_sections, tools_section
 
@@ -87,8 +87,8 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> dict[str, Any]:
             "s": [p.source for p in points],
             "c": [p.curve for p in points],
             "q": [p.quality for p in points],
-            "kbps": [_rounded(p.kbps, 2) for p in points],
-            "vmaf": [_rounded(p.vmaf, 3) for p in points],
+            "kbps": [_rounded(p.kbps, KBPS_DIGITS) for p in points],
+            "vmaf": [_rounded(p.vmaf, VMAF_DIGITS) for p in points],
             "hm": [_rounded(p.harmonic, 2) for p in points],
             "min": [_rounded(p.lowest, 2) for p in points],
             "p5": [_rounded(p.p5, 2) for p in points],

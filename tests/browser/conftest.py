@@ -1,0 +1,102 @@
+"""A real Chromium, driven by Playwright, that reads report pages from disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+REPORT_TESTS = Path(__file__).parents[1] / "report"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def _maker(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"browser_{name}", REPORT_TESTS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser. Fails with the way out when it or its driver is not installed."""
+    place = shutil.which("chromium") or shutil.which("chromium-browser")
+    if place is None:
+        pytest.fail("the browser tests need Chromium; install it with: apt-get install chromium", pytrace=False)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        pytest.fail("the browser tests need Playwright; install it with: pip install playwright", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=place, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of a sweep of five sources with hostile names and of a training run."""
+    from vmaftune import report
+
+    synthetic = _maker("synthetic")
+    folder = synthetic.write(tmp_path_factory.mktemp("sweep") / "a 'sweep' & <more>", names=synthetic.sources(5), failed=2)
+    run = _maker("synthetic_run").write(tmp_path_factory.mktemp("run") / "one")
+    return report.write_page(report.build(folder, run), folder / "report.html")
+
+
+@pytest.fixture(scope="session")
+def document(report_file: Path) -> dict[str, Any]:
+    """What `vmaf-tune report --json` says about the same sweep."""
+    from vmaftune import report
+
+    return report.build(report_file.parent).document()
+
+
+class Visit:
+    """A page that was opened, with all it complained about and asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page, self.complaints, self.requests = page, [], []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def traces(self, plot: str) -> list[dict[str, Any]]:
+        """Name and number of points of every trace of a figure."""
+        script = "id => document.getElementById(id).data.map(t => ({name: t.name, points: (t.x || []).length}))"
+        found: list[dict[str, Any]] = self.page.evaluate(script, plot)
+        return found
+
+    def until(self, script: str, seconds: float = 30) -> None:
+        """Wait for `script` to be true. (Playwright's own waiting needs eval, which the page's policy forbids.)"""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(script):
+            assert time.monotonic() < end, f"not true after {seconds:g} s: {script}"
+            self.page.wait_for_timeout(50)
+
+    def names(self, plot: str) -> set[str]:
+        """Names of a figure's traces."""
+        return {trace["name"] for trace in self.traces(plot)}
+
+
+@pytest.fixture
+def visit(chromium: Any, report_file: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """The page in a fresh offline context; `@pytest.mark.parametrize("visit", [{...}], indirect=True)` sets the context."""
+    settings = {"viewport": {"width": 1280, "height": 900}, "offline": True, **getattr(request, "param", {})}
+    context = chromium.new_context(**settings)
+    opened = Visit(context.new_page())
+    opened.page.goto(report_file.as_uri())
+    opened.until("[...document.querySelectorAll('.plot')].every(plot => plot.data && plot.querySelector('.main-svg'))")
+    yield opened
+    context.close()
