@@ -121,11 +121,16 @@ def _notes(candidate: Run) -> str:
 
 
 def _show(verdict: Verdict) -> None:
-    rows = [(c.name, c.value, c.limit, c.verdict) for c in verdict.checks]
+    rows = [(c.name, _value(c.value), c.limit, c.verdict) for c in verdict.checks]
     console.table(f"gate: {verdict.model_id}", ("check", "value", "limit", "verdict"), rows, styles=_STYLES)
     for check in verdict.checks:
         if check.note and check.verdict != "pass":
             console.say(f"{check.verdict}: {check.name}: {check.note}")
+
+
+def _value(value: float | int | str | None) -> str:
+    small = isinstance(value, float) and 0 < abs(value) < 1e-3
+    return f"{value:.1e}" if small else console.cell_text(value)
 
 
 def _show_changes(entry: Entry, changes: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ def _show_changes(entry: Entry, changes: dict[str, Any]) -> None:
 
 def _sentence(verdict: Verdict) -> str:
     shown = "; ".join(
-        f"{c.name}: {console.cell_text(c.value)}, must be {c.limit}" + (f" ({c.note})" if c.note else "") for c in verdict.held[:3]
+        f"{c.name}: {_value(c.value)}, must be {c.limit}" + (f" ({c.note})" if c.note else "") for c in verdict.held[:3]
     )
     more = f"; and {len(verdict.held) - 3} more" if len(verdict.held) > 3 else ""
     return f"{verdict.model_id} is held back by {len(verdict.held)} of {len(verdict.checks)} checks: {shown}{more}"
