@@ -215,7 +215,11 @@ def _timing(stamps: Sequence[int], time_base: Fraction | None, nominal: Fraction
     vfr_at = next((i + 1 for i, gap in enumerate(gaps) if abs(gap - middle) > max(2, 0.02 * middle)), None)
     if stamps[-1] == stamps[0]:
         return str(nominal or Fraction(25)), vfr_at
-    mean = len(gaps) / ((stamps[-1] - stamps[0]) * time_base)
+    span = stamps[-1] - stamps[0]
+    mean = len(gaps) / (span * time_base)
+    # What the header says, where the stamps cannot tell it from what they say: a second of mkv does not know 29.97 from 30.
+    if nominal in COMMON_RATES and abs(nominal / mean - 1) * span <= Fraction(3, 2):
+        return str(nominal), vfr_at
     # Stamps are rounded to ticks (milliseconds in mkv), so a rate within 0.2% of a common one is that one.
     close = min(COMMON_RATES, key=lambda rate: abs(rate - mean))
     if abs(close / mean - 1) < Fraction(2, 1000):

@@ -1,0 +1,229 @@
+"""Shared by all tests: the real ffmpeg, tiny clips made with it, sweeps in this process, and the tool as a child.
+
+A stand-in for ffmpeg is an executable script that calls the real one, never a patched function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vmaftune import corpus as rows_module
+from vmaftune import plan as planning
+from vmaftune.process import Runner
+from vmaftune.sweep import Options, Sweep, open_folder
+from vmaftune.versions import Tools, find_ffmpeg, probe_tools
+
+# What differs between two runs of the same cell.
+TIMES = ("encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """A run folder after a sweep: its last row per cell, all frame rows, and the events of the run."""
+
+    folder: Path
+    rows: Mapping[str, Mapping[str, Any]]
+    frames: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """The only row."""
+        (row,) = self.rows.values()
+        return row
+
+    def frames_of(self, cell: str) -> list[Mapping[str, Any]]:
+        """Frame rows of one cell, as a reader takes them."""
+        return [f for f in self.frames if f["key"] == self.rows[cell]["key"]]
+
+
+def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept:
+    return Swept(
+        folder=folder, rows=rows_module.latest_rows(folder), events=events,
+        frames=list(rows_module.read_jsonl(folder / "frames.jsonl")),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> str:
+    return find_ffmpeg()
+
+
+@pytest.fixture(scope="session")
+def tools(ffmpeg: str) -> Tools:
+    return probe_tools(Runner(), ffmpeg)
+
+
+@pytest.fixture(scope="session")
+def run_ffmpeg(ffmpeg: str) -> Callable[..., str]:
+    """Run the real ffmpeg with some arguments; its stderr. Fails the test when it fails."""
+
+    def run(*args: str | Path, cwd: Path | None = None) -> str:
+        argv = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-y", *map(str, args)]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clip(run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A tiny clip, made once per session: `clip("a.mp4", frames=12, size="96x64", rate="25", args=(...))`.
+
+    A moving test picture with noise, so that every encoder has something to lose.
+    """
+    folder = tmp_path_factory.mktemp("clips")
+    made: dict[str, tuple[object, ...]] = {}
+
+    def make(
+        name: str, *, frames: int = 10, size: str = "96x64", rate: str = "25", vf: str = "null",
+        args: Sequence[str] = ("-c:v", "ffv1", "-pix_fmt", "yuv420p"), before: Sequence[str] = (), maps: Sequence[str] = (),
+    ) -> Path:  # fmt: skip
+        recipe = (frames, size, rate, vf, tuple(args), tuple(before), tuple(maps))
+        path = folder / name
+        if name not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = f"testsrc2=size={size}:rate={rate},noise=alls=14:allf=t,{vf}"
+            run_ffmpeg("-f", "lavfi", "-i", source, *before, *maps, "-frames:v", str(frames), *args, path)
+            made[name] = recipe
+        assert made[name] == recipe, f"two clips are called {name}"
+        return path
+
+    return make
+
+
+@pytest.fixture
+def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
+    """An ffmpeg that meddles: Python text that may change `argv` before the real one takes over; its path."""
+
+    def make(body: str, name: str = "meddling ffmpeg") -> str:
+        path = tmp_path / name
+        lines = [f"#!{sys.executable} -IS", "import os, sys, time", f"REAL = {ffmpeg!r}", "argv = sys.argv[1:]",
+                 "ENCODE, SCORE = '-c:v' in argv, any('libvmaf' in a for a in argv)",
+                 "PREPARE = not SCORE and argv[-3:-1] == ['-f', 'rawvideo']", body, "os.execv(REAL, [REAL, *argv])"]  # fmt: skip
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def planned() -> Callable[..., planning.Plan]:
+    """A plan from places and the flags of the command line, without the command line."""
+
+    def make(
+        *places: Path, encoders: str | None = "x264", presets: str | None = "ultrafast", quality: str | None = "30",
+        sweep: Path | None = None, select: Sequence[str] = (), threads: int | None = None, teacher: str | None = None,
+        **preparation: Any,
+    ) -> planning.Plan:  # fmt: skip
+        wanted = planning.check_preparation(planning.Preparation(**preparation), "the command line")
+        request, _ = planning.request_from(
+            sweep=sweep, places=places, encoders=encoders, presets=presets, quality=quality, preparation=wanted,
+            threads=threads, teacher=teacher,
+        )  # fmt: skip
+        sources, notices = planning.resolve_sources(request)
+        return planning.resolve(request, sources, select_globs=select, notices=notices)
+
+    return make
+
+
+@pytest.fixture
+def swept(planned: Callable[..., planning.Plan], tools: Tools, tmp_path: Path) -> Callable[..., Swept]:
+    """Run a sweep in this process and read its folder."""
+
+    def run(
+        *places: Path, out: Path | None = None, jobs: int = 2, ffmpeg: str | None = None, timeout_s: float | None = None,
+        keep_encodes: bool = False, retry_failed: bool = False, version: str | None = None, extend: bool = False, **flags: Any,
+    ) -> Swept:  # fmt: skip
+        folder = out or tmp_path / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        used = replace(tools, ffmpeg=ffmpeg or tools.ffmpeg, ffmpeg_version=version or tools.ffmpeg_version)
+        plan = planned(*places, **flags)
+        options = Options(jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        with rows_module.lock(folder):
+            open_folder(folder, plan, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
+            events = list(Sweep(plan, folder, used, Runner(), options).run(["vmaf-tune"]))
+        return read_folder(folder, events)
+
+    return run
+
+
+class Tool:
+    """`vmaf-tune` as a child process; every one it started is gone when the test ends."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.cwd = cwd
+        self._children: list[subprocess.Popen[str]] = []
+
+    def start(self, *args: str | Path, **more: Any) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "vmaftune", *map(str, args)]
+        env = {**os.environ, "PYTHONWARNINGS": "error", **more.pop("env", {})}
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.cwd,
+        } | more  # fmt: skip
+        child = subprocess.Popen(argv, env=env, **settings)
+        self._children.append(child)
+        return child
+
+    def run(self, *args: str | Path, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run to the end; the exit code must be `code`."""
+        child = self.start(*args, **more)
+        out, err = child.communicate(timeout=300)
+        assert child.returncode == code, f"exit {child.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+    def events(self, *args: str | Path, code: int = 0, **more: Any) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("corpus", *args, "--json", code=code, **more).stdout.splitlines()]
+
+    def end(self) -> None:
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Tool]:
+    used = Tool(tmp_path)
+    yield used
+    used.end()
+
+
+@pytest.fixture(scope="session")
+def read_run() -> Callable[[Path], Swept]:
+    """A run folder as `Swept`."""
+    return read_folder
+
+
+@pytest.fixture(scope="session")
+def without_times() -> Callable[[Swept], Any]:
+    """What two runs of the same plan share: rows and frames per cell, without times."""
+
+    def strip(run: Swept) -> Any:
+        return {cell: ({k: v for k, v in row.items() if k not in TIMES}, run.frames_of(cell)) for cell, row in run.rows.items()}
+
+    return strip
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """Wait for something to become true; fail with a word on what never did."""
+
+    def wait(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
+            time.sleep(0.02)
+
+    return wait
