@@ -201,9 +201,8 @@ def resolve(
     cache = cache or Cache(tools, gpus)
     trials = prove(selection.encoders, tools, runner, pix_fmts=pix_fmts, gpus=gpus, wanted_gpus=wanted_gpus, cache=cache)
     devices = {row.name: working_devices(row.name, trials) for row in selection.encoders}
-    working = tuple(row for row in selection.encoders if devices[row.name])
-    lost = tuple(row for row in selection.encoders if not devices[row.name])
-    if not _acceptable(selection, working, lost, skip_unusable):
+    working, lost = split(selection, trials)
+    if not acceptable(selection, working, lost, skip_unusable=skip_unusable):
         raise ToolError(screen(lost, working, trials, tools, runner, gpus, cache))
     if selection.auto:
         automatic = [row.name for row in lost if row.name not in selection.named]
@@ -229,7 +228,17 @@ def working_devices(encoder: str, trials: Sequence[Trial]) -> tuple[Device | Non
     return tuple(dict.fromkeys(t.device for t in own if t.device not in broken))
 
 
-def _acceptable(selection: Selection, working: Sequence[Encoder], lost: Sequence[Encoder], skip_unusable: bool) -> bool:
+def split(selection: Selection, trials: Sequence[Trial]) -> tuple[tuple[Encoder, ...], tuple[Encoder, ...]]:
+    """The encoders of a selection that can run on some device, and those that cannot."""
+    able = {row.name for row in selection.encoders if working_devices(row.name, trials)}
+    return (
+        tuple(row for row in selection.encoders if row.name in able),
+        tuple(row for row in selection.encoders if row.name not in able),
+    )
+
+
+def acceptable(selection: Selection, working: Sequence[Encoder], lost: Sequence[Encoder], *, skip_unusable: bool) -> bool:
+    """Whether a selection may go on without `lost`: the rules that `resolve` tells."""
     if not working:
         return False
     if skip_unusable:

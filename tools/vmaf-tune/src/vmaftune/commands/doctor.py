@@ -1,5 +1,141 @@
+"""`vmaf-tune doctor`: which encoders really work on this machine, why the others do not, and what to do about it."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-def doctor() -> None:
-    raise NotImplementedError
+import typer
+
+from vmaftune import console
+
+GIB = 2**30
+
+
+def doctor(
+    encoders: Annotated[
+        str | None, typer.Option(help="What must run: names, aliases or groups. Exit code 3 when it cannot. Default: ask for none.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPUs to try: 0,1 as nvidia-smi counts, /dev/dri/renderD129, d3d11:0.")] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Run a short sweep per usable hardware encoder, or per --encoders, with all checks.")
+    ] = False,
+    ffmpeg: Annotated[str | None, typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Show what works here: encoders by a trial encode each, libvmaf's models, GPUs, torch and onnxruntime, the machine.
+
+    Example: vmaf-tune doctor --encoders nvenc,x264
+    """
+    from vmaftune import gpus as devices
+    from vmaftune import health, usable
+    from vmaftune.encoders import ENCODERS, select
+    from vmaftune.errors import ToolError
+    from vmaftune.process import Runner
+    from vmaftune.versions import find_ffmpeg
+
+    runner = Runner()
+    asked = select(encoders.split(",")) if encoders else None
+    wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
+    tools, problem = health.identify(runner, find_ffmpeg(ffmpeg))
+    here = devices.look()
+    if confirm:
+        from vmaftune import confirm as confirming
+
+        confirming.run(runner, tools, here, asked, wanted, as_json=as_json)
+        return
+    cache = usable.Cache(tools, here)
+    rows = asked.encoders if asked else tuple(ENCODERS.values())
+    trials = usable.prove(rows, tools, runner, gpus=here, wanted_gpus=wanted, cache=cache)
+    found = health.report(runner, tools, problem, trials, here)
+    if as_json:
+        console.json_document(found)
+    else:
+        show(found)
+    if asked:
+        # A format that only deeper sources need is shown above, and is no reason to refuse.
+        common = [t for t in trials if t.pix_fmt == ENCODERS[t.encoder].pix_fmt_for("yuv420p")]
+        working, lost = usable.split(asked, common)
+        if not usable.acceptable(asked, working, lost, skip_unusable=False):
+            raise ToolError(f"{', '.join(row.name for row in lost)} cannot run on this machine; the table says why")
+    if not as_json and any(t.usable and ENCODERS[t.encoder].kind for t in trials):
+        console.next_command("vmaf-tune doctor --confirm")
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """The report as tables on stdout, and what needs attention as notes."""
+    console.table("encoders", ("encoder", "usable", "formats", "why not", "what to do"), encoder_lines(found["encoders"]),
+                  left=5, styles={"yes": "green", "no": "red"})  # fmt: skip
+    console.table("machine", ("what", "found"), facts(found), left=2)
+    if found["ffmpeg"]["problem"]:
+        console.warn(found["ffmpeg"]["problem"])
+    if found["libvmaf"] and found["libvmaf"]["warning"]:
+        console.warn(found["libvmaf"]["warning"])
+    for name in ("torch", "onnxruntime"):
+        if found["runtimes"][name] is None:
+            console.warn(f"{name} does not work here; training needs it: pip install 'vmaf-tune[train]'")
+
+
+def encoder_lines(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """One line per encoder, GPU and outcome; pixel formats that fared alike share it."""
+    lines: dict[tuple[Any, ...], list[str]] = {}
+    for trial in trials:
+        device = trial["device"]
+        name = f"{trial['encoder']} on {device['name']}" if device and trial["usable"] else trial["encoder"]
+        outcome = (name, trial["usable"], trial["why"], trial["what_to_do"])
+        lines.setdefault(outcome, []).append(trial["pix_fmt"])
+    shown, last = [], None
+    for (name, works, why, what), formats in lines.items():
+        shown.append(
+            (name, works, ", ".join(dict.fromkeys(formats)), why or "", "as above" if what and what == last else what or "")
+        )
+        last = what
+    return shown
+
+
+def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is not an encoder, a line each."""
+    ffmpeg, vmaf, gpus, here = found["ffmpeg"], found["libvmaf"], found["gpus"], found["machine"]
+    lines = [("ffmpeg", f"{ffmpeg['version']} at {ffmpeg['path']}")]
+    if vmaf:
+        lines += [
+            ("libvmaf", vmaf["version"]),
+            ("models that load", " ".join(vmaf["models"])),
+            ("libvmaf_cuda", "in this ffmpeg" if vmaf["libvmaf_cuda"] else "not in this ffmpeg; scoring runs on the CPU"),
+        ]
+    if gpus["nvidia_driver"]:
+        lines.append(("NVIDIA driver", gpus["nvidia_driver"]))
+    else:
+        lines.append(("NVIDIA driver", f"none ({gpus['nvidia_problem']})"))
+    lines += [(f"NVIDIA GPU {g['index']}", gpu_line(g)) for g in gpus["nvidia"]]
+    lines += [
+        (n["path"], f"{n['vendor']} ({n['driver']})" + ("" if n["access"] else ", not accessible")) for n in gpus["render_nodes"]
+    ]
+    torch, onnx = found["runtimes"]["torch"], found["runtimes"]["onnxruntime"]
+    lines.append(("torch", f"{torch['version']} on {', '.join(torch['devices'])}" if torch else "not working"))
+    lines.append(("onnxruntime", onnxruntime_line(onnx) if onnx else "not working"))
+    memory = f"{here['memory_bytes'] / GIB:.1f} GiB" if here["memory_bytes"] else "unknown"
+    return [
+        *lines, ("system", f"{here['system']}, Python {here['python']}"),
+        ("processor", f"{here['cpu']}, {here['cores']} usable cores"), ("memory", memory),
+        ("disk here", f"{here['disk_free_bytes'] / GIB:.1f} GiB free of {here['disk_bytes'] / GIB:.1f}"),
+    ]  # fmt: skip
+
+
+def gpu_line(gpu: Mapping[str, Any]) -> str:
+    """An NVIDIA GPU in words."""
+    parts = [gpu["name"]]
+    if not gpu["nvenc_engine"]:
+        parts.append("no NVENC engine")
+    elif gpu["sessions"] is not None:
+        parts.append(f"{gpu['sessions']} encode sessions in use, encoder {gpu['encoder_percent']}% busy")
+    if gpu["gpu_percent"] is not None:
+        parts.append(f"GPU {gpu['gpu_percent']}% busy")
+    return ", ".join(parts)
+
+
+def onnxruntime_line(found: Mapping[str, Any]) -> str:
+    """Where onnxruntime really runs; a CUDA provider that is listed and did not come says so."""
+    names = [p.removesuffix("ExecutionProvider") for p in found["providers"]]
+    missed = "CUDAExecutionProvider" in found["listed"] and "CUDA" not in names
+    return f"{found['version']} on {', '.join(names)}" + (" (CUDA is listed and does not load)" if missed else "")
