@@ -40,9 +40,9 @@ def doctor(
     tools, problem = health.identify(runner, find_ffmpeg(ffmpeg))
     here = devices.look()
     if confirm:
-        from vmaftune import confirm as confirming
+        from vmaftune.confirm import run
 
-        confirming.run(runner, tools, here, asked, wanted, as_json=as_json)
+        run(runner, tools, here, asked, wanted, as_json=as_json)
         return
     cache = usable.Cache(tools, here)
     rows = asked.encoders if asked else tuple(ENCODERS.values())
