@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vmaftune.errors import Interrupted, ToolError
 
 STDERR_LIMIT_BYTES = 4_000_000
 _PR_SET_PDEATHSIG = 1
+# A group of its own, so that Ctrl-C reaches only us; the same session, so that `nice vmaf-tune` is felt: Linux weighs
+# the processes of different sessions by session first (autogroup), whatever their nice value.
+_OWN_GROUP: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ class Runner:
             try:
                 child = subprocess.Popen(
                     list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
-                    start_new_session=os.name == "posix", preexec_fn=self._tie,
+                    preexec_fn=self._tie, **_OWN_GROUP,
                 )  # fmt: skip
             except OSError as failure:
                 raise ToolError(f"{argv[0]} cannot be started: {failure.strerror or failure}") from failure
