@@ -428,9 +428,9 @@ class Sweep(Run[Cell]):
         if failure is None:
             measured: Measured = ended.value
             row = corpus.ok_row(facts, cell, measured.made, measured.score)
-            self._writer.append(row, corpus.frame_rows(facts, measured.score.frames))
-            if self._options.keep_encodes:
+            if self._options.keep_encodes:  # before the row, which is the commit
                 self._keep(cell, measured.made.path)
+            self._writer.append(row, corpus.frame_rows(facts, measured.score.frames))
         else:
             row = corpus.failed_row(facts, failure, self._command(cell))
             self._writer.append(row)
