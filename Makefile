@@ -71,9 +71,9 @@ test: .venv/.test ## the test suite, but for the browser
 	$(BIN)/python -m pytest tests --ignore=tests/browser
 
 test-browser: .venv/.test-browser ## the report page in a headless Chromium
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }; } || { \
-	  echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || \
+	  { echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/browser
 
 check: .venv/.test ## lint, types, import contracts: under a minute
@@ -81,7 +81,8 @@ check: .venv/.test ## lint, types, import contracts: under a minute
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.demo ## the batched training program against the plain loop
+bench: .venv/.demo ## the sweep against a plain loop, batched training against plain training; wants an idle machine
+	$(BIN)/python tools/vmaf-tune/bench/sweep_bench.py
 	$(BIN)/python -m vmaf_train.bench
 
 clean: ## remove .venv, caches and the demo's results; other runs stay
