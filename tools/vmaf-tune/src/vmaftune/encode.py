@@ -128,15 +128,15 @@ def check(finished: Finished, step: str, kind: str) -> Finished:
     if finished.returncode:
         if "No space left on device" in finished.stderr:
             raise CellFailure("disk_full", f"{step}: no space left on the disk", finished)
-        raise CellFailure(kind, f"{step} ended with {finished.returncode}: {last_words(finished)}", finished)
+        raise CellFailure(kind, f"{step} ended with {finished.returncode}: {telling_line(finished)}", finished)
     return finished
 
 
-def last_words(finished: Finished) -> str:
-    """The line of stderr that says most: the last one that names an error, else the last one."""
-    lines = [line.strip() for line in finished.tail.splitlines() if line.strip() and "Exiting with exit code" not in line]
-    telling = [line for line in lines if re.search(r"error|invalid|unable|cannot|could not|no such|not found", line, re.I)]
-    return (telling or lines or ["it said nothing"])[-1]
+def telling_line(finished: Finished) -> str:
+    """The line of stderr that says most: the first that names an error (the rest follow from it), else the last one."""
+    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip() and "Exiting with exit code" not in line]
+    telling = (line for line in lines if re.search(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", line, re.I))
+    return next(telling, lines[-1] if lines else "it said nothing")
 
 
 def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: float) -> int:
@@ -147,8 +147,10 @@ def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
     argv = [ffmpeg, *fill(prepare_argv(source), src=os.path.abspath(source.path), ref=out)]
     done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "preparing the reference", "source_failed")
     errors = re.search(r"; (\d+) decode errors", done.stderr)
-    if errors and int(errors[1]):
-        raise CellFailure("source_broken", f"{source.path}: {errors[1]} frames do not decode; repair the file", done)
+    broken = int(errors[1]) if errors else 0
+    broken += done.stderr.count("corrupt decoded frame")  # what a decoder conceals it does not call an error
+    if broken:
+        raise CellFailure("source_broken", f"{source.path}: {broken} frames do not decode; repair the file", done)
     if "File ended prematurely" in done.stderr:
         raise CellFailure("source_broken", f"{source.path} is truncated; copy or download it again", done)
     count, rest = divmod(out.stat().st_size, source.frame_bytes)

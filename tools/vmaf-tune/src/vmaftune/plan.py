@@ -478,10 +478,14 @@ def resolve_sources(request: Request) -> tuple[tuple[Source, ...], tuple[str, ..
     names = name_clips(clips)
     sources, notices = [], []
     digests: dict[tuple[str, int], str] = {}
+    twins: dict[str, str] = {}  # the keys of their cells would be the same
     for clip, name in zip(clips, names, strict=True):
         source, said = resolve_source(clip, name, request.preparation)
         source = hashed(source, digests)
         digests[source.path, source.size_bytes] = source.sha256
+        twin = twins.setdefault(digest(source.identity()), name)
+        if twin != name:
+            raise SourceError(f"{twin} and {name} are the same clip and window: {clip.path}; leave one of them out")
         sources.append(source)
         notices += said
     return tuple(sources), tuple(notices)

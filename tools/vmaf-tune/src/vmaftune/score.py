@@ -80,9 +80,9 @@ def libvmaf_filter(teacher: str, num_threads: int = 0, extra_features: Sequence[
     )
 
 
-def pair_graph(pix_fmt: str, color: Color, vmaf: str, *, scale: tuple[int, int] | None = None) -> str:
+def pair_graph(pix_fmt: str, color: Color, vmaf: str) -> str:
     """The filter graph of one scoring: first pad distorted, second pad reference; see `pads`."""
-    return f"{pads(pix_fmt, color, scale=scale)};[distorted][reference]{vmaf}"
+    return f"{pads(pix_fmt, color)};[distorted][reference]{vmaf}"
 
 
 def pads(
@@ -162,8 +162,9 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
         raise CellFailure("wrong_size", f"the encode is {size}, not {source.width}x{source.height}", done)
     if distorted.pix_fmt.replace("yuvj", "yuv") != cell.decoded_format:
         raise CellFailure("wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done)
-    if distorted.num_errors or reference.num_errors:
-        raise CellFailure("decode_errors", f"{distorted.num_errors} frames of the encode do not decode", done)
+    num_errors = distorted.num_errors + reference.num_errors + done.stderr.count("corrupt decoded frame")
+    if num_errors:
+        raise CellFailure("decode_errors", f"{num_errors} frames of the encode do not decode", done)
     counts = (num_frames, reference.num_frames, distorted.num_frames, num_scored)
     if len(set(counts)) != 1:
         raise CellFailure(
