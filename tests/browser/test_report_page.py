@@ -111,7 +111,7 @@ def test_hover_shows_the_command(visit: Any) -> None:
     visit.page.mouse.move(*_mark(visit))
     visit.page.wait_for_selector("#rate-plot .hovertext")
     text = visit.page.locator("#rate-plot .hovertext").text_content()
-    assert "ffmpeg -i {ref} -c:v libvvenc -preset fast -qp 28" in text
+    assert "ffmpeg -i {ref} -c:v libvvenc -preset fast -qp 32" in text
     assert HOSTILE in text
 
 

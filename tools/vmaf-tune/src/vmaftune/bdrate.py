@@ -32,11 +32,11 @@ class Comparison:
     """Bits of one curve against another at equal VMAF.
 
     `log_ratio` is the mean of ln(test / anchor) over the common VMAF range, None when it cannot be given, and then
-    `reason` says why. `overlap` is the common range as a share (0..1) of the range that both curves together cover.
+    `reason` says why. `common` is the size of that range in VMAF points, 0 without one.
     """
 
     log_ratio: float | None
-    overlap: float
+    common: float
     reason: str | None = None
 
     @property
@@ -68,15 +68,14 @@ def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
     """
     if test is None or anchor is None:
         which = "both curves" if test is anchor else "the test curve" if test is None else "the anchor curve"
-        return Comparison(log_ratio=None, overlap=0.0, reason=f"fewer than two usable points on {which}")
+        return Comparison(log_ratio=None, common=0.0, reason=f"fewer than two usable points on {which}")
     low, high = max(test.low, anchor.low), min(test.high, anchor.high)
-    span = max(test.high, anchor.high) - min(test.low, anchor.low)
-    overlap = max(high - low, 0.0) / span
-    if high - low < MIN_COMMON_VMAF:
+    common = max(high - low, 0.0)
+    if common < MIN_COMMON_VMAF:
         ranges = f"VMAF {test.low:.1f} to {test.high:.1f} against {anchor.low:.1f} to {anchor.high:.1f}"
-        return Comparison(log_ratio=None, overlap=overlap, reason=f"the curves do not overlap: {ranges}")
+        return Comparison(log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}")
     areas = [float(curve.integral(high) - curve.integral(low)) for curve in (test, anchor)]
-    return Comparison(log_ratio=(areas[0] - areas[1]) / (high - low), overlap=overlap)
+    return Comparison(log_ratio=(areas[0] - areas[1]) / common, common=common)
 
 
 def quality_for(targets: Sequence[float], points: Iterable[tuple[float, float]], step: float) -> list[float | None]:

@@ -108,7 +108,7 @@ function layout(x, y, wanted = 0) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: t.ink },
     margin: { l: 52, r: 14, t: 12, b: 56 + 22 * rows }, hovermode: "closest", height: (narrow() ? 340 : 400) + 22 * rows,
-    hoverlabel: { align: "left", bgcolor: t.paper, bordercolor: t.muted, font: { color: t.ink, size: narrow() ? 10 : 12 } },
+    hoverlabel: { align: "left", bgcolor: t.paper, bordercolor: t.muted, font: { family: getComputedStyle(document.body).fontFamily, color: t.ink, size: narrow() ? 10 : 12 } },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: narrow() ? 11 : 12 } },
     showlegend: entries > 0,
     xaxis: { ...axis, ...x, title: { text: wrapped(x.title, narrow() ? 32 : 99), standoff: 8 } },

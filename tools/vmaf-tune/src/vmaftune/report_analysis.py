@@ -42,12 +42,12 @@ class Analysis:
     def bd_rate(self, source: int, test: int, anchor: int) -> Comparison:
         """BD-rate of curve `test` against curve `anchor` on one source, either way round."""
         if test == anchor:
-            return Comparison(log_ratio=0.0, overlap=1.0)
+            return Comparison(log_ratio=0.0, common=100.0)
         if test > anchor:
             return self.comparisons[source, test, anchor]
         other = self.comparisons[source, anchor, test]
         ratio = None if other.log_ratio is None else -other.log_ratio
-        return Comparison(log_ratio=ratio, overlap=other.overlap, reason=other.reason)
+        return Comparison(log_ratio=ratio, common=other.common, reason=other.reason)
 
     def bd_rates(self, test: int, anchor: int) -> dict[int, float]:
         """BD-rate in percent per source, for the sources that have one."""
@@ -90,7 +90,7 @@ def _compare(sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, te
     missing = [c for c in (test, anchor) if not sweep.points_of(source, c)]
     if missing:
         names = " and ".join(sweep.curves[c].label for c in missing)
-        return Comparison(log_ratio=None, overlap=0.0, reason=f"{names} not measured on this source")
+        return Comparison(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
     return bdrate.compare(lines[source, test], lines[source, anchor])
 
 

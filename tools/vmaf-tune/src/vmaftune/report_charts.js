@@ -76,19 +76,20 @@ function drawRate() {
 }
 
 /* ---- BD-rate ---- */
+const LITTLE = 10;
 const pairs = (data.curves.length * (data.curves.length - 1)) / 2;
 function compared(s, test, anchor) {
-  if (test === anchor) return { percent: 0, overlap: 100 };
+  if (test === anchor) return { percent: 0, common: 100 };
   const [high, low] = test > anchor ? [test, anchor] : [anchor, test];
   const at = s * pairs + (high * (high - 1)) / 2 + low, ratio = data.bd.ratio[at];
-  if (ratio === null) return { percent: null, overlap: data.bd.overlap[at], reason: data.bd.reasons[data.bd.why[at]] };
-  return { percent: 100 * Math.expm1(test > anchor ? ratio : -ratio), overlap: data.bd.overlap[at] };
+  if (ratio === null) return { percent: null, common: data.bd.common[at], reason: data.bd.reasons[data.bd.why[at]] };
+  return { percent: 100 * Math.expm1(test > anchor ? ratio : -ratio), common: data.bd.common[at] };
 }
 function pooled(test, anchor, pool) {
   const found = sources().map((s) => compared(s, test, anchor));
   const usable = found.filter((r) => r.percent !== null);
   const percent = usable.length ? pool(usable.map((r) => r.percent)) : null;
-  return { percent, count: usable.length, low: usable.filter((r) => r.overlap < 50).length, reason: found.find((r) => r.reason)?.reason };
+  return { percent, count: usable.length, low: usable.filter((r) => r.common < LITTLE).length, reason: found.find((r) => r.reason)?.reason };
 }
 function drawMatrix() {
   const shown = fewCurves(byId("bd-presets").value === "all"), pool = byId("bd-pool").value === "median" ? median : mean;
@@ -122,7 +123,7 @@ function drawPair() {
   const words = shown.length ? `${label(Number(test.value))} against ${label(Number(anchor.value))}` : "nothing selected";
   draw("pair-plot", [{
     type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .5)`) }, textfont: { color: t.ink },
-    customdata: usable.map((r) => r.overlap), hovertemplate: "%{y}<br>%{x:+.2f}%<br>common VMAF range: %{customdata}% of both<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
+    customdata: usable.map((r) => fixed(r.common)), hovertemplate: "%{y}<br>%{x:+.2f}%<br>over %{customdata} VMAF points that both reach<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
   }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`);
   byId("pair-missing").replaceChildren(...found.filter((r) => r.percent === null).map((r) => element("li", {}, `${data.sources[r.s]}: none, ${r.reason}`)));
 }

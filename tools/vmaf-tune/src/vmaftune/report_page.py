@@ -122,7 +122,7 @@ def _frames(analysis: Analysis) -> dict[str, Any]:
 def _comparisons(analysis: Analysis) -> dict[str, Any]:
     """ln(test / anchor) by source for test > anchor, row by row; a missing one has its reason under its position."""
     ratios: list[float | None] = []
-    overlaps: list[int] = []
+    common: list[float] = []
     reasons: dict[str, int] = {}
     why: dict[int, int] = {}
     curves = range(len(analysis.sweep.curves))
@@ -130,8 +130,8 @@ def _comparisons(analysis: Analysis) -> dict[str, Any]:
         if found.reason is not None:
             why[len(ratios)] = reasons.setdefault(found.reason, len(reasons))
         ratios.append(_rounded(found.log_ratio, 5))
-        overlaps.append(round(100 * found.overlap))
-    return {"ratio": ratios, "overlap": overlaps, "reasons": list(reasons), "why": why}
+        common.append(round(found.common, 1))
+    return {"ratio": ratios, "common": common, "reasons": list(reasons), "why": why}
 
 
 def _lower_triangle(analysis: Analysis, curves: Iterable[int]) -> Iterable[Any]:

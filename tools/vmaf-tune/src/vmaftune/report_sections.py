@@ -19,7 +19,7 @@ def header(analysis: Analysis, sentences: Sequence[str], model: ModelRun | None)
     tiles = [
         ("sources", len(sweep.sources), ""),
         ("encoders", len({c.encoder for c in sweep.curves}), ""),
-        ("with presets", len(sweep.curves), ""),
+        ("encoder presets", len(sweep.curves), ""),
         ("measured cells", len(sweep.points), ""),
         ("failed cells", len(sweep.failures), "bad" if sweep.failures else ""),
         ("frames scored", sum(p.num_frames for p in sweep.points), ""),
@@ -88,7 +88,7 @@ _BDRATE = (
     + _figure("pair-plot", "Left of zero: fewer bits than the second.", '<ul id="pair-missing"></ul>')
     + '<p class="how">PCHIP over ln(bitrate) as in the JCT-VC common test conditions, on unclipped VMAF means, so that '
     "frames above 100 do not bend the curves. Curves that share less than one VMAF point have no figure. † on some source "
-    "the curves share less than half of their range.</p></section>"
+    "they share less than 10.</p></section>"
 )
 
 _QUALITY = (

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a sweep, as `vmaf-tune corpus` wrote it.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a sweep, as `vmaf-tune corpus` wrote it; the newest complete one in runs/ when not given."),
+    ] = None,
     model_run: Annotated[
         Path | None, typer.Option("--model-run", metavar="DIR", help="Folder of a training run to report on as well.")
     ] = None,
@@ -38,6 +41,11 @@ def report(
         raise UsageError("--text, --csv and --json all print on stdout; choose one")
     from vmaftune import report as reports
 
+    if folder is None:
+        from vmaf_train.dataset import newest_corpus
+
+        folder = newest_corpus("runs")
+        console.say(f"sweep: {folder}")
     made = reports.build(folder, model_run)
     if text:
         _print_tables(made)
