@@ -39,6 +39,7 @@ class Recipe:
     weight_decay: float = 0.0
     target_scale: float = 1.0
     window_share: float = 0.0
+    window_growth: float = 0.0
     codec_dropout: float = 0.0
     kfold: int = 0
 

@@ -60,7 +60,7 @@ def train(
     from vmaf_train import train as training
 
     options = {
-        "epochs": epochs if epochs or not smoke else SMOKE_EPOCHS, "batch_size": batch_size, "lr": lr,
+        "epochs": SMOKE_EPOCHS if smoke and epochs is None else epochs, "batch_size": batch_size, "lr": lr,
         "weight_decay": weight_decay, "hidden": hidden, "depth": depth, "kfold": kfold,
     }  # fmt: skip
     wanted = _recipe(model, recipe, options)

@@ -1,0 +1,92 @@
+"""`vmaf-tune train` and `vmaf-tune eval` as a user runs them: files, first and last lines, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+FAST = ("--epochs", "2", "--seeds", "2")
+
+
+def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(corpus, tmp_path / "runs" / "phase_a" / "made")
+    done = cli("train", "--loso", *FAST)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stderr.splitlines()
+    assert first.startswith("corpus: runs/phase_a/made/cells.jsonl (the newest complete one in runs): 96 cells of 4 groups")
+    assert last == "next: vmaf-tune ship fr_regressor_v2"
+    assert "leave one source out" in done.stdout and "smoke03" in done.stdout and "left" in done.stderr
+    (folder,) = (tmp_path / "runs" / "fr_regressor_v2").iterdir()
+    assert {f.name for f in folder.iterdir()} == {
+        "predictions.parquet", "candidate.onnx", "candidate.json", "recipe.json", "provenance.json", "metrics.json",
+    }  # fmt: skip
+    assert not (tmp_path / "model").exists()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["schema"] == "ai-run-provenance-v1" and len(provenance["inputs"]) == 2
+
+    # eval must not need torch: a folder with a broken one comes first on the path
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('eval imported torch')")
+    shown = cli("eval", "--card", "cards/v2.md", PYTHONPATH=str(tmp_path / "broken"))
+    assert shown.returncode == 0, shown.stderr
+    for needed in ("codec-blind network", "ridge on the six features", "loeo", "score_band", "95% interval"):
+        assert needed in shown.stdout
+    assert (tmp_path / "cards" / "v2.md").exists() and (tmp_path / "cards" / "v2-residuals.png").exists()
+    facts = json.loads(cli("eval", folder, "--json").stdout)
+    assert facts["summary"]["loso"]["metrics"]["y_model"]["plcc"]["num_seeds"] == 2
+    assert cli("train", "--out", folder).returncode == 2
+
+
+def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = cli("train", "vmaf_tiny_v2", "--smoke", "--loso", *FAST, "--corpus", "nowhere", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["smoke"] is True and facts["run"].endswith("-smoke")
+    assert "--corpus nowhere is ignored" in done.stderr and "synthetic: this is a smoke run" in done.stderr
+    assert json.loads((tmp_path / facts["run"] / "candidate.json").read_text())["smoke"] is True
+    assert cli("eval", "vmaf_tiny_v2").returncode == 4
+    assert "SMOKE RUN" in cli("eval", facts["run"]).stderr
+
+
+def test_without_loso_there_is_a_candidate_and_no_evidence(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = cli("train", "--corpus", corpus, "--out", "run", "--epochs", "1", "--seeds", "3")
+    assert done.returncode == 0, done.stderr
+    assert "--seeds and --kfold are ignored without --loso" in done.stderr
+    assert done.stderr.splitlines()[-1] == "next: vmaf-tune train fr_regressor_v2 --loso"
+    shown = cli("eval", "run")
+    assert shown.returncode == 0 and "nothing was held out" in shown.stderr
+
+
+def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copy(corpus / "cells.jsonl", tmp_path / "per_frame_canonical6.jsonl")
+    done = cli("train", "--loso", "--corpus", "per_frame_canonical6.jsonl", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "frame windows are ignored" in done.stderr
+    refused = cli("train", "vmaf_tiny_v2", "--corpus", "per_frame_canonical6.jsonl")
+    assert refused.returncode == 4 and "learns from frames" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("train", "fr_regressor_v9", "--smoke"), 2, "no model is called 'fr_regressor_v9'"),
+        (("train", "--recipe", "best", "--smoke"), 2, "no recipe is called 'best'"),
+        (("train", "--epochs", "0", "--smoke"), 2, "--epochs 0"),
+        (("train", "--smoke", "--out", "model/tiny/x"), 2, "lies under model/"),
+        (("train", "--smoke", "--device", "cuda:77"), 3, "cuda:77"),
+        (("train",), 4, "no corpus under"),
+        (("train", "--corpus", "gone.jsonl"), 4, "gone.jsonl does not exist"),
+        (("train", "--smoke", "--loso", "--kfold", "9"), 4, "9 folds of whole groups"),
+        (("eval",), 4, "no complete run of fr_regressor_v2"),
+        (("eval", "gone"), 2, "neither a run's folder nor a model"),
+        (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "vmaf_tiny_v2"),
+        (("eval", "--corpus", "x", "--card", "y"), 2, "--card"),
+    ],
+)
+def test_exit_codes(cli, args: tuple[str, ...], code: int, says: str) -> None:  # type: ignore[no-untyped-def]
+    done = cli(*args)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr and "Traceback" not in done.stderr and done.stderr.splitlines()[-1].startswith("error: ")
