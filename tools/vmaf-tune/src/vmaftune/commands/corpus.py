@@ -47,6 +47,13 @@ def corpus(
     pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw .yuv sources. Default: yuv420p.")] = None,
     allow: Annotated[str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Convert interlaced sources (bwdif).")] = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Score encodes that exist: a folder with ref/ and dis/, or a CSV file.", metavar="PATH"),
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="With --pairs: six per frame, or libvmaf's full set too.", metavar="six|full")
+    ] = "six",
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/phase_a/<name of the sweep>.")] = None,
     extend: Annotated[bool, typer.Option("--extend", help="Add these cells to the plan that the folder holds.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. Default: cores / threads per encode.")] = None,
@@ -75,11 +82,19 @@ def corpus(
 
     Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
     """
+    given = dict(locals())
     from vmaftune import plan as planning
     from vmaftune import usable
+    from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
+    runner = Runner()
+    if features not in ("six", "full") or features == "full" and pairs is None:
+        raise UsageError(f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps the six")
+    if pairs is not None:
+        with interruptible(runner):
+            return score_pairs(pairs, runner, given)
     preparation = planning.check_preparation(
         planning.Preparation(
             start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
@@ -91,7 +106,6 @@ def corpus(
         sweep=sweep, places=sources or [], encoders=encoders, presets=presets, quality=quality,
         preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
     )  # fmt: skip
-    runner = Runner()
     with interruptible(runner):
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware = None

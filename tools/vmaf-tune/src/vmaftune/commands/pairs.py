@@ -1,0 +1,135 @@
+"""The `--pairs` half of `vmaf-tune corpus`: score encodes that exist already."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vmaftune import console
+from vmaftune.errors import SweepFailed, UsageError
+
+if TYPE_CHECKING:
+    from vmaftune.pairs import PairPlan
+    from vmaftune.process import Runner
+    from vmaftune.sweep import Options
+    from vmaftune.versions import Tools
+
+# What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
+NOT_WITH_PAIRS = (
+    "sources", "encoders", "presets", "quality", "sweep", "start", "frames", "crop", "scale", "deinterlace",
+    "threads_per_encode", "keep_encodes", "gpu", "skip_unusable",
+)  # fmt: skip
+
+
+def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
+    """`vmaf-tune corpus --pairs PLACE` with the options of the command line, by name.
+
+    Raises UsageError for an option that pairs have no use for, SweepFailed when pairs failed.
+    """
+    from vmaftune import pairs as pairing
+    from vmaftune import sweep as sweeping
+    from vmaftune.cell import TEACHER
+    from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
+
+    useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
+    if useless:
+        raise UsageError(
+            f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its files are scored as they are, "
+            "from the first frame to the last"
+        )
+    teacher = given["vmaf_model"] or TEACHER
+    plan = pairing.resolve(
+        place, size=given["size"], fps=given["fps"], pix_fmt=given["pix_fmt"],
+        allow=[w.strip() for w in (given["allow"] or "").split(",")], teacher=teacher,
+        features="full" if given["features"] == "full" else "six", select_globs=given["select"] or [],
+    )  # fmt: skip
+    tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
+    folder = given["out"] or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    options = sweeping.Options(
+        jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
+    )
+    if given["dry_run"]:
+        _show_plan(plan, folder, tools, options, as_json=given["as_json"])
+        return
+    num_failed = _drive(
+        plan, folder, tools, runner, options, extend=given["extend"], part=bool(given["select"]), as_json=given["as_json"]
+    )
+    if num_failed:
+        raise SweepFailed(
+            f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl say why and give a command "
+            "to paste; try them again with --retry-failed"
+        )
+
+
+def _drive(
+    plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options, *, extend: bool, part: bool, as_json: bool
+) -> int:
+    from vmaftune import corpus as rows
+    from vmaftune import sweep as sweeping
+    from vmaftune.pair_run import PairRun
+
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with rows.lock(folder):
+        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part)
+        run = PairRun(plan, folder, tools, runner, options)
+        costs = {p.id: (p.features, p.expected_score_s) for p in run.state.left}
+        last: dict[str, Any] = {}
+        with console.SweepView(costs, options.jobs, as_json=as_json) as view:
+            for event in run.run(sys.argv):
+                view.feed(event)
+                last = event
+    if not as_json:
+        _summary(plan, folder)
+    console.next_command(f"vmaf-tune report {folder}")
+    return int(last["num_failed"])
+
+
+def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool) -> None:
+    from vmaftune import sweep as sweeping
+    from vmaftune.pair_run import state
+
+    found = state(plan, folder, tools, retry_failed=options.retry_failed)
+    seconds = sweeping.expected_seconds(found.left, options.jobs)
+    if as_json:
+        console.json_document({
+            "folder": str(folder), "num_cells": len(plan.pairs),
+            "num_frames": sum(p.reference.expected_frames for p in plan.pairs), "num_done": len(found.done),
+            "num_failed": len(found.failed), "num_left": len(found.left), "expected_s": round(seconds, 1), "disk_bytes": 0,
+            "cells": [p.id for p in plan.pairs],
+        })  # fmt: skip
+        return
+    for notice in plan.notices:
+        console.warn(notice)
+    left = {p.id for p in found.left}
+    console.table(
+        f"{len(plan.pairs)} pairs", ("pair", "frames", "size", "scored as", "to do"),
+        [
+            (p.id, p.reference.expected_frames, f"{p.distorted.width}x{p.distorted.height}",
+             f"{p.reference.width}x{p.reference.height} {p.pix_fmt}", p.id in left)
+            for p in plan.pairs
+        ],
+    )  # fmt: skip
+    console.say(f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {console.duration(seconds)} on {options.jobs} slots")
+
+
+def _summary(plan: PairPlan, folder: Path) -> None:
+    """A table of the plan's finished pairs per source."""
+    from vmaftune import corpus as rows
+
+    found = rows.latest_rows(folder)
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for pair in plan.pairs:
+        if pair.id in found:
+            sources.setdefault(pair.reference.name, []).append(found[pair.id])
+    lines = []
+    for name, members in sources.items():
+        scores = [r["vmaf_score"] for r in members if r["status"] == "ok"]
+        flags = sorted({flag for r in members if r["status"] == "ok" for flag in r["flags"]})
+        span = f"{min(scores):.1f}–{max(scores):.1f}" if scores else None
+        lines.append((name, len(scores), len(members) - len(scores), span, ", ".join(flags) or None))
+    console.table("", ("source", "ok", "failed", "VMAF", "flags"), lines)
