@@ -151,7 +151,7 @@ def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path
 
 
 def test_two_thousand_cells_fit_the_size(synthetic: ModuleType, tmp_path: Path) -> None:
-    folder = synthetic.write(tmp_path / "big", names=synthetic.sources(21), num_frames=150)
+    folder = synthetic.write(tmp_path / "big", names=synthetic.sources(21), num_frames=100)
     made = report.build(folder)
     assert len(made.analysis.sweep.points) > 2000
     page = report.write_page(made, tmp_path / "deeper" / "page.html")
