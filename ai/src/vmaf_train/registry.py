@@ -118,8 +118,11 @@ def difference(registry: Registry, entry: Entry) -> dict[str, tuple[Any, Any]]:
 def promote(model_dir: Path, entry: Entry, onnx_bytes: bytes, sidecar: Mapping[str, Any]) -> Registry:
     """Make `entry` the shipped model of its id; the caller has judged it. Returns the registry as it is afterwards.
 
-    Shipping the bytes that are already shipped changes nothing. Raises ModelError when the registry is not in order.
+    Shipping the bytes that are already shipped changes nothing. Raises ModelError when the registry is not in order,
+    or entry, bytes and sidecar do not belong together.
     """
+    if not hashlib.sha256(onnx_bytes).hexdigest() == entry.sha256 == sidecar.get("sha256"):
+        raise ModelError(f"the candidate of {entry.id} changed while it was judged; ship again")
     with _locked(model_dir / TINY) as folder:
         registry = load(model_dir)
         incumbent = registry.find(entry.id)
@@ -234,13 +237,9 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(folder: Path, data: bytes) -> Registry:
     value = _json(folder / REGISTRY, data)
     if set(value) != {"schema_version", "entries"} or not isinstance(value["entries"], list):
-        raise ModelError(
-            f"{folder / REGISTRY} must hold schema_version and a list of entries, nothing else; {_BY_HAND}"
-        )
+        raise ModelError(f"{folder / REGISTRY} must hold schema_version and a list of entries, nothing else; {_BY_HAND}")
     if value["schema_version"] != SCHEMA_VERSION:
-        raise ModelError(
-            f"{folder / REGISTRY} has schema_version {value['schema_version']!r}; this release reads {SCHEMA_VERSION}"
-        )
+        raise ModelError(f"{folder / REGISTRY} has schema_version {value['schema_version']!r}; this release reads {SCHEMA_VERSION}")
     entries = tuple(_entry(folder, item) for item in value["entries"])
     ids = [e.id for e in entries]
     if ids != sorted(set(ids)):
@@ -259,13 +258,7 @@ def _entry(folder: Path, item: Any) -> Entry:
     if wrong:
         raise ModelError(f"an entry of {where} has {', '.join(wrong)} of the wrong type; {_BY_HAND}")
     entry = Entry(**item)
-    if (
-        entry.id not in MODELS
-        or entry.kind != "fr"
-        or entry.opset != OPSET
-        or entry.quant_mode != "fp32"
-        or entry.smoke
-    ):
+    if entry.id not in MODELS or entry.kind != "fr" or entry.opset != OPSET or entry.quant_mode != "fp32" or entry.smoke:
         raise ModelError(
             f"the entry {entry.id!r} of {where} is not one of {', '.join(MODELS)} with kind fr, opset {OPSET}, "
             f"quant_mode fp32 and smoke false; {_BY_HAND}"

@@ -144,6 +144,16 @@ def test_a_promotion_that_does_not_read_back_is_taken_back(project: Any) -> None
     assert project.cli("predict", FR, "--self-test").returncode == 0
 
 
+def test_a_disk_that_cannot_be_written_is_a_sentence(project: Any) -> None:
+    project.run(FR)
+    onnx = json.loads(project.cli("ship", FR, "--dry-run", "--json").stdout)["onnx"]
+    (project.model_dir / "tiny" / f"{onnx}.tmp").mkdir()  # root may write anywhere, but not a file over a folder
+    before = project.registry.read_bytes()
+    done = project.cli("ship", FR)
+    assert done.returncode == 3 and "cannot write" in done.stderr
+    assert project.registry.read_bytes() == before
+
+
 KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
@@ -203,7 +213,7 @@ def test_a_kill_at_each_write_of_ship_leaves_the_old_registry_or_the_new_one(pro
         assert project.cli("ship", FR, "--run", f"runs/{FR}/{name}").returncode == 0
     project.run(FR, "new", seed=2)
     argv = [sys.executable, "-c", KILLER, str(project.root)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     # verdict.json, the pair and the registry are each opened and renamed; two old files are removed.

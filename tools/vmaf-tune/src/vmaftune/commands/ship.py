@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmaftune import console
-from vmaftune.errors import GateHold, UsageError
+from vmaftune.errors import GateHold, ToolError, UsageError
 
 if TYPE_CHECKING:
     from vmaf_train.evaluate import Run
@@ -152,20 +154,40 @@ def _sentence(verdict: Verdict) -> str:
 def _write_verdict(candidate: Run, verdict: Verdict) -> None:
     from vmaf_train.export import json_bytes, write_whole
 
-    write_whole(candidate.path / VERDICT, json_bytes(verdict.to_json()))
+    with _writing():
+        write_whole(candidate.path / VERDICT, json_bytes(verdict.to_json()))
 
 
 def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) -> None:
     from vmaf_train import registry
-    from vmaf_train.errors import ModelError
 
     before = registry.load(model_dir)
     sidecar = {**candidate.sidecar, "gate": verdict.to_json()}
-    registry.promote(model_dir, entry, (candidate.path / "candidate.onnx").read_bytes(), sidecar)
+    with _writing():
+        registry.promote(model_dir, entry, (candidate.path / "candidate.onnx").read_bytes(), sidecar)
+    _confirm(entry, before, model_dir)
+
+
+def _confirm(entry: Entry, before: Registry, model_dir: Path) -> None:
+    """Read the registry's new entry back in a new process; put `before` back when it is not as it should be."""
+    from vmaf_train import registry
+    from vmaf_train.errors import ModelError
+
     problem = _read_back(entry, model_dir)
     if problem:
-        registry.restore(before)
+        with _writing():
+            registry.restore(before)
         raise ModelError(f"{entry.onnx} did not read back ({problem}), so the registry is as it was before")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """A disk that is full or not ours to write is a sentence, not a bug."""
+    try:
+        yield
+    except OSError as failure:
+        what = f"{failure.filename}: " if failure.filename else ""
+        raise ToolError(f"cannot write {what}{failure.strerror or failure}; mend that and ship again") from failure
 
 
 def _read_back(entry: Entry, model_dir: Path) -> str | None:
@@ -185,14 +207,11 @@ def _read_back(entry: Entry, model_dir: Path) -> str | None:
 
 def _roll_back(model: str, model_dir: Path, as_json: bool) -> None:
     from vmaf_train import registry
-    from vmaf_train.errors import ModelError
 
-    before: Registry = registry.load(model_dir)
-    entry = registry.rollback(model_dir, model).entry(model)
-    problem = _read_back(entry, model_dir)
-    if problem:
-        registry.restore(before)
-        raise ModelError(f"{entry.onnx} did not read back ({problem}), so the registry is as it was before")
+    before = registry.load(model_dir)
+    with _writing():
+        entry = registry.rollback(model_dir, model).entry(model)
+    _confirm(entry, before, model_dir)
     if as_json:
         console.json_document({"id": entry.id, "onnx": entry.onnx, "replaced": before.entry(model).onnx})
     else:
