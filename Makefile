@@ -85,6 +85,9 @@ bench: .venv/.demo ## the sweep against a plain loop, batched training against p
 	$(BIN)/python tools/vmaf-tune/bench/sweep_bench.py
 	$(BIN)/python -m vmaf_train.bench
 
+reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
+	$(BIN)/python -m vmaf_train.reproduce
+
 clean: ## remove .venv, caches and the demo's results; other runs stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(DEMO) runs/demo
 	find $(SOURCE_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""Shipped models come out again from the corpus they were trained on; what is not the same is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from vmaf_train import dataset, export, recipes, registry, reproduce, rundir
+from vmaf_train.provenance import run_provenance
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [entry.id for entry in registry.load(ROOT / "model").entries]
+
+
+@pytest.fixture
+def shipped(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in the working directory whose registry holds a quickly trained vmaf_tiny_v2; its model folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(corpus, tmp_path / "corpus")
+    model_dir = tmp_path / "model"
+    (model_dir / "tiny").mkdir(parents=True)
+    (model_dir / "tiny" / "registry.json").write_bytes(export.json_bytes({"schema_version": 1, "entries": []}))
+    recipe = recipes.recipe("vmaf_tiny_v2", epochs=2, kfold=0)
+    data = dataset.load(tmp_path / "corpus", per_frame=True)
+    plan = rundir.plan(recipe, data, None, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=False)
+    rundir.run(plan, tmp_path / "run", run_provenance(entry_point="test", argv=[], args={}, inputs=[], outputs=[]))
+    onnx = (tmp_path / "run" / "candidate.onnx").read_bytes()
+    sidecar = json.loads((tmp_path / "run" / "candidate.json").read_text())
+    registry.promote(model_dir, registry.new_entry("vmaf_tiny_v2", onnx, description="", notes=""), onnx, sidecar)
+    return model_dir
+
+
+def change_sidecar(model_dir: Path, change: dict[str, object]) -> None:
+    (file,) = (model_dir / "tiny").glob("vmaf_tiny_v2-*.json")
+    file.write_bytes(export.json_bytes(json.loads(file.read_text()) | change))
+
+
+def test_the_same_figures_come_out_again(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main(["--exact"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["plcc:", "srocc:", "rmse:", "mae:"]
+    assert reproduce.main(["--candidate", "vmaf_tiny_v2"]) == 0
+
+
+def test_other_figures_are_told(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file,) = (shipped / "tiny").glob("vmaf_tiny_v2-*.json")
+    loso = json.loads(file.read_text())["loso"]
+    loso["metrics"]["y_model"]["rmse"]["mean"] -= 0.2
+    change_sidecar(shipped, {"loso": loso})
+    assert reproduce.main([]) == 1
+    assert capsys.readouterr().out.count("NOT THE SAME") == 1
+
+
+def test_a_changed_corpus_is_refused(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (Path("corpus") / "cells.jsonl").read_text().splitlines()
+    Path("corpus", "cells.jsonl").write_text("\n".join(rows[:-1]) + "\n")
+    assert reproduce.main([]) == 1
+    assert "other rows" in capsys.readouterr().err
+
+
+def test_an_empty_registry_is_told(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shipped / "tiny" / "registry.json").write_bytes(export.json_bytes({"schema_version": 1, "entries": []}))
+    assert reproduce.main([]) == 1
+    assert "holds no model yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model_id", SHIPPED)
+def test_the_shipped_network_comes_out_again(model_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert reproduce.main(["--candidate", model_id]) == 0
