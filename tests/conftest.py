@@ -150,9 +150,10 @@ def swept(planned: Callable[..., planning.Plan], tools: Tools, tmp_path: Path) -
         folder.mkdir(parents=True, exist_ok=True)
         used = replace(tools, ffmpeg=ffmpeg or tools.ffmpeg, ffmpeg_version=version or tools.ffmpeg_version)
         plan = planned(*places, **flags)
+        whole = planned(*places, **{**flags, "select": ()})
         options = Options(jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed)
         with rows_module.lock(folder):
-            open_folder(folder, plan, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
+            open_folder(folder, whole, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
             events = list(Sweep(plan, folder, used, Runner(), options).run(["vmaf-tune"]))
         return read_folder(folder, events)
 

@@ -54,9 +54,17 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def cell_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """All cell rows of a run folder. Raises UsageError naming file and line of one that is none of ours."""
+    for i, row in enumerate(read_jsonl(folder / CELLS), 1):
+        if not all(isinstance(row.get(name), str) for name in ("cell", "key", "status")):
+            raise UsageError(f"{folder / CELLS}, line {i} is no cell row; restore the file or use --out")
+        yield row
+
+
 def latest_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """The last cell row of every cell in a run folder, by cell id."""
-    return {row["cell"]: row for row in read_jsonl(folder / CELLS)}
+    """The last cell row of every cell in a run folder, by cell id. Raises UsageError as `cell_rows`."""
+    return {row["cell"]: row for row in cell_rows(folder)}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -197,7 +205,7 @@ class Writer:
         self._cells = folder / CELLS
         self._frames = folder / FRAMES
         self._repair_tail(self._cells)
-        self._repair_frames({row["key"] for row in read_jsonl(self._cells) if row["status"] == "ok"})
+        self._repair_frames({row["key"] for row in cell_rows(folder) if row["status"] == "ok"})
 
     def append(self, row: Mapping[str, Any], frames: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write a cell's frames, then its row, each as one append that reaches the disk before this returns.
@@ -249,12 +257,12 @@ class Writer:
         self._repair_tail(self._frames)
         keep = position = dropped = 0
         with self._frames.open("rb") as file:
-            for line in file:
+            for i, line in enumerate(file, 1):
                 position += len(line)
                 try:
                     known = json.loads(line)["key"] in keys
                 except (ValueError, KeyError, TypeError) as failure:
-                    raise UsageError(f"{self._frames} holds a line that is no frame row near byte {position}") from failure
+                    raise UsageError(f"{self._frames}, line {i} is no frame row; restore the file or use --out") from failure
                 if known:
                     keep, dropped = position, 0
                 else:

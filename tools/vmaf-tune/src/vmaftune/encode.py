@@ -121,6 +121,12 @@ def parse_encoder_version(encoder: str, stderr: str) -> str | None:
     return match.group(1) if match else None
 
 
+def parse_frame_count(stderr: str) -> int | None:
+    """Frames that ffmpeg says it wrote, in the last line of its report; None where it does not say."""
+    counts = re.findall(r"^frame=\s*(\d+) ", stderr.replace("\r", "\n"), re.M)
+    return int(counts[-1]) if counts else None
+
+
 def check(finished: Finished, step: str, kind: str) -> Finished:
     """`finished` if it ended with 0. Raises CellFailure: timeout, disk_full, or `kind`."""
     if finished.timed_out:
@@ -166,13 +172,21 @@ def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
 
 
 def encode(
-    cell: Cell, ffmpeg: str, ref: Path, out: Path, runner: Runner, timeout_s: float, device: str | None = None
-) -> Encode:
-    """Encode one cell on `device` (hardware only). Raises CellFailure when it fails, stalls, or ignores an option."""
+    cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float,
+    device: str | None = None,
+) -> Encode:  # fmt: skip
+    """Encode one cell on `device` (hardware only).
+
+    Raises CellFailure when it fails, stalls, ignores an option, or does not write the reference's `num_frames`.
+    """
     argv = [ffmpeg, *fill(encode_argv(cell, device), ref=ref, out=out)]
     done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed")
     if "has not been used for any stream" in done.stderr:
         raise CellFailure("option_ignored", "ffmpeg did not use one of the encoder's options", done)
+    # Here, because scoring stops with the shorter of the two and may never see that the encode is longer.
+    written = parse_frame_count(done.stderr)
+    if written is not None and written != num_frames:
+        raise CellFailure("wrong_frame_count", f"the reference has {num_frames} frames and the encode {written}", done)
     return Encode(
         path=out, wall_s=done.wall_s, cpu_s=done.cpu_s,
         encoder_version=parse_encoder_version(cell.encoder.name, done.stderr),

@@ -76,12 +76,16 @@ class Planned(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State(Generic[W]):
-    """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to do."""
+    """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to do.
+
+    `hidden` are rows that count but are not the last of their cell: other tools were used since.
+    """
 
     keys: Mapping[str, str]
     done: Mapping[str, Mapping[str, Any]]
     failed: Mapping[str, Mapping[str, Any]]
     left: tuple[W, ...]
+    hidden: tuple[Mapping[str, Any], ...] = ()
 
 
 def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False) -> State[Cell]:
@@ -92,11 +96,19 @@ def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False)
 
 def standing(cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry_failed: bool) -> State[W]:
     """Compare cells with a folder's rows by key: a row made with other tools or content does not count."""
-    rows = {i: row for i, row in corpus.latest_rows(folder).items() if keys.get(i) == row["key"]}
+    last: dict[str, Mapping[str, Any]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
+    for row in corpus.cell_rows(folder):
+        last[row["cell"]] = row
+        if keys.get(row["cell"]) == row["key"]:
+            rows[row["cell"]] = row
     done = {i: row for i, row in rows.items() if row["status"] == "ok"}
     failed = {i: row for i, row in rows.items() if row["status"] != "ok"}
     settled = done if retry_failed else rows
-    return State(keys=keys, done=done, failed=failed, left=tuple(c for c in cells if c.id not in settled))
+    return State(
+        keys=keys, done=done, failed=failed, left=tuple(c for c in cells if c.id not in settled),
+        hidden=tuple(row for i, row in settled.items() if last[i] is not row),
+    )  # fmt: skip
 
 
 def open_folder(
@@ -229,6 +241,8 @@ class Run(ABC, Generic[W]):
         self._executor = executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = corpus.Writer(folder)
+        for row in state.hidden:  # their frames are there already
+            self._writer.append(row)
 
     @abstractmethod
     def _check_room(self, left: Sequence[W]) -> None:
@@ -407,7 +421,7 @@ class Sweep(Run[Cell]):
         place.mkdir()
         device = self._devices.get(cell.id)
         return encode(
-            cell, self._tools.ffmpeg, reference.path, place / "out.mkv", self._runner,
+            cell, self._tools.ffmpeg, reference.path, place / "out.mkv", reference.num_frames, self._runner,
             self._timeout(cell.expected_encode_s), device.address if device else None,
         )  # fmt: skip
 
@@ -444,7 +458,9 @@ class Sweep(Run[Cell]):
     def _keep(self, cell: Cell, made: Path) -> None:
         folder = self._folder / ENCODES
         folder.mkdir(exist_ok=True)
-        os.replace(made, folder / (re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id) + ".mkv"))
+        # The key tells apart ids that look the same once no sign is left that a shell or a file system minds.
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id)
+        os.replace(made, folder / f"{name}-{self.state.keys[cell.id][:8]}.mkv")
 
     def _command(self, cell: Cell) -> str:
         return paste(

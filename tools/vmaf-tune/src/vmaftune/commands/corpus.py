@@ -118,11 +118,11 @@ def corpus(
             hardware = usable.resolve(
                 request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted, pix_fmts=formats
             )
-        plan = planning.resolve(
-            request, clips, hardware.encoders if hardware else None, select_globs=select or [],
-            notices=(*notices, *(hardware.notices if hardware else ())),
-        )  # fmt: skip
-        folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, plan))
+        usable_rows = hardware.encoders if hardware else None
+        notices = (*notices, *(hardware.notices if hardware else ()))
+        whole = planning.resolve(request, clips, usable_rows, notices=notices)
+        plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
+        folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, whole))
         slots = jobs or max(1, usable_cores() // request.threads)
         from vmaftune import sweep as sweeping
 
@@ -131,7 +131,9 @@ def corpus(
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
-        num_failed = drive(plan, folder, tools, runner, options, hardware, extend=extend, part=bool(select), as_json=as_json)
+        num_failed = drive(
+            plan, folder, tools, runner, options, hardware, whole=whole, extend=extend, part=bool(select), as_json=as_json
+        )
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
@@ -140,10 +142,10 @@ def corpus(
 
 
 def drive(
-    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None, *, extend: bool,
-    part: bool, as_json: bool,
+    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None, *, whole: Plan,
+    extend: bool, part: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Run a plan in its folder with its screen; returns the number of failed cells."""
+    """Run a plan, or with `part` some cells of the `whole`, in its folder with its screen; returns the number of failed cells."""
     from vmaftune import corpus as rows
     from vmaftune import sweep as sweeping
 
@@ -154,7 +156,7 @@ def drive(
     holder = rows.lock(folder)
     try:
         skipped = hardware.skipped if hardware else ()
-        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part, skipped=skipped)
+        sweeping.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)
         sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware)
         costs = {
             c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
