@@ -37,11 +37,10 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8
-OPERATORS = frozenset(
-    ("Concat", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Erf", "Relu", "Squeeze", "Identity", "Constant")
-)
+OPERATORS = frozenset(("Concat", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Erf", "Relu", "Squeeze", "Identity", "Constant"))
 """Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs opset 20)."""
 SIDECAR_VERSION = 1
+TOP_SCORE = 100.0
 SELF_TEST_ROWS = 64
 PARITY_LIMIT = 1e-4
 """Largest difference in VMAF points between ONNX and torch on real rows."""
@@ -56,6 +55,7 @@ def build_onnx(
     feature_mean: ArrayLike,
     feature_std: ArrayLike,
     trained_encoders: Sequence[str] = (),
+    clip: bool = False,
     smoke: bool = False,
 ) -> bytes:
     """The ONNX file of one model; the same arguments give the same bytes.
@@ -63,7 +63,8 @@ def build_onnx(
     `layers`: (W (out, in), b (out,)) of each dense layer in order, the last with one output in VMAF points (a trainer
     that learned on targets / 100 multiplies W and b of the last layer by 100 first). The first takes 6 inputs, or 20
     with the codec block. `feature_mean`, `feature_std`: (6,), std > 0: what standardises the raw features.
-    `trained_encoders`: vocabulary words with at least one training row. Weights become float32.
+    `trained_encoders`: vocabulary words with at least one training row. `clip`: hold answers in 0..100, the range of a
+    teacher that clips its own. Weights become float32.
     Raises ValueError for a model id without a contract, or arrays of another shape or not finite.
     """
     contract = _contract(model_id)
@@ -81,6 +82,8 @@ def build_onnx(
         x = graph.node("Gemm", names, f"layer{i}", transB=1)
         if i + 1 < len(weights):
             x = graph.activation(contract.activation, x, f"layer{i}")
+    if clip:
+        x = graph.clip(x)
     graph.node("Squeeze", [x, graph.constant("last_axis", np.array([1], np.int64))], contract.output)
     metadata = _metadata(contract, mean, std, trained_encoders, smoke)
     return graph.model(contract, metadata)
@@ -99,13 +102,14 @@ def build_sidecar(
     loso: Mapping[str, Any] | None,
     self_test: Mapping[str, Any],
     run_provenance: Mapping[str, Any],
+    clip: bool = False,
     smoke: bool = False,
 ) -> dict[str, Any]:
     """The JSON that stands beside an ONNX file (docs/registry.md lists every field).
 
     `corpus`: at least `digest` (of the rows that trained), `path` (relative), `num_rows`, `num_groups`. `loso`: the
     table of held-out figures, None where the run had no LOSO. `self_test`: from `self_test_rows`. `run_provenance`:
-    from `provenance.run_provenance`. Pass the scaler exactly as given to `build_onnx`.
+    from `provenance.run_provenance`. Pass scaler and `clip` exactly as given to `build_onnx`.
     Raises ValueError for a missing field.
     """
     contract = _contract(model_id)
@@ -124,7 +128,13 @@ def build_sidecar(
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "inputs": features + codec,
-        "output": {"name": contract.output, "shape": ["N"], "unit": "VMAF points", "row": contract.unit},
+        "output": {
+            "name": contract.output,
+            "shape": ["N"],
+            "unit": "VMAF points",
+            "row": contract.unit,
+            "range": [0.0, TOP_SCORE] if clip else None,
+        },
         "features": list(FEATURES),
         "feature_mean": mean.tolist(),
         "feature_std": std.tolist(),
@@ -222,6 +232,12 @@ class _Graph:
         gate = self.node("Add", [erf, one], f"{name}.gate")
         return self.node("Mul", [self.node("Mul", [x, gate], f"{name}.gated"), half], f"{name}.gelu")
 
+    def clip(self, x: str) -> str:
+        """x in 0..100, as 100 - relu(100 - relu(x)): neither Clip nor Min and Max are on the list of operators."""
+        top = self.constant("top_score", np.array(TOP_SCORE, np.float32))
+        room = self.node("Sub", [top, self.node("Relu", [x], "above_bottom")], "room")
+        return self.node("Sub", [top, self.node("Relu", [room], "below_top")], "clipped")
+
     def model(self, contract: ModelContract, metadata: Mapping[str, str]) -> bytes:
         helper, float32 = self._onnx.helper, self._onnx.TensorProto.FLOAT
         inputs = [helper.make_tensor_value_info("features", float32, ["N", NUM_FEATURES])]
@@ -254,9 +270,7 @@ def _check_layers(contract: ModelContract, layers: Layers) -> list[tuple[NDArray
         w = np.ascontiguousarray(weight, dtype=np.float32)
         b = np.ascontiguousarray(bias, dtype=np.float32)
         if w.ndim != 2 or w.shape[1] != width or b.shape != w.shape[:1]:
-            raise ValueError(
-                f"{contract.id}: layer {i} is {w.shape} with {b.shape}, expected (out, {width}) with (out,)"
-            )
+            raise ValueError(f"{contract.id}: layer {i} is {w.shape} with {b.shape}, expected (out, {width}) with (out,)")
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
             raise ValueError(f"{contract.id}: layer {i} holds weights that are not finite")
         checked.append((w, b))

@@ -60,8 +60,8 @@ class Predictor:
         """VMAF points (N,) for RAW features (N, 6) in the order of `contract.FEATURES`.
 
         For a model with a codec input give `codec` (N, 14), or one `encoder`, `preset`, `quality` for all rows (leave
-        them out for the codec-blind input). Answers are not clipped to 0..100. Raises ValueError for another shape,
-        values that are not finite, or a codec given to a model that takes none.
+        them out for the codec-blind input). Raises ValueError for another shape, values that are not finite,
+        or a codec given to a model that takes none.
         """
         x = np.asarray(features, np.float64)
         if x.ndim != 2 or x.shape[1] != NUM_FEATURES or not np.isfinite(x).all():

@@ -120,6 +120,20 @@ def test_vmaf_tiny_v2_has_257_parameters_and_a_scaler() -> None:
 
 
 @pytest.mark.parametrize("model_id", ALL)
+def test_clipped_answers_stay_in_the_teachers_range(model_id: str) -> None:
+    contract, (x, codec) = MODELS[model_id], rows_like_real_ones()
+    *first, (w, _) = layers_of(model_id)
+    feed = {"features": x} | ({"codec": codec} if contract.has_codec else {})
+    middle = run(build(model_id, layers=[*first, (w * 30, np.array([0.0]))]), feed).mean()
+    layers = [*first, (w * 30, np.array([50.0 - middle]))]
+    free, held = (run(build(model_id, layers=layers, clip=clip), feed) for clip in (False, True))
+    assert free.min() < 0 and free.max() > 100
+    assert held.min() == 0 and held.max() == 100
+    assert np.abs(held - np.clip(free, 0, 100)).max() <= export.PARITY_LIMIT
+    artifact.inspect(build(model_id, clip=True), model_id)
+
+
+@pytest.mark.parametrize("model_id", ALL)
 def test_the_same_weights_give_the_same_bytes(model_id: str) -> None:
     assert build(model_id) == build(model_id)
     assert build(model_id) != build(model_id, layers=layers_of(model_id, seed=1))

@@ -44,7 +44,7 @@ def predict(
     """Predict VMAF from libvmaf's six features and, for fr_regressor_v2, the encoder's settings.
 
     Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in cells.jsonl.
-    Leave out --encoder for the codec-blind answer. Answers are not clipped to 0..100.
+    Leave out --encoder for the codec-blind answer.
 
     Example: vmaf-tune predict fr_regressor_v2 --jsonl runs/phase_a/software/cells.jsonl --json
     """
