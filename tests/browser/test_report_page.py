@@ -22,7 +22,8 @@ def test_loads_offline_without_a_word(visit: Any, report_file: Path) -> None:
 
 
 def test_every_figure_is_drawn_and_described(visit: Any) -> None:
-    plots = visit.page.eval_on_selector_all(".plot", "all => all.map(p => [p.id, p.data.length, p.getAttribute('aria-label')])")
+    described = "p => [p.id, p.data.length, p.querySelector('svg[role=img]').getAttribute('aria-label')]"
+    plots = visit.page.eval_on_selector_all(".plot", f"all => all.map({described})")
     assert len(plots) == 8
     for plot, traces, words in plots:
         assert traces > 0 and len(words) > 40, plot

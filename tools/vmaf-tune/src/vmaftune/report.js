@@ -120,9 +120,12 @@ const logAxis = (title, small = narrow()) => ({ type: "log", dtick: "D2", tickfo
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: "vmaf-tune" } };
 function draw(id, traces, shape, words) {
   const plot = byId(id);
-  plot.setAttribute("aria-label", words);
   plot.parentElement.querySelector(".printed").textContent = words;
-  return Plotly.react(plot, traces, shape, CONFIG);
+  Plotly.react(plot, traces, shape, CONFIG);
+  /* The picture is described as a whole; what plotly stacks on it says nothing to a screen reader. */
+  plot.querySelectorAll(".main-svg").forEach((svg, k) => {
+    for (const [name, value] of Object.entries(k ? { "aria-hidden": "true" } : { role: "img", "aria-label": words })) svg.setAttribute(name, value);
+  });
 }
 
 /* ---- filters ---- */

@@ -69,10 +69,10 @@ function drawRate() {
   }
   const what = grid ? plural(shown.length, "source") : data.sources[shown[0]];
   draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}. The numbers are in the table below the figure.`);
-  const listed = grid ? [] : curves().flatMap((c) => cellsOf(shown[0], c));
+  const listed = grid ? [] : curves().flatMap((c) => cellsOf(shown[0], c)), corners = grid ? [] : hull(shown[0]);
   byId("rate-numbers").hidden = grid;
   table(byId("rate-table"), `Measured cells of ${what}`, ["Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
-    listed.map((i) => [label(cells.c[i]), `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`, grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), hull(shown[0]).includes(i) ? "yes" : ""]));
+    listed.map((i) => [label(cells.c[i]), `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`, grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.includes(i) ? "yes" : ""]));
 }
 
 /* ---- BD-rate ---- */

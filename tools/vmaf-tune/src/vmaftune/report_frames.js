@@ -53,6 +53,8 @@ const FIGURES = [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpe
 function drawAll() {
   FIGURES.forEach((figure) => figure());
   if (data.model) drawModel();
+  /* What scrolls sideways can be reached with the keyboard. */
+  document.querySelectorAll(".scroll").forEach((node) => (node.scrollWidth > node.clientWidth ? (node.tabIndex = 0) : node.removeAttribute("tabindex")));
 }
 function connect(action, ...ids) {
   ids.forEach((id) => byId(id).addEventListener("change", () => action()));

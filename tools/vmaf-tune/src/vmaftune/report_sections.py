@@ -50,7 +50,7 @@ def sweep_sections(analysis: Analysis) -> str:
 
 def _figure(plot: str, caption: str, below: str = "") -> str:
     return (
-        f'<figure><div class="plot" id="{plot}" role="img" aria-label="figure"></div>'
+        f'<figure><div class="plot" id="{plot}"></div>'
         f'<figcaption>{caption}</figcaption><p class="printed"></p></figure>{below}'
     )
 
@@ -81,7 +81,7 @@ _BDRATE = (
     "<p>The average difference in bitrate at equal VMAF, over the range that both curves reach.</p>"
     f'<div class="controls"><label>Curves <select id="bd-presets">{_PRESETS}</select></label>'
     '<label>Over the sources <select id="bd-pool"><option>mean</option><option>median</option></select></label></div>'
-    '<div class="scroll" id="bd-table" tabindex="0" role="region" aria-label="BD-rate matrix"></div>'
+    '<div class="scroll" id="bd-table"></div>'
     "<h3>One pair, source by source</h3>"
     '<div class="controls"><label>Bits of <select id="pair-test"></select></label>'
     '<label>against <select id="pair-anchor"></select></label></div>'
