@@ -16,24 +16,23 @@ OFFSETS = (-2, -1, 0, 1, 2)
 REACH = max(OFFSETS)
 NUM_FRAMES = 25
 MARGIN_DB = 0.3
-# Of 20 x264 encodes of 5 clips (CRF 10-40) none was above 1.00 of its reference's spatial information; the inverse is
-# what a swap shows: 1.02 from CRF 30 on, and too little to tell for better encodes.
+NUM_DETAIL_FRAMES = 8
+# 35 x264 encodes of 5 clips (CRF 10-40) had 0.56-1.00 of their reference's fine detail; the inverse is what a swap
+# shows: 1.02 or more from CRF 25 on, and too little to tell for better encodes.
 SWAP_RATIO = 1.02
 # psnr writes its errors with two decimals: below this an error is not told from none.
 _LEAST_ERROR = 0.01
 
 SUSPECT, UNVERIFIABLE, SWAP = "suspect_alignment", "alignment_unverifiable", "possible_swap"
+ROLES = ("distorted", "reference")
 _ERROR = re.compile(r"\bmse_y:(\S+)")
-_SPATIAL = re.compile(
-    r"\[siti@(distorted|reference) @ [^\]]+\] SITI Summary:\s+Total frames: \d+\s+Spatial Information:\s+Average: (\S+)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
     """What the offsets say. `psnr_db` is luma PSNR in dB by offset of the distorted clip, over `num_frames` frames.
 
-    `detail` is the spatial information of the distorted clip over that of the reference; None when it was not measured.
+    `detail` is the fine detail of the distorted clip over that of the reference; None where the reference has none.
     """
 
     num_frames: int
@@ -67,26 +66,26 @@ class Alignment:
         }  # fmt: skip
 
 
-def log_name(offset: int) -> str:
-    """The file, in the working folder, that takes the errors of one offset."""
-    return f"offset{offset:+d}.log"
+def log_name(what: int | str) -> str:
+    """The file, in the working folder, that takes the errors of one offset, or the detail of one role."""
+    return f"offset{what:+d}.log" if isinstance(what, int) else f"detail_{what}.log"
 
 
 def graph(distorted: str, reference: str, num_frames: int) -> str:
     """Filters that measure the links `distorted` and `reference` (planar yuv, stamped by index) at every offset.
 
-    At offset o frame i of the reference meets frame i + o of the distorted clip. Also the spatial information (ITU-T
-    P.910) of about 25 frames of each.
+    At offset o frame i of the reference meets frame i + o of the distorted clip. Fine detail is what a 3x3 mean takes
+    away, of 8 to 15 frames of each (blurring all would cost a third of the scoring).
     """
-    every = max(1, num_frames // NUM_FRAMES)
+    every = max(1, num_frames // NUM_DETAIL_FRAMES)
     parts = []
-    for side, link in (("d", distorted), ("r", reference)):
+    for side, link, role in (("d", distorted, "distorted"), ("r", reference, "reference")):
         names = [f"{side}{i}" for i in range(len(OFFSETS))]
-        role = "distorted" if side == "d" else "reference"
         parts += [
-            f"[{link}]split[{side}_luma][{side}_detail]",
-            f"[{side}_luma]extractplanes=y,split={len(names)}" + "".join(f"[{n}]" for n in names),
-            f"[{side}_detail]select='not(mod(n,{every}))',format=yuv420p,siti@{role}=print_summary=1,nullsink",
+            f"[{link}]extractplanes=y,split={len(names) + 1}" + "".join(f"[{n}]" for n in names) + f"[{side}_all]",
+            f"[{side}_all]select='not(mod(n,{every}))',split[{side}_sharp][{side}_some]",
+            f"[{side}_some]avgblur=sizeX=1[{side}_soft]",
+            f"[{side}_soft][{side}_sharp]psnr=stats_file={log_name(role)},nullsink",
         ]
     for i, offset in enumerate(OFFSETS):
         for name, begin in ((f"d{i}", max(offset, 0)), (f"r{i}", max(-offset, 0))):
@@ -100,13 +99,9 @@ def parse_errors(text: str) -> list[float]:
     return [float(value) for value in _ERROR.findall(text)]
 
 
-def parse_detail(stderr: str) -> float | None:
-    """Spatial information of the distorted clip over that of the reference; None where a summary is missing or empty."""
-    found = {role: float(value) for role, value in _SPATIAL.findall(stderr)}  # the last of each counts
-    reference, distorted = found.get("reference", math.nan), found.get("distorted", math.nan)
-    if not (math.isfinite(reference) and math.isfinite(distorted) and reference > 0):
-        return None
-    return distorted / reference
+def detail_ratio(distorted: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Amplitude of the fine detail of one clip over the other's, from squared amplitudes; None without any in the second."""
+    return math.sqrt(sum(distorted) / sum(reference)) if sum(reference) > 0 else None
 
 
 def choose(motion: Sequence[float]) -> list[int]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vmaftune import alignment
-from vmaftune.alignment import OFFSETS, Alignment
+from vmaftune.alignment import OFFSETS, ROLES, Alignment
 from vmaftune.cell import Source
 from vmaftune.encode import COMMON, ONLY_FILES, CellFailure, check, fill, paste
 from vmaftune.features import EXTRACTORS, parse_extra
@@ -127,11 +127,12 @@ def score_pair(pair: Pair, tools: Tools, place: Path, runner: Runner, timeout_s:
     _, frames = parse_log(text)
     check_counts(reference.num_frames, distorted.num_frames, len(frames), done)
     errors = {o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS}
+    detail = [alignment.parse_errors((place / alignment.log_name(role)).read_text()) for role in ROLES]
     if any(len(values) != max(0, len(frames) - abs(o)) for o, values in errors.items()):
         raise CellFailure("score_incomplete", "the errors at other offsets are not one per frame", done)
     judged = alignment.judge(
         errors, [f.features[-1] for f in frames], 1023 if pair.pix_fmt.endswith("10le") else 255,
-        alignment.parse_detail(done.stderr),
+        alignment.detail_ratio(*detail),
     )  # fmt: skip
     return PairScore(
         frames=frames, extra=tuple(parse_extra(text)) if pair.features == "full" else (), alignment=judged,

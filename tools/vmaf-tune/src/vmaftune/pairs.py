@@ -120,8 +120,8 @@ class Pair:
 
     @property
     def expected_score_s(self) -> float:
-        """Seconds of one core: about 9 ms per 640x360 frame, 29 with the full set; half as much again at 10 bit."""
-        ms = (29.0 if self.features == "full" else 9.0) * (1.5 if self.pix_fmt.endswith("le") else 1.0)
+        """Seconds of one core: about 8 ms per 640x360 frame, 150 with the full set; half as much again at 10 bit."""
+        ms = (150.0 if self.features == "full" else 8.0) * (1.5 if self.pix_fmt.endswith("le") else 1.0)
         return ms / 1000 * self.reference.expected_frames * self.reference.width * self.reference.height / (640 * 360)
 
 
