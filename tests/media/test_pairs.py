@@ -241,7 +241,10 @@ def test_the_full_set_is_a_table_and_survives_its_loss(
     moving = "testsrc2=size=224x176:rate=25,noise=alls=8:allf=t"
     run_ffmpeg("-f", "lavfi", "-i", moving, "-frames:v", "8", *lossless, tmp_path / "a.mkv")
     run_ffmpeg("-i", tmp_path / "a.mkv", *X264, tmp_path / "b.mkv")
-    table = write_csv(tmp_path / "p.csv", "reference,distorted,group", "a.mkv,b.mkv,film", "a.mkv,a.mkv,film")
+    late = "tpad=start=1:start_mode=clone,trim=end_frame=8"
+    run_ffmpeg("-i", tmp_path / "a.mkv", "-vf", late, *X264, tmp_path / "late.mkv")
+    lines = ("a.mkv,b.mkv,film", "a.mkv,a.mkv,film", "a.mkv,late.mkv,film")
+    table = write_csv(tmp_path / "p.csv", "reference,distorted,group", *lines)
     run = score(table, features="full", select=("*/b",))
     found = parquet.read_table(run.folder / TABLE)
     assert found.num_rows == 8
@@ -251,13 +254,15 @@ def test_the_full_set_is_a_table_and_survives_its_loss(
     assert parquet.ParquetFile(file).metadata.row_group(0).column(0).compression == "ZSTD"
     assert set(FULL) <= set(found.column_names) and len(FULL) == 19
     rows = found.to_pylist()
-    assert [(r["cell"], r["frame_index"]) for r in rows] == [(f"a/external/{n}", i) for n in "ab" for i in range(8)]
-    assert {r["group"] for r in rows} == {"film"} and {r["dis_basename"] for r in rows} == {"a.mkv", "b.mkv"}
+    assert [(r["cell"], r["frame_index"]) for r in rows] == [(f"a/external/{n}", i) for n in ("a", "b", "late") for i in range(8)]
+    assert {r["group"] for r in rows} == {"film"} and {r["dis_basename"] for r in rows} == {"a.mkv", "b.mkv", "late.mkv"}
     encoded = [r for r in rows if r["dis_basename"] == "b.mkv"]
     assert all(isinstance(r[name], float) for r in encoded for name in FULL)
     assert all(r["psnr_hvs"] is None and r["psnr_y"] == 60.0 for r in rows if r["dis_basename"] == "a.mkv"), "equal frames"
     assert [r["adm2"] for r in encoded] == [f["adm2"] for f in run.frames_of("a/external/b")]
-    assert len(load(file, per_frame=True)) == 16
+    data = load(file, per_frame=True)
+    assert len(data) == 16, "flagged frames are left out"
+    assert data.notes == ("left out 8 flagged rows (suspect_alignment 8)",)
 
     file.unlink()
     again = score(table, features="full")
@@ -329,5 +334,6 @@ def test_what_is_wrong_with_a_csv_is_said(
 def test_options_that_pairs_have_no_use_for_are_refused(tool: Any) -> None:
     for option in (("--frames", "5"), ("--encoders", "x264"), ("--keep-encodes",)):
         assert f"{option[0]} does not go with --pairs" in tool.run("corpus", "--pairs", "p.csv", *option, code=2).stderr
+    assert "--allow takes vfr, interlaced, hdr" in tool.run("corpus", "--pairs", "p.csv", "--allow", "all", code=2).stderr
     assert "with --pairs" in tool.run("corpus", "--features", "full", code=2).stderr
     assert "there is no p.csv" in tool.run("corpus", "--pairs", "p.csv", code=2).stderr

@@ -83,11 +83,11 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     table = corpus_rows.read(file)
     if not table:
         raise DatasetError(f"{file} holds no rows")
-    if corpus_rows.holds_frames(table[0][1]):
-        records = [corpus_rows.record(file, number, row) for number, row in table]
-        digest = corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
-        return _assemble(file, records if per_frame else corpus_rows.cell_means(records), digest, digest, [], per_frame)
     notes: list[str] = []
+    if corpus_rows.holds_frames(table[0][1]):
+        records = [corpus_rows.record(file, number, row) for number, row in _unflagged(table, notes)]
+        digest = corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
+        return _assemble(file, records if per_frame else corpus_rows.cell_means(records), digest, digest, notes, per_frame)
     records = [corpus_rows.record(file, number, row) for number, row in _usable(table, notes)]
     digest = _digest_of_cells(table)
     if not per_frame:
@@ -223,13 +223,17 @@ def _usable(table: list[tuple[int, corpus_rows.Row]], notes: list[str]) -> list[
     failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
     if failed:
         notes.append(f"left out {failed} failed cells")
-    flags = Counter(flag for _, row in ok for flag in (row.get("flags") or ()))
-    if flags:
-        clean = [(n, row) for n, row in ok if not row.get("flags")]
-        seen = ", ".join(f"{name} {count}" for name, count in sorted(flags.items()))
-        notes.append(f"left out {len(ok) - len(clean)} flagged rows ({seen})")
-        return clean
-    return ok
+    return _unflagged(ok, notes)
+
+
+def _unflagged(table: list[tuple[int, corpus_rows.Row]], notes: list[str]) -> list[tuple[int, corpus_rows.Row]]:
+    flags = Counter(flag for _, row in table for flag in (row.get("flags") or ()))
+    if not flags:
+        return table
+    clean = [(n, row) for n, row in table if not row.get("flags")]
+    seen = ", ".join(f"{name} {count}" for name, count in sorted(flags.items()))
+    notes.append(f"left out {len(table) - len(clean)} flagged rows ({seen})")
+    return clean
 
 
 def _keys(table: list[tuple[int, corpus_rows.Row]]) -> set[str]:

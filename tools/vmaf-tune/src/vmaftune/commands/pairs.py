@@ -32,6 +32,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune import pairs as pairing
     from vmaftune import sweep as sweeping
     from vmaftune.cell import TEACHER
+    from vmaftune.plan import Preparation, check_preparation
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
@@ -40,10 +41,12 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
             f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its files are scored as they are, "
             "from the first frame to the last"
         )
+    allow = tuple(w.strip() for w in (given["allow"] or "").split(",") if w.strip())
+    check_preparation(Preparation(allow=allow), "the command line")
     teacher = given["vmaf_model"] or TEACHER
     plan = pairing.resolve(
         place, size=given["size"], fps=given["fps"], pix_fmt=given["pix_fmt"],
-        allow=[w.strip() for w in (given["allow"] or "").split(",")], teacher=teacher,
+        allow=allow, teacher=teacher,
         features="full" if given["features"] == "full" else "six", select_globs=given["select"] or [],
     )  # fmt: skip
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
