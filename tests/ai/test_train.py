@@ -101,7 +101,7 @@ def test_frames_of_a_held_out_source_are_never_seen(cells: Dataset, frames: Data
 def test_windows_are_means_of_runs_of_frames(cells: Dataset, frames: Dataset) -> None:
     how = replace(SHORT["default"], window_share=1.0, codec_dropout=0.0)
     pool, job = pool_of(cells, frames, torch.float64), Job(scheme="all", fold="all", seed=0, rows=np.arange(96))
-    draw = sampling.draw_epoch(how, job, pool, job.generator(), 0.0)
+    draw = sampling.draw_epoch(how, job, pool, job.generator())
     zero, one = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
     x, y = pool.inputs(draw, zero, one, codec=True)
     assert draw.begin is not None and draw.end is not None
@@ -118,7 +118,7 @@ def test_windows_are_means_of_runs_of_frames(cells: Dataset, frames: Dataset) ->
 def test_codec_dropout_gives_the_blind_block(cells: Dataset) -> None:
     how = replace(SHORT["default"], codec_dropout=0.5, samples_per_epoch=1000)
     pool, job = pool_of(cells), Job(scheme="all", fold="all", seed=0, rows=np.arange(96))
-    draw = sampling.draw_epoch(how, job, pool, job.generator(), 0.0)
+    draw = sampling.draw_epoch(how, job, pool, job.generator())
     x, _ = pool.inputs(draw, torch.zeros(6), torch.ones(6), codec=True)
     blind = (x[:, 6:] == torch.tensor(blind_block())).all(dim=1)
     assert 400 < int(blind.sum()) < 600

@@ -51,7 +51,7 @@ def train_batched(recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool
     scalers = [fit_scaler(data.features[job.rows]) for job in ranked]
     mean, std = (torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device) for v in zip(*scalers, strict=True))
     for epoch in range(recipe.epochs):
-        drawn = [draw_epoch(recipe, job, pool, g, epoch / recipe.epochs) for job, g in zip(ranked, generators, strict=True)]
+        drawn = [draw_epoch(recipe, job, pool, g) for job, g in zip(ranked, generators, strict=True)]
         draw = _stack(drawn, int(steps[0]) * recipe.batch_size, pool.device)
         weight = _weights(sizes, int(steps[0]), recipe.batch_size, pool)
         loss = torch.zeros((), dtype=pool.dtype, device=pool.device)

@@ -39,7 +39,6 @@ class Recipe:
     weight_decay: float = 0.0
     target_scale: float = 1.0
     window_share: float = 0.0
-    window_growth: float = 0.0
     codec_dropout: float = 0.0
     kfold: int = 0
 
@@ -70,8 +69,8 @@ DEFAULT: Mapping[str, Recipe] = {
     r.model_id: r
     for r in (
         _recipe(
-            "fr_regressor_v2", "default", epochs=300, batch_size=64, samples_per_epoch=1024, lr=3e-3,
-            schedule="one_cycle", target_scale=100.0, window_share=0.5, codec_dropout=0.2,
+            "fr_regressor_v2", "default", epochs=600, batch_size=32, samples_per_epoch=1024, lr=6e-3,
+            schedule="one_cycle", target_scale=100.0, window_share=1.0, codec_dropout=0.2,
         ),
         _recipe(
             "fr_regressor_v1", "default", epochs=40, batch_size=256, samples_per_epoch=16_384, lr=3e-3,

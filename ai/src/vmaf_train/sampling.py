@@ -91,26 +91,25 @@ def samples_per_epoch(recipe: Recipe, job: Job) -> int:
     return recipe.samples_per_epoch or len(job.rows)
 
 
-def draw_epoch(recipe: Recipe, job: Job, pool: Pool, generator: torch.Generator, progress: float) -> Draw:
-    """The samples of one epoch of one network, (n,); `progress` in [0, 1) is the share of the epochs that is done."""
+def draw_epoch(recipe: Recipe, job: Job, pool: Pool, generator: torch.Generator) -> Draw:
+    """The samples of one epoch of one network, (n,)."""
     n, rows = samples_per_epoch(recipe, job), torch.from_numpy(job.rows)
     rounds = -(-n // len(rows))
     order = torch.cat([torch.randperm(len(rows), generator=generator) for _ in range(rounds)])[:n]
     row = rows[order]
     begin = end = None
     if recipe.window_share > 0 and pool.sums is not None:
-        begin, end = _windows(recipe, pool, row, generator, progress)
+        begin, end = _windows(recipe, pool, row, generator)
     blind = torch.zeros(n, dtype=torch.bool)
     if recipe.codec_dropout > 0:
         blind = torch.rand(n, generator=generator) < recipe.codec_dropout
     return Draw(row=row, begin=begin, end=end, blind=blind | job.codec_blind)
 
 
-def _windows(recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator, progress: float) -> tuple[Tensor, Tensor]:
+def _windows(recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Runs of frames: log-uniform in length from one frame to the whole cell, anywhere in it."""
     count, dice = pool.count[row], torch.rand(3, len(row), generator=generator, dtype=torch.float64)
-    shortest = min(progress * recipe.window_growth, 1.0)
-    length = torch.exp((shortest + (1 - shortest) * dice[0]) * torch.log(count + 1.0)).long().clamp(min=1).minimum(count)
+    length = torch.exp(dice[0] * torch.log(count + 1.0)).long().clamp(min=1).minimum(count)
     offset = (dice[1] * (count - length + 1)).long()
     begin = pool.first[row] + offset
     return begin, torch.where(dice[2] < recipe.window_share, begin + length, begin)

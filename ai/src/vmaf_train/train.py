@@ -71,7 +71,7 @@ def train_one(recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnE
     n, batch = samples_per_epoch(recipe, job), recipe.batch_size
     total, step = recipe.epochs * -(-n // batch), 0
     for epoch in range(recipe.epochs):
-        draw, loss_sum = draw_epoch(recipe, job, pool, generator, epoch / recipe.epochs), 0.0
+        draw, loss_sum = draw_epoch(recipe, job, pool, generator), 0.0
         for begin in range(0, n, batch):
             x, y = pool.inputs(draw.part(slice(begin, begin + batch)), *scaler, codec=recipe.has_codec)
             masks = [m.to(x) for m in dropout_masks(recipe, len(y), generator)]
