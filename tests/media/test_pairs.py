@@ -99,7 +99,7 @@ def test_a_folder_with_odd_names_from_the_command_line(
     reference = make(f"set, 'one'/ref/{stem}_25fps.yuv", MOVING)
     make(f"set, 'one'/dis/{stem}_30_96_120.yuv", reference, vf="boxblur=1:1")
     make("set, 'one'/ref/unused_25fps.yuv", reference)
-    args = ("corpus", "--pairs", "set, 'one'", "--size", SIZE, "--out", "run, 'one'")
+    args = ("corpus", "--pairs", "set, 'one'", "--size", SIZE, "--jobs", "1", "--out", "run, 'one'")
 
     plan = json.loads(tool.run(*args, "--dry-run", "--json").stdout)
     cell = f"{stem}/external/{stem}_30_96_120"
