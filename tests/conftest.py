@@ -109,7 +109,7 @@ def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
     def make(body: str, name: str = "meddling ffmpeg") -> str:
         path = tmp_path / name
         lines = [f"#!{sys.executable} -IS", "import os, sys, time", f"REAL = {ffmpeg!r}", "argv = sys.argv[1:]",
-                 "ENCODE, SCORE = '-c:v' in argv, any('libvmaf' in a for a in argv)",
+                 "ENCODE, SCORE = '-c:v' in argv and argv[-1].startswith('file:'), any('libvmaf' in a for a in argv)",
                  "PREPARE = not SCORE and argv[-3:-1] == ['-f', 'rawvideo']", body, "os.execv(REAL, [REAL, *argv])"]  # fmt: skip
         path.write_text("\n".join(lines) + "\n")
         path.chmod(0o755)
