@@ -255,6 +255,20 @@ def _grammar(value: Any, what: str) -> str | None:
     raise UsageError(f"{what}: {value!r} is not understood; use a text, a list, or a table per encoder")
 
 
+def _text(table: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = table.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{where}: {name} takes a text, not {value!r}")
+    return value
+
+
+def _tables(table: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    value = table.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise UsageError(f"{where}: {name} stands above a block of its own, written [[{name}]]")
+    return value
+
+
 def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
     extra = sorted(set(table) - known)
     if extra:
@@ -304,22 +318,24 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
         raise UsageError(f"the sweep file {path} is not TOML: {failure}") from failure
     _known(table, _SWEEP_KEYS, str(path))
+    for name in ("out", "vmaf_model"):
+        _text(table, name, str(path))
     clips = []
-    for i, entry in enumerate(table.get("source", []), 1):
+    for i, entry in enumerate(_tables(table, "source", str(path)), 1):
         where = f"{path}, source {i}"
         _known(entry, _SOURCE_KEYS, where)
         if not isinstance(entry.get("path"), str):
             raise UsageError(f"{where} has no path")
         clips.append(
             Clip(
-                path=path.parent / entry["path"], name=entry.get("name"), group=entry.get("group"),
+                path=path.parent / entry["path"], name=_text(entry, "name", where), group=_text(entry, "group", where),
                 preparation=_preparation(entry, where),
             )
         )  # fmt: skip
     for place in _strings(table.get("sources", []), f"{path}: sources"):
         clips += find_clips([path.parent / place])
     blocks = []
-    for i, entry in enumerate(table.get("grid", []), 1):
+    for i, entry in enumerate(_tables(table, "grid", str(path)), 1):
         where = f"{path}, grid {i}"
         _known(entry, _GRID_KEYS, where)
         blocks.append(
@@ -384,9 +400,12 @@ def name_clips(clips: Sequence[Clip]) -> list[str]:
             f"{len(names) - len(set(names)) + 1} sources would be called {twice[0]!r}"
             + (" (name is given twice)" if twice[0] in given else "; give each a name in a sweep file")
         )
-    bad = [n for n in names if "/" in n or n != n.strip() or not n or re.search(r"[\x00-\x1f]", n)]
+    bad = [n for n in names if "/" in n or n != n.strip() or not n or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", n)]
     if bad:
-        raise UsageError(f"{bad[0]!r} cannot be a source's name: no slash, control character or space at the ends")
+        raise UsageError(
+            f"{bad[0]!r} cannot be a source's name: no slash, control character, broken UTF-8 or space at the ends; "
+            "rename the file, or give it a name in a sweep file"
+        )
     return names
 
 
@@ -603,7 +622,7 @@ def request_from(
     if presets or quality:
         blocks = tuple(replace(b, presets=presets or b.presets, quality=quality or b.quality) for b in blocks)
     count = threads if threads is not None else table.get("threads_per_encode", 1)
-    if not isinstance(count, int) or not 1 <= count <= 64:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 64:
         raise UsageError(f"--threads-per-encode is {count}; use 1 to 64")
     return Request(
         clips=clips, blocks=blocks, preparation=common, teacher=teacher or table.get("vmaf_model", TEACHER), threads=count,
