@@ -27,7 +27,7 @@ $(MADE_BY):
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "'$(PYTHON)' comes without venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version)."
-	@$(PYTHON) -m venv --clear .venv
+	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@printf '%s in %s' "$(PYTHON)" "$$(pwd)" > $@
 
 .venv/.demo: $(MADE_BY) pyproject.toml constraints.txt
@@ -55,7 +55,7 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	@echo "== 2. Train on it, every source held out once"
 	$(BIN)/vmaf-tune train --loso --corpus $(DEMO) --seeds 1 --runs-dir runs/demo
 	@echo "== 3. Judge it: the gate must say hold (exit code 6), as it asks for nine sources and this is five"
-	$(BIN)/vmaf-tune ship fr_regressor_v2 --dry-run --runs-dir runs/demo; code=$$?; \
+	@set -x; $(BIN)/vmaf-tune ship fr_regressor_v2 --dry-run --runs-dir runs/demo; { code=$$?; set +x; } 2>/dev/null; \
 	  [ $$code -eq 6 ] || { echo "the gate was to say hold, exit code 6, not $$code" >&2; exit 1; }
 	@if grep -qs '"fr_regressor_v2"' model/tiny/registry.json; then \
 	  echo "== 4. The shipped model on the same sweep, which it has not seen in this form"; \
@@ -64,8 +64,9 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	@echo "== 5. What training found, on held-out sources"
 	$(BIN)/vmaf-tune eval --runs-dir runs/demo
 	@echo "== 6. All of it as one page"
-	$(BIN)/vmaf-tune report $(DEMO) \
-	  --model-run "$$(dirname "$$(ls runs/demo/fr_regressor_v2/*/metrics.json | tail -n 1)")"
+	@run=$$(ls runs/demo/fr_regressor_v2/*/metrics.json | tail -n 1); \
+	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
+	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
 test: .venv/.test ## the test suite, but for the browser
 	$(BIN)/python -m pytest tests --ignore=tests/browser
