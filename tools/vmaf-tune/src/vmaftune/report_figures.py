@@ -33,7 +33,7 @@ def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path
         written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
         written += [_matrix(analysis, folder), _reach(analysis, folder), _speed(analysis, folder)]
         if model is not None:
-            written += [_scatter(model, folder), _residuals(model, folder)]
+            written += [_scatter(analysis, model, folder), _residuals(model, folder)]
     except OSError as failure:
         raise ToolError(f"{folder} cannot be written ({failure.strerror}); name another folder with --png") from failure
     return written
@@ -50,6 +50,16 @@ def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Any]:
     axes.spines[["top", "right"]].set_visible(False)
     yield axes
     figure.savefig(file, dpi=_DPI)
+
+
+def _log_scale(axes: Any) -> None:
+    """A logarithmic horizontal axis with 1, 2 and 5 of each decade written out."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _look(analysis: Analysis, curve: int) -> dict[str, Any]:
@@ -85,7 +95,8 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
             points = sorted(analysis.sweep.points_of(source, c), key=lambda p: p.kbps)
             if points:
                 axes.plot([p.kbps for p in points], [p.vmaf for p in points], markersize=4, linewidth=1.3, **_look(analysis, c))
-        axes.set(xscale="log", xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
+        _log_scale(axes)
+        axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
         axes.legend(fontsize=6.5, ncols=2, frameon=False)
     return file
 
@@ -148,23 +159,25 @@ def _speed(analysis: Analysis, folder: Path) -> Path:
                 for x, y, c in marks:
                     name = _plain(curves[c].preset or "")
                     axes.annotate(name, (x, y), xytext=(0, 6), textcoords="offset points", fontsize=6.5, ha="center")
-        axes.set(xscale="log", xlabel="CPU time of the encode, ms per frame")
+        _log_scale(axes)
+        axes.set(xlabel="CPU time of the encode, ms per frame")
         axes.set_ylabel(f"Bits against {_plain(curves[analysis.anchor].label)}, %")
         axes.legend(fontsize=7.5, frameon=False)
     return file
 
 
-def _scatter(model: ModelRun, folder: Path) -> Path:
+def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
+    known = list(dict.fromkeys([*(c.encoder for c in analysis.sweep.curves), *model.encoder_names]))
     file = _file(folder, "model_predicted_against_measured")
     with _axes(file, 5.2, 5.0) as axes:
         y, p = list(model.scatter["y"]), list(model.scatter["p"])
         ends = [min(y + p), max(y + p)]
         axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
         for e, name in enumerate(model.encoder_names):
-            mine = [i for i, at in enumerate(model.scatter["encoder"]) if at == e]
+            mine, place = [i for i, at in enumerate(model.scatter["encoder"]) if at == e], known.index(name)
             axes.scatter(
                 [y[i] for i in mine], [p[i] for i in mine], s=9, alpha=0.7, label=_plain(name),
-                color=_COLOURS[e % len(_COLOURS)], marker=_MARKERS[e % len(_MARKERS)],
+                color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
             )  # fmt: skip
         axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out")
         axes.legend(fontsize=7, frameon=False)
