@@ -49,17 +49,21 @@ def read_manifest(path: Path = MANIFEST) -> list[Entry]:
 
 
 def chosen(files: list[Entry], names: list[str]) -> list[Entry]:
-    """The entries that `names` mean: a file, its stem, a source of the sweep, or a glob over any of them."""
+    """The entries that `names` mean: a file, its stem, a source of the sweep, or a glob over any of them.
+
+    Raises ValueError for a name that means none.
+    """
     if not names:
         return files
     words: dict[str, set[str]] = {entry["file"]: {entry["file"], Path(entry["file"]).stem} for entry in files}
     for source in tomllib.loads(SWEEP.read_text(encoding="utf-8"))["source"]:
-        words[Path(source["path"]).name].add(source["name"])
+        words.setdefault(Path(source["path"]).name, set()).add(source["name"])
     found = []
     for name in names:
         matches = [entry for entry in files if any(fnmatchcase(word, name) for word in words[entry["file"]])]
         if not matches:
-            raise SystemExit(f"no clip of the corpus is called {name}; known are {', '.join(sorted(words))}")
+            known = sorted(set().union(*words.values()))
+            raise ValueError(f"no clip of the corpus is called {name}; known are {', '.join(known)}")
         found += [entry for entry in matches if entry not in found]
     return found
 
@@ -244,7 +248,10 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a clip, a source of the sweep, or a glob")
     parser.add_argument("--to", type=Path, default=REPOSITORY / "sources" / "phase_a", help="folder (default: sources/phase_a)")
     args = parser.parse_args()
-    files = chosen(read_manifest(), args.only)
+    try:
+        files = chosen(read_manifest(), args.only)
+    except ValueError as failure:
+        parser.error(str(failure))
     target = args.to.resolve()
     target.mkdir(parents=True, exist_ok=True)
     missing = 0
