@@ -52,12 +52,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A finished scoring: per-frame rows, what was decoded of the distorted file, CPU seconds, and libvmaf's version."""
+    """A finished scoring: per-frame rows, what was decoded of the distorted file, CPU seconds, and libvmaf's version.
+
+    `scorer` is `cpu` or `cuda`; `difference` is the largest one, in VMAF points, between the two on the source's first
+    frames, None where they were not compared.
+    """
 
     frames: tuple[Frame, ...]
     distorted: Decoded
     cpu_s: float | None
     libvmaf_version: str
+    scorer: str = "cpu"
+    difference: float | None = None
 
 
 def scoring_format(first: str, second: str) -> str:
