@@ -58,7 +58,7 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	@set -x; $(BIN)/vmaf-tune ship fr_regressor_v2 --dry-run --runs-dir runs/demo; { code=$$?; set +x; } 2>/dev/null; \
 	  [ $$code -eq 6 ] || { echo "the gate was to say hold, exit code 6, not $$code" >&2; exit 1; }
 	@if grep -qs '"fr_regressor_v2"' model/tiny/registry.json; then \
-	  echo "== 4. The shipped model on the same sweep, which it has not seen in this form"; \
+	  echo "== 4. The shipped model on this sweep (its own corpus holds other cuts of some of these films)"; \
 	  set -x; $(BIN)/vmaf-tune eval fr_regressor_v2 --corpus $(DEMO); \
 	fi
 	@echo "== 5. What training found, on held-out sources"
