@@ -13,8 +13,9 @@ from vmaftune import gpu_score
 from vmaftune.cell import Cell, Color, Source
 from vmaftune.encode import CellFailure
 from vmaftune.encoders import find
-from vmaftune.errors import ToolError
+from vmaftune.errors import ToolError, UsageError
 from vmaftune.gpu_score import GpuScorer
+from vmaftune.gpus import Gpu, Gpus, Nvidia
 from vmaftune.process import Finished, Runner
 from vmaftune.score import score_argv
 from vmaftune.versions import Tools, find_ffmpeg
@@ -144,14 +145,25 @@ def test_cells_that_the_gpu_cannot_score_never_see_it(tmp_path: Path) -> None:
     assert (found.scorer, runner.ran) == ("cpu", ["cpu"])
 
 
+def machine(*names: str) -> Gpus:
+    gpus = tuple(
+        Gpu(index=i, uuid=f"GPU-{i}", name=n, memory_bytes=None, sessions=None, encoder_percent=None, gpu_percent=None)
+        for i, n in enumerate(names)
+    )
+    return Gpus(nvidia=Nvidia(driver="570.1" if gpus else None, gpus=gpus), nodes=())
+
+
 def test_the_choice_of_the_scorer() -> None:
-    assert gpu_score.choose("cpu", Scripted(), TOOLS, ["0"]) is None
-    assert gpu_score.choose("auto", Scripted(gpu_error=True), TOOLS, ["0"]) is None
-    assert gpu_score.choose("auto", Scripted(), TOOLS, []) is None
-    found = gpu_score.choose("auto", Scripted(), TOOLS, ["0"])
+    assert gpu_score.choose("cpu", Scripted(), TOOLS, machine("a")) is None
+    assert gpu_score.choose("auto", Scripted(gpu_error=True), TOOLS, machine("a", "b")) is None
+    assert gpu_score.choose("auto", Scripted(), TOOLS, machine()) is None
+    found = gpu_score.choose("auto", Scripted(), TOOLS, machine("a"))
     assert found is not None and found.gpu == "0"
-    with pytest.raises(ToolError, match="libvmaf_cuda"):
-        gpu_score.choose("cuda", Scripted(gpu_error=True), TOOLS, [])
+    for here in (machine(), machine("a")):
+        with pytest.raises(ToolError, match="libvmaf_cuda"):
+            gpu_score.choose("cuda", Scripted(gpu_error=True), TOOLS, here)
+    with pytest.raises(UsageError, match="auto, cpu or cuda"):
+        gpu_score.choose("gpu", Scripted(), TOOLS, machine("a"))
 
 
 def test_the_embedded_ffmpeg_cannot_and_says_so_quickly() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vmaftune.cell import Cell
 from vmaftune.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
-from vmaftune.errors import ToolError
+from vmaftune.errors import ToolError, UsageError
+from vmaftune.gpus import Gpus, visible
 from vmaftune.process import Runner
 from vmaftune.score import LOG, Frame, Score, parse_inputs, parse_log, score, score_argv
 from vmaftune.versions import Tools
@@ -25,6 +26,7 @@ TEACHERS = ("vmaf_v0.6.1", "vmaf_4k_v0.6.1")
 CODECS = ("h264", "hevc", "av1", "vp9")  # what NVDEC decodes
 FORMAT = "yuv420p"
 CHECKED_FRAMES = 9
+LANE, SLOTS = "score:cuda", 2
 TOLERANCE_VMAF, TOLERANCE_FEATURE = 0.05, 0.002
 _STREAM_FORMAT = re.compile(r"Stream #0:0[^:\n]*: Video: [^\n]*?, (yuvj?4\d\dp\w*)")
 
@@ -95,16 +97,18 @@ def works(runner: Runner, tools: Tools, gpu: str) -> bool:
         return done.returncode == 0 and not done.timed_out and Path(folder, LOG).exists()
 
 
-def choose(wanted: str, runner: Runner, tools: Tools, gpus: Sequence[str]) -> GpuScorer | None:
-    """The scorer for `--scorer auto|cpu|cuda`; None is the CPU. `gpus` are CUDA devices, the first that works is taken.
+def choose(wanted: str, runner: Runner, tools: Tools, here: Gpus) -> GpuScorer | None:
+    """The scorer for `--scorer auto|cpu|cuda` on the first GPU of `here` that works; None is the CPU.
 
-    Raises ToolError when `cuda` was asked for and does not work here.
+    Raises UsageError for another word, ToolError when `cuda` was asked for and does not work here.
     """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--scorer is auto, cpu or cuda, not {wanted!r}")
     if wanted == "cpu":
         return None
-    for gpu in gpus or (["0"] if wanted == "cuda" else []):
-        if works(runner, tools, gpu):
-            return GpuScorer(gpu)
+    for gpu in visible(here.nvidia.gpus, here.cuda_visible):
+        if works(runner, tools, str(gpu)):
+            return GpuScorer(str(gpu))
     if wanted == "cuda":
         raise ToolError(
             "--scorer cuda needs an NVIDIA GPU and an ffmpeg built with libvmaf_cuda; score on the CPU with --scorer cpu, or "
