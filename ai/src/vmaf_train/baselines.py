@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vmaf_train.contract import SCORE_RANGE
 from vmaf_train.dataset import Floats
 
 RIDGE_ALPHA = 1.0
@@ -19,12 +20,12 @@ def fit_scaler(features: Floats) -> tuple[Floats, Floats]:
 
 
 def ridge(train_x: Floats, train_y: Floats, test_x: Floats, alpha: float = RIDGE_ALPHA) -> Floats:
-    """Predictions (M,) in VMAF points of ridge regression fitted on raw features (N,6) and scores (N,).
+    """Predictions (M,), VMAF points in 0..100, of ridge regression fitted on raw features (N,6) and scores (N,).
 
     Features are standardised with the training rows' mean and deviation; the intercept is not penalised.
     """
     mean, std = fit_scaler(train_x)
     x = (train_x - mean) / std
     weights = np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (train_y - train_y.mean()))
-    predictions: Floats = (test_x - mean) / std @ weights + train_y.mean()
+    predictions: Floats = np.clip((test_x - mean) / std @ weights + train_y.mean(), *SCORE_RANGE)
     return predictions

@@ -88,7 +88,7 @@ def _what(run: Run) -> str:
     return (
         f"A small network ({layers}, {model.activation.upper()}) that predicts the teacher's VMAF of one {model.unit} from "
         f"libvmaf's six features. ONNX opset 17: `features` (N, 6) float32, {scaled},{codec} to `{model.output}` (N,) in "
-        "VMAF points, not clipped to 0..100."
+        "VMAF points, held in 0..100 as the teacher holds its own."
     )
 
 

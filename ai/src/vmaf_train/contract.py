@@ -14,6 +14,9 @@ from typing import Literal
 FEATURES: tuple[str, ...] = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
 """Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in libvmaf's units."""
 
+SCORE_RANGE = (0.0, 100.0)
+"""VMAF points of the teacher, which clips its answers; ours are held in the same range."""
+
 UNKNOWN = "unknown"
 VOCABULARY: tuple[str, ...] = (
     "libx264", "libx265", "libsvtav1", "libvvenc", "libvpx-vp9",

@@ -27,6 +27,7 @@ from vmaf_train.contract import (
     PRESET_SCALE,
     QUALITY_MAX,
     QUALITY_SCALE,
+    SCORE_RANGE,
     VOCABULARY,
     ModelContract,
 )
@@ -40,7 +41,7 @@ IR_VERSION = 8
 OPERATORS = frozenset(("Concat", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Erf", "Relu", "Squeeze", "Identity", "Constant"))
 """Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs opset 20)."""
 SIDECAR_VERSION = 1
-TOP_SCORE = 100.0
+TOP_SCORE = SCORE_RANGE[1]
 SELF_TEST_ROWS = 64
 PARITY_LIMIT = 1e-4
 """Largest difference in VMAF points between ONNX and torch on real rows."""

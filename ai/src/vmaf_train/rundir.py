@@ -178,7 +178,7 @@ def _write_candidate(
     codec = data.codec if recipe.has_codec else None
     common: dict[str, Any] = {
         "model_id": recipe.model_id, "feature_mean": network.mean, "feature_std": network.std,
-        "trained_encoders": network.trained_encoders, "smoke": experiment.smoke,
+        "trained_encoders": network.trained_encoders, "clip": True, "smoke": experiment.smoke,
     }  # fmt: skip
     onnx_bytes = export.build_onnx(layers=network.layers, **common)
     sidecar = export.build_sidecar(

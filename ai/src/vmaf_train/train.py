@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmaf_train.baselines import fit_scaler
-from vmaf_train.contract import VOCABULARY
+from vmaf_train.contract import SCORE_RANGE, VOCABULARY
 from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.errors import DependencyError
 from vmaf_train.model import Regressor, initial_weights, share_unknown
@@ -103,7 +103,7 @@ def finish(recipe: Recipe, job: Job, data: Dataset, layers: Sequence[tuple[Tenso
 
 
 def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
-    """Scores (N,) in VMAF points of raw features (N,6) [and codec blocks (N,14)], computed in float32 as ONNX does."""
+    """Scores (N,), VMAF points in 0..100, of raw features (N,6) [and codec blocks (N,14)], in float32 as ONNX does."""
     x = (features - trained.mean) / trained.std
     x = x if codec is None else np.concatenate([x, codec], axis=1)
     a = torch.from_numpy(x).float()
@@ -111,7 +111,7 @@ def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
         a = torch.nn.functional.linear(a, torch.from_numpy(w), torch.from_numpy(b))
         if i + 1 < len(trained.layers):
             a = torch.nn.functional.gelu(a) if trained.activation == "gelu" else torch.relu(a)
-    scores: Floats = a.squeeze(-1).double().numpy()
+    scores: Floats = a.squeeze(-1).clamp(*SCORE_RANGE).double().numpy()
     return scores
 
 
