@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmaftune import console
-from vmaftune.errors import Interrupted, SweepFailed, UsageError
+from vmaftune.errors import Interrupted, SweepFailed, ToolError, UsageError
 
 if TYPE_CHECKING:
     from vmaftune.cell import Cell
@@ -152,8 +152,11 @@ def drive(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    holder = rows.lock(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = rows.lock(folder)
+    except OSError as failure:
+        raise ToolError(f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out") from failure
     try:
         skipped = hardware.skipped if hardware else ()
         sweeping.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)

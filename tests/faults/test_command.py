@@ -1,0 +1,160 @@
+"""The command as a user meets it: odd names, no terminal and a terminal, events, dry runs, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Make = Callable[..., Path]
+ONE = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "30")
+ODD = ["a:b.mkv", "it's.mkv", "50%d.mkv", "a,b.mkv", "two words.mkv", "-leading.mkv", "日本 ü.mkv", "[x]*?.mkv", "a;b|c&d.mkv",
+       "back\\slash.mkv", '"quoted".mkv', "{src}{ref}{out}.mkv", "$HOME.mkv"]  # fmt: skip
+KEYS = {
+    "notice": {"message"},
+    "start": {"folder", "num_cells", "num_done", "num_failed", "num_left", "jobs", "expected_s"},
+    "prepare": {"src"},
+    "stage": {"cell", "stage"},
+    "cell": {"cell", "status", "vmaf_score", "bitrate_kbps", "num_frames", "encode_cpu_s", "score_cpu_s", "encode_wall_s", "error",
+             "expected_s"},
+    "end": {"num_ok", "num_failed", "num_done", "num_cells"},
+}  # fmt: skip
+
+
+def test_names_of_every_kind_inside_folders_of_every_kind(
+    clip: Make, tool: Any, read_run: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    content = clip("odd names.mkv", frames=4).read_bytes()
+    for i, name in enumerate(ODD):
+        (tmp_path / name).write_bytes(clip(f"odd {i}.mkv", frames=3 + i).read_bytes() if i else content)
+    out = tmp_path / "out: 'it' 100%, ü -x"
+    tool.run("corpus", *ONE, "--out", out, "--keep-encodes", "--", *ODD)
+    rows = read_run(out).rows
+    assert {r["src"] for r in rows.values()} == {name[:-4] for name in ODD}
+    assert {r["status"] for r in rows.values()} == {"ok"}
+    assert len(list((out / "encodes").iterdir())) == len(ODD)
+    assert json.loads(tool.run("status", out, "--json").stdout)["num_done"] == len(ODD)
+
+
+def test_a_newline_in_a_name_is_refused_with_the_way_out(clip: Make, tool: Any, tmp_path: Path) -> None:
+    for raw in (b"new\nline.mkv", b"caf\xe9.mkv"):
+        place = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), raw)))
+        place.write_bytes(clip("odd names.mkv", frames=4).read_bytes())
+        done = tool.run("corpus", place, *ONE, code=2)
+        assert "cannot be a source's name" in done.stderr
+        assert "rename the file" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_events_are_json_with_the_keys_of_the_contract(clip: Make, tool: Any, wrapper: Callable[..., str], tmp_path: Path) -> None:
+    bad = wrapper("if ENCODE and '31' in argv: sys.exit(3)")
+    args = (clip("odd names.mkv", frames=4), *ONE[:4], "--quality", "30,31", "--out", "run", "--ffmpeg", bad)
+    events = tool.events(*args, code=5)
+    for event in events:
+        assert set(event) - {"event"} == KEYS[event["event"]], event
+    assert {e["event"] for e in events} == set(KEYS) - {"notice"}
+    assert events[0]["event"] == "start"
+    assert events[-1] == {"event": "end", "num_ok": 1, "num_failed": 1, "num_done": 1, "num_cells": 2}
+    assert [e["stage"] for e in events if e["event"] == "stage" and e["cell"].endswith("/30")] == ["encode", "score"]
+    (failed,) = (e for e in events if e.get("status") == "failed")
+    assert failed["vmaf_score"] is None
+    assert failed["error"]
+    frames = tmp_path / "run/frames.jsonl"
+    frames.write_bytes(frames.read_bytes() + b'{"torn')
+    again = tool.events(*args, code=5)
+    assert [e["event"] for e in again] == ["notice", "start", "end"]
+    assert set(again[0]) == {"event", "message"}
+
+
+def test_without_a_terminal_there_are_plain_lines(clip: Make, tool: Any) -> None:
+    done = tool.run("corpus", clip("odd names.mkv", frames=4), *ONE, "--out", "run")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "1 cells, 0 done, 0 failed, 1 to do" in done.stderr
+    assert "1/1 cells, 0 failed" in done.stderr
+    assert done.stderr.rstrip().endswith("next: vmaf-tune report run")
+    assert "libx264" in done.stdout
+    assert "ultrafast" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["40", "120"])
+def test_on_a_terminal_the_live_view_runs_to_its_end(columns: str, clip: Make, wrapper: Callable[..., str], tmp_path: Path) -> None:
+    bad = wrapper("if ENCODE and '31' in argv: sys.exit(3)\nif ENCODE: time.sleep(0.6)")
+    screen, other = pty.openpty()
+    argv = [sys.executable, "-m", "vmaftune", "corpus", str(clip("odd names.mkv", frames=4)), *ONE[:4], "--quality", "30:33:1",
+            "--out", "run", "--ffmpeg", bad]  # fmt: skip
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": columns, "PYTHONWARNINGS": "error"}
+    child = subprocess.Popen(argv, stdin=other, stdout=other, stderr=other, cwd=tmp_path, env=env)
+    os.close(other)
+    seen = b""
+    while True:
+        try:
+            part = os.read(screen, 65536)
+        except OSError:  # Linux says so when the last writer has gone
+            break
+        if not part:
+            break
+        seen += part
+    os.close(screen)
+    assert child.wait(60) == 5, seen.decode()
+    text = seen.decode()
+    assert "Traceback" not in text
+    assert "\x1b[" in text
+    assert "failed:" in text
+    assert columns == "40" or "/4 cells" in text
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing(clip: Make, tool: Any, wrapper: Callable[..., str], tmp_path: Path) -> None:
+    source = clip("odd names.mkv", frames=4)
+    no_encoder = wrapper("if '-c:v' in argv: sys.exit(1)")
+    before = sorted(tmp_path.rglob("*"))
+    done = tool.run("corpus", source, "--encoders", "nvenc,qsv,x264", "--dry-run", "--ffmpeg", no_encoder)
+    assert "h264_nvenc" in done.stdout
+    assert "28 cells" in done.stderr
+    said = json.loads(tool.run("corpus", source, *ONE, "--dry-run", "--json", "--out", "nowhere").stdout)
+    assert (said["num_cells"], said["num_left"], said["folder"]) == (1, 1, "nowhere")
+    assert said["cells"] == ["odd names/libx264/ultrafast/30"]
+    assert said["expected_s"] >= 0
+    assert said["disk_bytes"] > 4 * 96 * 64 * 3 // 2
+    assert sorted(tmp_path.rglob("*")) == before
+    tool.run("corpus", source, *ONE, "--out", "run")
+    assert json.loads(tool.run("corpus", source, *ONE, "--dry-run", "--json", "--out", "run").stdout)["num_done"] == 1
+
+
+def test_the_default_folder_is_found_again_and_does_not_depend_on_select(clip: Make, tool: Any, tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources/one.mkv").write_bytes(clip("odd names.mkv", frames=4).read_bytes())
+    grid = (*ONE[:4], "--quality", "30,31")
+    tool.run("corpus", *grid, "--select", "*/31")
+    (folder,) = (tmp_path / "runs/phase_a").iterdir()
+    assert folder.name.startswith("sources-")
+    events = tool.events(*grid)
+    assert next(e for e in events if e["event"] == "start")["num_left"] == 1
+    assert events[-1]["num_done"] == 2
+    assert [p.name for p in (tmp_path / "runs/phase_a").iterdir()] == [folder.name]
+    sweep = tmp_path / "mine.toml"
+    sweep.write_text('sources = ["sources"]\nencoders = "x264"\npresets = "ultrafast"\nquality = "40"\n')
+    tool.run("corpus", "--sweep", sweep)
+    assert (tmp_path / "runs/phase_a/mine/cells.jsonl").exists()
+
+
+@pytest.mark.parametrize(("args", "code", "words"), [
+    (["nothing.mkv"], 2, "there is no nothing.mkv"), ([], 2, "sources"),
+    (["a.mkv", "--encoders", "x999"], 2, "no encoder is called"),
+    (["a.mkv", "--ffmpeg", "/no/ffmpeg"], 3, "is not an executable file"), (["a.mkv", "--vmaf-model", "vmaf_v9"], 3, "vmaf_v9"),
+    (["a.mkv", "--ffmpeg", "/bin/true"], 3, "is not an ffmpeg"), (["a.mkv", "--out", "a.mkv"], 2, "is a file"),
+    (["a.mkv", "--encoders", "h264_amf"], 3, "h264_amf"), (["a.mkv", "--jobs", "0"], 2, "jobs"),
+    (["a.mkv", "--out", "/proc/nothing"], 3, "/proc"), (["a.mkv", "--no-such-flag"], 2, "no-such-flag"),
+])  # fmt: skip
+def test_refusals_are_a_sentence_and_a_code(args: list[str], code: int, words: str, clip: Make, tool: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(clip("odd names.mkv", frames=4).read_bytes())
+    done = tool.run("corpus", *args, code=code)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv"]
