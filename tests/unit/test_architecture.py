@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def test_import_contracts_hold() -> None:
     assert re.search(r"\b[1-9]\d* kept, 0 broken", done.stdout)
 
 
+def test_every_module_has_its_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    placed = {name for c in contracts for layer in c.get("layers", ()) for name in re.split(r"\s*\|\s*", layer)}
+    made = {f"vmaftune.{file.stem}" for file in PACKAGES[0].glob("*.py") if file.stem != "__init__"}
+    assert made | {"vmaftune.commands"} == placed, "a module and the layers of pyproject.toml do not name each other"
+
+
 @pytest.mark.parametrize(
     ("library", "module"),
     [
@@ -79,7 +87,8 @@ def test_no_process_is_started_through_os() -> None:
 def test_only_the_command_line_ends_the_process_with_a_code() -> None:
     ends = set()
     for name, tree in modules():
-        for node in ast.walk(tree):
+        imported = [node for node in tree.body if "__name__ == '__main__'" not in ast.unparse(node).partition("\n")[0]]
+        for node in (inner for top in imported for inner in ast.walk(top)):
             if isinstance(node, ast.Call):
                 callee = ast.unparse(node.func)
                 with_code = callee in ("typer.Exit", "Exit") and (node.args or node.keywords)
