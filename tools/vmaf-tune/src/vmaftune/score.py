@@ -141,7 +141,7 @@ def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
         metrics = entry["metrics"]
         values = [feature_value(metrics, name) for name in FEATURES]
         missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
-        missing += [n for n in ("vmaf", "vmaf_unclipped") if not math.isfinite(metrics.get(n, math.nan))]
+        missing += [n for n in ("vmaf", "vmaf_unclipped") if metrics.get(n) is None or not math.isfinite(metrics[n])]
         if missing or entry["frameNum"] != i:
             raise CellFailure("score_incomplete", f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}")
         frames.append(

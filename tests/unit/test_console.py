@@ -1,0 +1,74 @@
+"""What is printed: tables, durations, events, and outside text that is never read as markup."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from vmaftune import console
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.2, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1 h 30 min"), (3 * 3600 + 300, "3 h 05 min"),
+])  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+def test_none_is_a_dash_and_zero_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table("title", ("name", "value"), [("[red]a[/red]", None), ("b", 0), ("c", 0.0), ("d", 71.53211), ("e", True)])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "[red]a[/red]" in shown.out
+    for line in ("–", " 0 ", "0.0000", "71.53", "yes"):
+        assert line in shown.out
+
+
+def test_the_product_and_the_story_go_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("[bold]x[/bold]")
+    console.warn("careful")
+    console.error("bad")
+    console.next_command("vmaf-tune status run")
+    console.json_line({"ü": None})
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == ["[bold]x[/bold]", "note: careful", "error: bad", "next: vmaf-tune status run"]
+    assert json.loads(shown.out) == {"ü": None}
+    with pytest.raises(ValueError, match="JSON"):
+        console.json_line({"x": float("nan")})
+
+
+def test_steps_without_a_terminal_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.Steps("work", 100) as steps:
+        for done in range(101):
+            steps.update(done, "[now]")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "work: 100/100 [now]"
+
+
+def cell(name: str, status: str = "ok", took: float = 1.0) -> dict[str, object]:
+    return {"event": "cell", "cell": name, "status": status, "num_frames": 10 if status == "ok" else None, "encode_cpu_s": took,
+            "score_cpu_s": took, "error": None if status == "ok" else "why"}  # fmt: skip
+
+
+def test_the_rest_is_predicted_from_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    costs = {"a": ("fast", 1.0), "b": ("fast", 1.0), "c": ("slow", 10.0), "d": ("slow", 10.0)}
+    with console.SweepView(costs, 2, as_json=False) as view:
+        assert view.eta_s() == 11
+        view.feed(cell("a", took=2.0))  # four times what was expected, and nothing else is known
+        assert view.eta_s() == pytest.approx((4 + 40 + 40) / 2)
+        view.feed(cell("c", took=5.0))
+        assert view.eta_s() == pytest.approx((4 + 10) / 2)
+        view.feed(cell("b", status="failed"))
+        view.feed(cell("d"))
+        assert view.eta_s() == 0
+    shown = capsys.readouterr().err
+    assert "failed: b: why" in shown
+    assert "4/4 cells, 1 failed" in shown
+
+
+def test_events_as_json_leave_the_screen_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.SweepView({"a": ("g", 1.0)}, 1, as_json=True) as view:
+        view.feed({"event": "stage", "cell": "a", "stage": "encode"})
+        view.feed(cell("a"))
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == ["stage", "cell"]
