@@ -73,11 +73,11 @@ DEFAULT: Mapping[str, Recipe] = {
             schedule="one_cycle", target_scale=100.0, window_share=1.0, codec_dropout=0.2,
         ),
         _recipe(
-            "fr_regressor_v1", "default", epochs=40, batch_size=256, samples_per_epoch=16_384, lr=3e-3,
+            "fr_regressor_v1", "default", epochs=80, batch_size=64, samples_per_epoch=16_384, lr=5e-3,
             schedule="one_cycle", target_scale=100.0,
         ),
         _recipe(
-            "vmaf_tiny_v2", "default", epochs=60, batch_size=256, samples_per_epoch=16_384, lr=1e-2,
+            "vmaf_tiny_v2", "default", epochs=100, batch_size=64, samples_per_epoch=16_384, lr=1e-2,
             schedule="one_cycle", target_scale=100.0, kfold=5,
         ),
     )
