@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from vmaf_train import dataset
+from vmaf_train import rows as corpus_rows
 from vmaf_train.errors import DatasetError
 from vmaf_train.pack import pack, unpack
 
@@ -70,3 +72,20 @@ def test_the_command_prints_sizes_and_digest_and_says_what_is_wrong(folder: Path
     done = subprocess.run([*command, str(folder / "nothing")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 4
     assert "does not exist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_committed_corpus_is_what_its_readme_says() -> None:
+    folder = Path(__file__).parents[2] / "runs/phase_a/software"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    assert {row["status"] for row in rows} == {"ok"}
+    num_frames = sum(row["num_frames"] for row in rows)
+    assert f"**{len(rows):,} cells, {num_frames:,} frames, none failed**" in readme
+    counts = Counter((row["encoder"], row["preset"]) for row in rows)
+    assert len(counts) >= 11
+    for (encoder, preset), count in counts.items():
+        assert f"| {encoder} | {preset} | {count} | " in readme
+    assert f"`{dataset.corpus_digest(folder)}`" in readme
+    table = [row for _, row in corpus_rows.read(folder / "frames.parquet")]
+    assert len(table) == num_frames
+    assert f"`{corpus_rows.digest(table, 'key', 'frame_index')}`" in readme
