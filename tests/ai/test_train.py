@@ -14,7 +14,7 @@ from vmaf_train.dataset import Dataset
 from vmaf_train.errors import DependencyError
 from vmaf_train.recipes import DEFAULT, SEED, Recipe, recipe
 from vmaf_train.sampling import Job, Pool
-from vmaf_train.train import Trained, choose_device, predict, rate, train_one
+from vmaf_train.train import Trained, choose_device, error, predict, rate, train_one
 
 torch.set_num_threads(1)  # two threads on a loaded machine wait for each other
 CPU = torch.device("cpu")
@@ -134,6 +134,13 @@ def test_a_slot_without_rows_answers_as_unknown(cells: Dataset) -> None:
     columns = trained.layers[0][0][:, NUM_FEATURES : NUM_FEATURES + len(VOCABULARY)]
     for word, column in zip(VOCABULARY, columns.T, strict=True):
         assert np.array_equal(column, columns[:, VOCABULARY.index(UNKNOWN)]) == (word != "libsvtav1")
+
+
+def test_censored_targets_ask_no_more_than_their_end() -> None:
+    how = replace(DEFAULT["vmaf_tiny_v2"], target_scale=100.0)
+    answer, target = torch.tensor([1.2, 0.9, 1.2, -0.1, 0.1, -0.1]), torch.tensor([1.0, 1.0, 0.9, 0.0, 0.0, 0.1])
+    assert error(how, answer, target).tolist() == pytest.approx([0.0, -0.1, 0.3, 0.0, 0.1, -0.2])
+    assert error(replace(how, censored=False), answer, target).tolist() == pytest.approx((answer - target).tolist())
 
 
 def test_one_cycle_rises_and_falls() -> None:

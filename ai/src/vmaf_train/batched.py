@@ -17,7 +17,7 @@ from vmaf_train.dataset import Dataset, Floats, Ints
 from vmaf_train.model import initial_weights, widths
 from vmaf_train.recipes import Recipe
 from vmaf_train.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
-from vmaf_train.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, finish, rate
+from vmaf_train.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, error, finish, rate
 
 
 class Stack:
@@ -82,8 +82,8 @@ def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, w
         if i < last:
             a = torch.nn.functional.gelu(z) if recipe.activation == "gelu" else torch.relu(z)
             inputs.append(a * masks[i] if masks else a)
-    error = sums[last] - y.unsqueeze(-1)
-    g = 2 * weight.unsqueeze(-1) * error  # (k, B, 1): `weight` is 1/B, or 0 where a short batch is padded
+    off = error(recipe, sums[last], y.unsqueeze(-1))
+    g = 2 * weight.unsqueeze(-1) * off  # (k, B, 1): `weight` is 1/B, or 0 where a short batch is padded
     for i in range(last, -1, -1):
         grad.W[i][:k] = torch.bmm(inputs[i].transpose(1, 2), g)
         grad.b[i][:k] = g.sum(dim=1, keepdim=True)
@@ -92,7 +92,7 @@ def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, w
             g = g * masks[i - 1] if masks else g
             z = sums[i - 1]
             g = torch.ops.aten.gelu_backward(g, z) if recipe.activation == "gelu" else g * (z > 0)
-    return (weight * error.squeeze(-1) ** 2).sum(dim=1)
+    return (weight * off.squeeze(-1) ** 2).sum(dim=1)
 
 
 class _Adam:

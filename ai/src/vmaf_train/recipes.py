@@ -21,7 +21,9 @@ class Recipe:
     first 30% of the steps and falls to 0, both on a cosine. `target_scale`: targets and the last layer live in units of
     that many VMAF points. `window_share`: share of the samples that are the mean of a random run of a cell's frames
     instead of the mean of all (needs frames). `codec_dropout`: share of the samples whose codec block is replaced by
-    the codec-blind one. `weight_decay` is Adam's L2 term. `kfold`: grouped folds made besides LOSO (0 = none).
+    the codec-blind one. `censored`: a score at the end
+    of 0..100, where the teacher clips, asks only that the answer lie there or beyond, since answers are clipped likewise.
+    `weight_decay` is Adam's L2 term. `kfold`: grouped folds made besides LOSO (0 = none).
     """
 
     model_id: str
@@ -40,6 +42,7 @@ class Recipe:
     target_scale: float = 1.0
     window_share: float = 0.0
     codec_dropout: float = 0.0
+    censored: bool = False
     kfold: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -74,11 +77,11 @@ DEFAULT: Mapping[str, Recipe] = {
         ),
         _recipe(
             "fr_regressor_v1", "default", epochs=80, batch_size=64, samples_per_epoch=16_384, lr=5e-3,
-            schedule="one_cycle", target_scale=100.0,
+            schedule="one_cycle", target_scale=100.0, censored=True,
         ),
         _recipe(
             "vmaf_tiny_v2", "default", epochs=100, batch_size=64, samples_per_epoch=16_384, lr=1e-2,
-            schedule="one_cycle", target_scale=100.0, kfold=5,
+            schedule="one_cycle", target_scale=100.0, censored=True, kfold=5,
         ),
     )
 }  # fmt: skip

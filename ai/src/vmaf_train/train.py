@@ -52,6 +52,16 @@ def rate(recipe: Recipe, progress: float) -> float:
     return low + (high - low) * (1 - math.cos(math.pi * x)) / 2
 
 
+def error(recipe: Recipe, answer: Tensor, target: Tensor) -> Tensor:
+    """Answer minus target, both in units of `target_scale`; 0 where a clipped target is met or passed (`censored`)."""
+    difference = answer - target
+    if not recipe.censored:
+        return difference
+    low, high = (end / recipe.target_scale for end in SCORE_RANGE)
+    met = ((target >= high) & (difference > 0)) | ((target <= low) & (difference < 0))
+    return difference.masked_fill(met, 0.0)
+
+
 def dropout_masks(recipe: Recipe, n: int, generator: torch.Generator) -> list[Tensor]:
     """A factor (n, width) of 0 or 1/(1-p) for each hidden layer; none without dropout."""
     if not recipe.dropout:
@@ -76,7 +86,7 @@ def train_one(recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnE
             x, y = pool.inputs(draw.part(slice(begin, begin + batch)), *scaler, codec=recipe.has_codec)
             masks = [m.to(x) for m in dropout_masks(recipe, len(y), generator)]
             adam.param_groups[0]["lr"] = rate(recipe, step / total)
-            loss = torch.mean((net(x, masks) - y / recipe.target_scale) ** 2)
+            loss = torch.mean(error(recipe, net(x, masks), y / recipe.target_scale) ** 2)
             adam.zero_grad()
             loss.backward()
             adam.step()
