@@ -72,8 +72,8 @@ DEFAULT: Mapping[str, Recipe] = {
     r.model_id: r
     for r in (
         _recipe(
-            "fr_regressor_v2", "default", epochs=600, batch_size=32, samples_per_epoch=1024, lr=6e-3,
-            schedule="one_cycle", target_scale=100.0, window_share=1.0, codec_dropout=0.2,
+            "fr_regressor_v2", "default", epochs=800, batch_size=32, samples_per_epoch=1024, lr=8e-3,
+            schedule="one_cycle", target_scale=100.0, window_share=1.0, codec_dropout=0.2, censored=True,
         ),
         _recipe(
             "fr_regressor_v1", "default", epochs=80, batch_size=64, samples_per_epoch=16_384, lr=5e-3,
