@@ -82,7 +82,7 @@ def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # 
         (("train", "--smoke", "--loso", "--kfold", "9"), 4, "9 folds of whole groups"),
         (("eval",), 4, "no complete run of fr_regressor_v2"),
         (("eval", "gone"), 2, "neither a run's folder nor a model"),
-        (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "vmaf_tiny_v2"),
+        (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "registry.json"),
         (("eval", "--corpus", "x", "--card", "y"), 2, "--card"),
     ],
 )
