@@ -102,9 +102,7 @@ class Encoder:
         """`quality` as int when integral. Raises UsageError outside the range, and for a fraction if it takes none."""
         if not self.quality_min <= quality <= self.quality_max:
             low, high = format_quality(self.quality_min), format_quality(self.quality_max)
-            raise UsageError(
-                f"{self.name}: {self.rate_control} {format_quality(quality)} is out of range; use {low}..{high}"
-            )
+            raise UsageError(f"{self.name}: {self.rate_control} {format_quality(quality)} is out of range; use {low}..{high}")
         if self.integer_quality and quality != int(quality):
             raise UsageError(f"{self.name}: {self.rate_control} {quality} is a fraction, and it takes integers only")
         return int(quality) if quality == int(quality) else quality
