@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from vmaftune import corpus as rows_module
 from vmaftune import plan as planning
+from vmaftune import request as asking
 from vmaftune.process import Runner
+from vmaftune.sources import resolve_sources
 from vmaftune.sweep import Options, Sweep, open_folder
 from vmaftune.versions import Tools, find_ffmpeg, probe_tools
 
@@ -127,12 +129,12 @@ def planned() -> Callable[..., planning.Plan]:
         sweep: Path | None = None, select: Sequence[str] = (), threads: int | None = None, teacher: str | None = None,
         **preparation: Any,
     ) -> planning.Plan:  # fmt: skip
-        wanted = planning.check_preparation(planning.Preparation(**preparation), "the command line")
-        request, _ = planning.request_from(
+        wanted = asking.check_preparation(asking.Preparation(**preparation), "the command line")
+        request, _ = asking.request_from(
             sweep=sweep, places=places, encoders=encoders, presets=presets, quality=quality, preparation=wanted,
             threads=threads, teacher=teacher,
         )  # fmt: skip
-        sources, notices = planning.resolve_sources(request)
+        sources, notices = resolve_sources(request)
         return planning.resolve(request, sources, select_globs=select, notices=notices)
 
     return make

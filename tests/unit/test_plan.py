@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.errors import UsageError
-from vmaftune.plan import Clip, Preparation, name_clips, parse_values, per_encoder, read_sweep, request_from
+from vmaftune.request import Clip, Preparation, parse_values, per_encoder, read_sweep, request_from
+from vmaftune.sources import name_clips
 
 SIX = select(["software"]).encoders
 

@@ -6,10 +6,11 @@ Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 th
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from vmaf_train import errors as train_errors
@@ -28,6 +29,8 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.Interrupted, 130),
     (KeyboardInterrupt, 130),
 )
+
+UNFIT_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     name="vmaf-tune", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -78,7 +81,16 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as failure:
+        if failure.errno not in UNFIT_DISK:
+            _bug()
+        console.error(f"{failure.filename or 'the disk'} cannot be written: {failure.strerror}; make room or choose another place")
+        sys.exit(exit_code(errors.ToolError()))
     except Exception:
-        traceback.print_exc()
-        console.error("this is a bug of vmaf-tune; please report it with the lines above and `vmaf-tune --version`")
-        sys.exit(1)
+        _bug()
+
+
+def _bug() -> NoReturn:
+    traceback.print_exc()
+    console.error("this is a bug of vmaf-tune; please report it with the lines above and `vmaf-tune --version`")
+    sys.exit(1)

@@ -107,7 +107,9 @@ def sweep(
     The 10-bit clip is for encoders that a trial proved at 10 bit.
     """
     from vmaftune import corpus
-    from vmaftune.plan import Preparation, request_from, resolve, resolve_sources
+    from vmaftune.plan import resolve
+    from vmaftune.request import Preparation, request_from
+    from vmaftune.sources import resolve_sources
     from vmaftune.sweep import Options, Sweep
     from vmaftune.versions import usable_cores
 

@@ -20,8 +20,8 @@ from vmaftune import probe as probing
 from vmaftune.cell import SCORING, Color, Raw, Source, digest, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.features import LEAST_LONG, LEAST_SHORT
-from vmaftune.plan import hashed
 from vmaftune.score import scoring_format
+from vmaftune.sources import hashed
 from vmaftune.versions import Tools
 
 EXTERNAL = "external"

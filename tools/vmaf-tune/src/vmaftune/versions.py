@@ -78,8 +78,8 @@ def probe_tools(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Tool
         if trial.returncode or not log.exists():
             why = (trial.tail.splitlines() or ["it said nothing"])[-1]
             raise ToolError(
-                f"{ffmpeg} cannot score with libvmaf model {model} ({why}); the embedded one can: "
-                f"leave out --ffmpeg and {ENV_FFMPEG}"
+                f"{ffmpeg} cannot score with libvmaf model {model} ({why}); `vmaf-tune doctor` lists the models that load, "
+                f"and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded ffmpeg"
             )
         version = str(json.loads(log.read_text())["version"])
     return Tools(

@@ -84,9 +84,11 @@ def corpus(
     """
     given = dict(locals())
     from vmaftune import plan as planning
+    from vmaftune import request as asking
     from vmaftune import usable
     from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
+    from vmaftune.sources import resolve_sources
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
     runner = Runner()
@@ -95,14 +97,14 @@ def corpus(
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, given)
-    preparation = planning.check_preparation(
-        planning.Preparation(
+    preparation = asking.check_preparation(
+        asking.Preparation(
             start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
             allow=tuple(w.strip() for w in (allow or "").split(",") if w.strip()), deinterlace=deinterlace,
         ),
         "the command line",
     )  # fmt: skip
-    request, table = planning.request_from(
+    request, table = asking.request_from(
         sweep=sweep, places=sources or [], encoders=encoders, presets=presets, quality=quality,
         preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
     )  # fmt: skip
@@ -112,7 +114,7 @@ def corpus(
         if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
             wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
             hardware = usable.resolve(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
-        clips, notices = planning.resolve_sources(request)
+        clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
             hardware = usable.resolve(

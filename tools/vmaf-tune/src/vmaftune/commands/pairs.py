@@ -32,7 +32,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune import pairs as pairing
     from vmaftune import sweep as sweeping
     from vmaftune.cell import TEACHER
-    from vmaftune.plan import Preparation, check_preparation
+    from vmaftune.request import Preparation, check_preparation
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
