@@ -124,7 +124,8 @@ def cell_facts(
         "encoder": cell.encoder.name, "encoder_version": None, "preset": cell.preset, "crf": number(cell.quality),
         "rate_control": cell.encoder.rate_control, "argv": list(argv), "threads": cell.threads, "size_bytes": None,
         "bitrate_kbps": None, "encode_wall_s": None, "encode_cpu_s": None, "score_cpu_s": None, "vmaf_score": None,
-        "vmaf_harmonic_mean": None, "vmaf_min": None, "vmaf_p5": None, "per_frame_features": None,
+        "vmaf_harmonic_mean": None, "vmaf_min": None, "vmaf_p5": None, "per_frame_features": None, "scorer": None,
+        "scorer_difference": None,
         "teacher": cell.teacher, "ffmpeg_version": tools.ffmpeg_version, "libvmaf_version": tools.libvmaf_version,
         "device": device, "finished_at": None, "error": None,
     }  # fmt: skip
@@ -162,7 +163,8 @@ def ok_row(facts: Mapping[str, Any], cell: Cell, made: Encode, score: Score) -> 
         "size_bytes": score.distorted.num_bytes,
         "bitrate_kbps": float(score.distorted.num_bytes * 8 / 1000 / seconds),
         "encode_wall_s": round(made.wall_s, 4), "encode_cpu_s": _seconds(made.cpu_s),
-        "score_cpu_s": _seconds(score.cpu_s), "finished_at": now(),
+        "score_cpu_s": _seconds(score.cpu_s), "scorer": score.scorer, "scorer_difference": score.difference,
+        "finished_at": now(),
     }  # fmt: skip
 
 

@@ -20,9 +20,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vmaftune import corpus
 from vmaftune.cell import Cell, Source
+from vmaftune.diagnosis import Reason, classify
 from vmaftune.encode import CellFailure, Encode, encode, encode_argv, paste, prepare, prepare_argv
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import CPU, Ended, Executor, LaneExecutor, Stage, Started, Task
+from vmaftune.gpu_score import LANE, SLOTS, GpuScorer, eligible
 from vmaftune.gpus import Device
 from vmaftune.plan import Plan, difference, grid_ids, is_part
 from vmaftune.process import Runner
@@ -207,18 +209,9 @@ class _Reference:
     left: set[str] = field(default_factory=set)
 
 
-def _assign(
-    cells: Sequence[Cell], devices: Mapping[str, Sequence[Device | None]]
-) -> dict[str, Device | None]:
-    """A device for every hardware cell, in turn over the devices that its encoder works on."""
-    turns: Counter[str] = Counter()
-    chosen: dict[str, Device | None] = {}
-    for cell in cells:
-        able = devices.get(cell.encoder.name)
-        if able:
-            chosen[cell.id] = able[turns[cell.encoder.name] % len(able)]
-            turns[cell.encoder.name] += 1
-    return chosen
+def _session_refused(error: Exception) -> bool:
+    """True when the driver had no NVENC session left: the cell is done again on fewer."""
+    return isinstance(error, CellFailure) and classify(error.stderr_tail).reason is Reason.SESSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,14 +342,16 @@ class Sweep(Run[Cell]):
 
     def __init__(
         self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None = None,
-        executor: Executor | None = None,
+        executor: Executor | None = None, scorer: GpuScorer | None = None,
     ) -> None:
-        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {})
+        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {}) | ({LANE: SLOTS} if scorer else {})
         super().__init__(
             plan.cells, state(plan, folder, tools, retry_failed=options.retry_failed), plan.notices, folder, tools, runner,
             options, executor or LaneExecutor(lanes),
         )  # fmt: skip
-        self._devices = _assign(plan.cells, hardware.devices if hardware else {})
+        self._able = hardware.devices if hardware else {}
+        self._devices: dict[str, Device] = {}  # where each hardware cell was encoded
+        self._scorer = scorer
         self._references: dict[str, _Reference] = {}
 
     def _check_room(self, left: Sequence[Cell]) -> None:
@@ -394,12 +389,20 @@ class Sweep(Run[Cell]):
 
     def _task(self, cell: Cell, after: str) -> Task:
         kind = cell.encoder.kind
-        lane = lane_name(kind, self._devices.get(cell.id)) if kind else CPU
+        devices = self._able.get(cell.encoder.name) or (None,)
+        runs = {lane_name(kind, d) if kind else CPU: partial(self._encode, cell, d) for d in devices}
+        first, *others = runs
+        on_gpu = self._scorer is not None and eligible(cell)
         return Task(
             id=cell.id, after=frozenset({after}),
             stages=(
-                Stage(name="encode", lane=lane, cost_s=cell.expected_encode_s, run=lambda _: self._encode(cell)),
-                Stage(name="score", lane=CPU, cost_s=cell.expected_score_s, run=lambda made: self._score(cell, made)),
+                Stage(
+                    name="encode", lane=first, cost_s=cell.expected_encode_s, run=runs[first],
+                    others={lane: runs[lane] for lane in others}, refused=_session_refused if kind == "nvenc" else None,
+                ),
+                Stage(
+                    name="score", lane=LANE if on_gpu else CPU, cost_s=cell.expected_score_s, run=partial(self._score, cell),
+                ),
             ),
         )  # fmt: skip
 
@@ -413,13 +416,14 @@ class Sweep(Run[Cell]):
         except CellFailure as failure:
             reference.failure = failure
 
-    def _encode(self, cell: Cell) -> Encode:
+    def _encode(self, cell: Cell, device: Device | None, _: None = None) -> Encode:
         reference = self._references[cell.source.name]
         if reference.failure:
             raise reference.failure
         place = self._place(cell)
-        place.mkdir()
-        device = self._devices.get(cell.id)
+        place.mkdir(exist_ok=True)  # it exists when a session was refused before
+        if device:
+            self._devices[cell.id] = device
         return encode(
             cell, self._tools.ffmpeg, reference.path, place / "out.mkv", reference.num_frames, self._runner,
             self._timeout(cell.expected_encode_s), device.address if device else None,
@@ -427,7 +431,7 @@ class Sweep(Run[Cell]):
 
     def _score(self, cell: Cell, made: Encode) -> Measured:
         reference = self._references[cell.source.name]
-        measured = score(
+        measured = (self._scorer.score if self._scorer else score)(
             cell, self._tools.ffmpeg, reference.path, made.path, reference.num_frames, self._runner,
             self._timeout(cell.expected_score_s),
         )  # fmt: skip

@@ -18,6 +18,7 @@ from vmaftune.errors import Interrupted, SweepFailed, ToolError, UsageError
 
 if TYPE_CHECKING:
     from vmaftune.cell import Cell
+    from vmaftune.gpu_score import GpuScorer
     from vmaftune.plan import Plan
     from vmaftune.process import Runner
     from vmaftune.sweep import Options, State
@@ -68,6 +69,9 @@ def corpus(
     gpu: Annotated[
         str | None, typer.Option(help="GPUs for hardware encoders: 0,1 as nvidia-smi counts, or /dev/dri/renderD129.")
     ] = None,
+    scorer: Annotated[
+        str, typer.Option(help="Where to score: auto, cpu, or cuda (an ffmpeg with libvmaf_cuda, checked against the CPU).")
+    ] = "auto",
     skip_unusable: Annotated[
         bool, typer.Option("--skip-unusable", help="Leave out named encoders that cannot run here, instead of exit 3.")
     ] = False,
@@ -83,9 +87,9 @@ def corpus(
     Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
     """
     given = dict(locals())
+    from vmaftune import gpu_score, usable
     from vmaftune import plan as planning
     from vmaftune import request as asking
-    from vmaftune import usable
     from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
     from vmaftune.sources import resolve_sources
@@ -110,10 +114,11 @@ def corpus(
     )  # fmt: skip
     with interruptible(runner):
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
-        hardware = None
+        hardware, on_gpu = None, None
         if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
             wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
             hardware = usable.resolve(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
+            on_gpu = gpu_score.choose(scorer, runner, tools, hardware.gpus)
         clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
@@ -134,7 +139,8 @@ def corpus(
             return
         options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
         num_failed = drive(
-            plan, folder, tools, runner, options, hardware, whole=whole, extend=extend, part=bool(select), as_json=as_json
+            plan, folder, tools, runner, options, hardware, on_gpu, whole=whole, extend=extend, part=bool(select),
+            as_json=as_json,
         )
     if num_failed:
         raise SweepFailed(
@@ -144,8 +150,8 @@ def corpus(
 
 
 def drive(
-    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None, *, whole: Plan,
-    extend: bool, part: bool, as_json: bool,
+    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None,
+    scorer: GpuScorer | None = None, *, whole: Plan, extend: bool, part: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run a plan, or with `part` some cells of the `whole`, in its folder with its screen; returns the number of failed cells."""
     from vmaftune import corpus as rows
@@ -162,7 +168,7 @@ def drive(
     try:
         skipped = hardware.skipped if hardware else ()
         sweeping.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)
-        sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware)
+        sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware, scorer=scorer)
         costs = {
             c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
         }
