@@ -1,6 +1,6 @@
 """Measure a sweep against its own CPU limit and against a plain shell loop over the same cells.
 
-    python tools/vmaf-tune/bench/sweep_bench.py [--rounds 2] [--frames 48]
+    python tools/vmaf-tune/bench/sweep_bench.py [--rounds 2] [--frames 40]
 
 Runs A B A B in one go: A is `vmaf-tune corpus` in a fresh folder, B a shell script that encodes and scores one cell
 after the other with default threading and the same scoring filter. Prints for each round the wall seconds of both,
@@ -84,7 +84,7 @@ def main() -> None:
     """Run the rounds and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--frames", type=int, default=40)
     options = parser.parse_args()
     clips = sorted(CLIPS.glob("*.mp4"))[:3]
     cores = len(os.sched_getaffinity(0))
