@@ -20,8 +20,9 @@ from vmaftune import corpus as rows_module
 from vmaftune import plan as planning
 from vmaftune import request as asking
 from vmaftune.process import Runner
+from vmaftune.run import Options, open_folder
 from vmaftune.sources import resolve_sources
-from vmaftune.sweep import Options, Sweep, open_folder
+from vmaftune.sweep import Sweep
 from vmaftune.versions import Tools, find_ffmpeg, probe_tools
 
 # What differs between two runs of the same cell.

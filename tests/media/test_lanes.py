@@ -12,7 +12,8 @@ from vmaftune.encoders import select
 from vmaftune.gpus import Gpu, Gpus, Nvidia
 from vmaftune.plan import Plan
 from vmaftune.process import Runner
-from vmaftune.sweep import Options, Sweep, open_folder
+from vmaftune.run import Options, open_folder
+from vmaftune.sweep import Sweep
 from vmaftune.versions import Tools
 
 # A session is a lock that the encoding process holds until it ends; the encode is slow enough for two to meet.

@@ -16,7 +16,7 @@ from vmaftune.errors import FolderError, SourceError, UsageError
 from vmaftune.features import FULL, TABLE
 from vmaftune.pair_run import PairRun
 from vmaftune.process import Runner
-from vmaftune.sweep import Options, open_folder
+from vmaftune.run import Options, open_folder
 from vmaftune.versions import Tools
 
 N = 30

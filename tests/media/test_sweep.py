@@ -15,7 +15,8 @@ from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import LaneExecutor
 from vmaftune.plan import Plan
 from vmaftune.process import Runner
-from vmaftune.sweep import Options, Sweep, open_folder
+from vmaftune.run import Options, open_folder
+from vmaftune.sweep import Sweep
 from vmaftune.versions import Tools
 
 Make = Callable[..., Path]

@@ -109,8 +109,9 @@ def sweep(
     from vmaftune import corpus
     from vmaftune.plan import resolve
     from vmaftune.request import Preparation, request_from
+    from vmaftune.run import Options
     from vmaftune.sources import resolve_sources
-    from vmaftune.sweep import Options, Sweep
+    from vmaftune.sweep import Sweep
     from vmaftune.versions import usable_cores
 
     rows = resolved.encoders

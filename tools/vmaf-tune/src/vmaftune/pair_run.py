@@ -15,7 +15,7 @@ from vmaftune.executor import CPU, Ended, LaneExecutor, Stage, Task
 from vmaftune.pair_score import PairScore, command, pair_argv, score_pair
 from vmaftune.pairs import EXTERNAL, Pair, PairPlan
 from vmaftune.process import Runner
-from vmaftune.sweep import Event, Options, Run, State, standing
+from vmaftune.run import Event, Options, Run, State, standing
 from vmaftune.versions import Tools
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vmaftune.gpu_score import GpuScorer
     from vmaftune.plan import Plan
     from vmaftune.process import Runner
-    from vmaftune.sweep import Options, State
+    from vmaftune.run import Options, State
     from vmaftune.usable import Resolved
     from vmaftune.versions import Tools
 
@@ -131,13 +131,14 @@ def corpus(
         plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
         folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, whole))
         slots = jobs or max(1, usable_cores() // request.threads)
+        from vmaftune import run as running
         from vmaftune import sweep as sweeping
 
         if dry_run:
             state = sweeping.state(plan, folder, tools, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
-        options = sweeping.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        options = running.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
         num_failed = drive(
             plan, folder, tools, runner, options, hardware, on_gpu, whole=whole, extend=extend, part=bool(select),
             as_json=as_json,
@@ -155,6 +156,7 @@ def drive(
 ) -> int:  # fmt: skip
     """Run a plan, or with `part` some cells of the `whole`, in its folder with its screen; returns the number of failed cells."""
     from vmaftune import corpus as rows
+    from vmaftune import run as running
     from vmaftune import sweep as sweeping
 
     if folder.exists() and not folder.is_dir():
@@ -167,7 +169,7 @@ def drive(
         raise ToolError(f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out") from failure
     try:
         skipped = hardware.skipped if hardware else ()
-        sweeping.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)
+        running.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)
         sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware, scorer=scorer)
         costs = {
             c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
@@ -217,9 +219,10 @@ def interruptible(runner: Runner) -> Iterator[None]:
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
+    from vmaftune import run as running
     from vmaftune import sweep as sweeping
 
-    seconds = sweeping.expected_seconds(state.left, slots)
+    seconds = running.expected_seconds(state.left, slots)
     need = sweeping.need_bytes(state.left)
     if as_json:
         console.json_document({

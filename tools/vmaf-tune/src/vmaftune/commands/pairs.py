@@ -14,7 +14,7 @@ from vmaftune.errors import SweepFailed, UsageError
 if TYPE_CHECKING:
     from vmaftune.pairs import PairPlan
     from vmaftune.process import Runner
-    from vmaftune.sweep import Options
+    from vmaftune.run import Options
     from vmaftune.versions import Tools
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
@@ -30,7 +30,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     Raises UsageError for an option that pairs have no use for, SweepFailed when pairs failed.
     """
     from vmaftune import pairs as pairing
-    from vmaftune import sweep as sweeping
+    from vmaftune import run as running
     from vmaftune.cell import TEACHER
     from vmaftune.request import Preparation, check_preparation
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
@@ -51,7 +51,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     )  # fmt: skip
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = given["out"] or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
-    options = sweeping.Options(
+    options = running.Options(
         jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
     )
     if given["dry_run"]:
@@ -71,14 +71,14 @@ def _drive(
     plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options, *, extend: bool, part: bool, as_json: bool
 ) -> int:
     from vmaftune import corpus as rows
-    from vmaftune import sweep as sweeping
+    from vmaftune import run as running
     from vmaftune.pair_run import PairRun
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     with rows.lock(folder):
-        sweeping.open_folder(folder, plan, sys.argv, extend=extend, part=part)
+        running.open_folder(folder, plan, sys.argv, extend=extend, part=part)
         run = PairRun(plan, folder, tools, runner, options)
         costs = {p.id: (p.features, p.expected_score_s) for p in run.state.left}
         last: dict[str, Any] = {}
@@ -93,11 +93,11 @@ def _drive(
 
 
 def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool) -> None:
-    from vmaftune import sweep as sweeping
+    from vmaftune import run as running
     from vmaftune.pair_run import state
 
     found = state(plan, folder, tools, retry_failed=options.retry_failed)
-    seconds = sweeping.expected_seconds(found.left, options.jobs)
+    seconds = running.expected_seconds(found.left, options.jobs)
     if as_json:
         console.json_document({
             "folder": str(folder), "num_cells": len(plan.pairs),
