@@ -34,8 +34,8 @@ $(MADE_BY):
 	@[ -e $@ ] || { \
 	  echo "Installing what training and reports need. What pip does not hold in its cache it downloads: about 0.8 GB of"; \
 	  echo "packages, the largest PyTorch (0.2 GB in its CPU build) and ONNX Runtime (0.3 GB). Where the package index"; \
-	  echo "serves PyTorch's CUDA build, as PyPI does on Linux, it is about 3 GB more; to avoid that, run this first:"; \
-	  echo "  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; \
+	  echo "serves PyTorch's CUDA build, as PyPI does on Linux, it is about 3 GB more; PIP_EXTRA_INDEX_URL may name PyTorch's"; \
+	  echo "own index of CPU builds to avoid that."; \
 	}
 	@$(PIP_INSTALL) -e '.[train,report]'
 	@touch $@

@@ -204,7 +204,10 @@ class SweepView(AbstractContextManager["SweepView"]):
         for group, cost in self._costs.values():
             expected = self._expected.get(group, 0.0)
             left += cost * (self._measured[group] / expected if expected else overall)
-        return left / self._jobs
+        # A busy machine gives the slots less than a core each: the pace so far tells, once a few cells are done.
+        done, seconds = sum(self._measured.values()), time.monotonic() - self._begin
+        pace = done / seconds if self._ok >= 2 * self._jobs and done else self._jobs
+        return left / min(pace, self._jobs)
 
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._begin, 1e-3)

@@ -138,7 +138,7 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
     for note in notes:
         console.warn(note)
     part = result["summary"][evaluation.CORPUS]
-    label = "in sample" if same else "on a corpus it never saw"
+    label = "in sample" if same else "on another corpus than its own (sources may be in both)"
     title = f"{model_id} {label}: {data.path}, {model.provider_note}"
     rows = [row for row in card.model_rows(part) if row[0] != "± over seeds"]
     console.table(title, ("group", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
