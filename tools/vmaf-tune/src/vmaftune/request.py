@@ -279,7 +279,8 @@ def find_clips(places: Sequence[Path]) -> list[Clip]:
                 and not any(part.startswith(".") for part in p.relative_to(place).parts)
             )  # fmt: skip
             if not inside:
-                raise SourceError(f"{place} holds no video; put clips into it or name other files or folders (known are {' '.join(probing.SUFFIXES)})")
+                known = " ".join(probing.SUFFIXES)
+                raise SourceError(f"{place} holds no video; put clips into it, or name other files or folders (known: {known})")
             clips += [Clip(path=p) for p in inside]
         elif place.is_file():
             if place.suffix.lower() not in probing.SUFFIXES:
