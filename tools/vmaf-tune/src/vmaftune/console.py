@@ -224,7 +224,7 @@ class SweepView(AbstractContextManager["SweepView"]):
             for cell, (stage, begin) in list(self._running.items())
         ]
         bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
-        return Group(bar, Text(self._line()), *lines)
+        return Group(bar, Text(f" {self._line()}"), *lines)
 
     def _print(self, message: str, style: str = "") -> None:
         if self._live:
