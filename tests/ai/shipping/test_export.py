@@ -211,5 +211,8 @@ def test_shipped_models_answer_as_torch_does_on_their_whole_corpus() -> None:
             feed["codec"] = codec
             h = torch.cat([h, torch.tensor(codec, dtype=torch.float32)], dim=1)
         with torch.no_grad():
-            expected = module(entry.id, layers)(h).squeeze(1).numpy()
+            free = module(entry.id, layers)(h).squeeze(1).numpy()
+        # The range is the sidecar's promise; a graph that does not keep it, or clips elsewhere, fails here.
+        assert sidecar["output"]["range"] == list(SCORE_RANGE)
+        expected = np.clip(free, *SCORE_RANGE)
         assert np.abs(run(data, feed) - expected).max() <= export.PARITY_LIMIT, entry.id
