@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from vmaf_train import artifact, dataset, export, registry
-from vmaf_train.contract import CODEC_BLOCK, FEATURES, MODELS, VOCABULARY
+from vmaf_train.contract import CODEC_BLOCK, FEATURES, MODELS, SCORE_RANGE, VOCABULARY
 from vmaf_train.errors import DatasetError
 
 ROOT = Path(__file__).resolve().parents[3]
