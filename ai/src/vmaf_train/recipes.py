@@ -86,7 +86,6 @@ DEFAULT: Mapping[str, Recipe] = {
     )
 }  # fmt: skip
 _VARIANTS = {"default": DEFAULT, "seed": SEED}
-OPTIONS = ("epochs", "batch_size", "lr", "weight_decay", "kfold")
 
 
 def recipe(model_id: str, name: str = "default", **changes: Any) -> Recipe:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -158,7 +158,6 @@ class Cell:
     quality: float
     threads: int = 1
     teacher: str = TEACHER
-    extra: tuple[str, ...] = field(default=())
 
     @property
     def id(self) -> str:

@@ -143,7 +143,6 @@ class SweepView(AbstractContextManager["SweepView"]):
         self._expected: dict[str, float] = {}
         self._measured: dict[str, float] = {}
         self._running: dict[str, tuple[str, float]] = {}
-        self._left = sum(cost for _, cost in self._costs.values())
         self._ok = self._failed = self._frames = 0
         self._begin = time.monotonic()
         self._said = self._begin

@@ -186,8 +186,7 @@ def drive(
     finally:
         holder.close()
         if made and not (folder / rows.SWEEP).exists():
-            for name in (rows.LOCK,):
-                (folder / name).unlink(missing_ok=True)
+            (folder / rows.LOCK).unlink(missing_ok=True)
             folder.rmdir()
 
 
