@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def children_in(folder: Path) -> list[int]:
 
 def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def heard() -> Iterator[None]:
+    """What runs the tests may ignore signals (nohup, a script's `&`), and a child would inherit that."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in numbers if signal.getsignal(n) is signal.SIG_IGN}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +167,39 @@ def test_a_signal_ends_it_with_130_and_no_child(
     assert children_in(run) == []
     assert not (run / "tmp").exists()
     assert read_run(run).rows == {}, "an interrupted cell is no failed cell"
+
+
+def test_a_signal_that_the_main_thread_did_not_notice_ends_it_too(
+    clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
+) -> None:
+    """One that comes when the main thread is about to wait does not wake it; here another thread of it is hit instead."""
+    run = tmp_path / "run"
+    child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", wrapper(HANGS.format("-crf")))
+    until(lambda: bool(children_in(run)), "the first encode")
+    other = next(int(t.name) for t in Path(f"/proc/{child.pid}/task").iterdir() if int(t.name) != child.pid)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.tgkill(child.pid, other, int(signal.SIGTERM)) == 0
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130, err
+    assert "finished cells are kept" in err
+    assert children_in(run) == []
+
+
+def test_under_nohup_it_goes_on(
+    clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    slow = wrapper("if ENCODE: time.sleep(1)")
+    hears = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", slow)
+    finally:
+        signal.signal(signal.SIGHUP, hears)
+    until(lambda: bool(children_in(run)), "the first encode")
+    child.send_signal(signal.SIGHUP)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert num_lines(run / "cells.jsonl") == 7
 
 
 def test_a_second_signal_leaves_at_once(

@@ -266,7 +266,7 @@ def test_raw_yuv_by_flags_and_by_name(
     run_ffmpeg("-i", y4m, "-f", "rawvideo", raw)
     refused(planned, raw, "--size", "_<fps>fps.yuv")
     refused(planned, raw, "whole number", size="100x64", fps="29.97")
-    refused(planned, raw, "planar", size="96x64", fps="29.97", pix_fmt="rgb24")
+    refused(planned, raw, "one of yuv420p", size="96x64", fps="29.97", pix_fmt="rgb24")
     run = swept(y4m, raw, size="96x64", fps="29.97", pix_fmt="yuv420p10le")
     headed, bare = run.rows.values()
     assert bare["fps"] == headed["fps"] == "30000/1001"

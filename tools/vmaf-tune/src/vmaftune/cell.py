@@ -22,6 +22,8 @@ TEACHER = "vmaf_v0.6.1"
 SCHEMA_VERSION = 1
 # One entry per thing that changes numbers in the scoring command; bump when score.py changes what it asks for.
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
+# A chroma sample stands for this many pixels across and down.
+_CHROMA = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 
 
 def canonical(value: Any) -> str:
@@ -32,6 +34,12 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """Hex sha256 of the canonical JSON of a value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def frame_bytes(width: int, height: int, pix_fmt: str) -> int:
+    """Bytes of one frame of planar yuv, 8 or 10 bit. Raises KeyError for any other format."""
+    across, down = _CHROMA[pix_fmt.removesuffix("10le")]
+    return (width * height + 2 * -(-width // across) * -(-height // down)) * (2 if pix_fmt.endswith("10le") else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +129,8 @@ class Source:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame of the prepared reference (planar yuv)."""
-        chroma = {"yuv420p": 1.5, "yuv422p": 2.0, "yuv444p": 3.0}[self.pix_fmt[:7]]
-        if self.pix_fmt.startswith("yuv420p"):
-            samples = self.width * self.height + 2 * ((self.width + 1) // 2) * ((self.height + 1) // 2)
-        elif self.pix_fmt.startswith("yuv422p"):
-            samples = self.width * self.height + 2 * ((self.width + 1) // 2) * self.height
-        else:
-            samples = int(chroma * self.width * self.height)
-        return samples * (2 if self.pix_fmt.endswith("le") else 1)
+        """Bytes of one frame of the prepared reference."""
+        return frame_bytes(self.width, self.height, self.pix_fmt)
 
     def identity(self) -> dict[str, Any]:
         """What decides the prepared pixels and their rate: part of every key of this source's cells."""
@@ -163,6 +164,11 @@ class Cell:
     def id(self) -> str:
         """Readable identity: `source/encoder/preset/quality`."""
         return f"{self.source.name}/{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+
+    @property
+    def kind(self) -> str:
+        """What its cost goes by, besides the source."""
+        return f"{self.encoder.name}/{self.preset}"
 
     @property
     def pix_fmt(self) -> str:

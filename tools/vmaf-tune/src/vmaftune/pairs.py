@@ -114,6 +114,11 @@ class Pair:
         })  # fmt: skip
 
     @property
+    def kind(self) -> str:
+        """What its cost goes by, besides the source."""
+        return self.features
+
+    @property
     def expected_encode_s(self) -> float:
         """Nothing is encoded."""
         return 0.0

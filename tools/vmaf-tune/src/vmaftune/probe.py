@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
-from vmaftune.cell import Color, Raw
+from vmaftune.cell import Color, Raw, frame_bytes
 from vmaftune.errors import SourceError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
@@ -108,22 +108,16 @@ def probe(path: Path, raw: Raw | None = None) -> Facts:
 
 
 def _raw_facts(path: Path, raw: Raw) -> Facts:
-    from vmaftune.cell import Source
-
-    shell = Source(
-        name="", group="", path="", sha256="", size_bytes=0, start_frame=0, num_frames=None, expected_frames=0,
-        crop=None, scale=None, deinterlace=False, width=raw.width, height=raw.height, pix_fmt=raw.pix_fmt,
-        fps="25", sar="1/1", color=Color(), stream_index=0, raw=raw,
-    )  # fmt: skip
     try:
-        frame_bytes = shell.frame_bytes
+        one = frame_bytes(raw.width, raw.height, raw.pix_fmt)
     except KeyError as failure:
-        raise SourceError(f"{path}: --pix-fmt {raw.pix_fmt} is not a planar yuv format such as yuv420p") from failure
-    count, rest = divmod(path.stat().st_size, frame_bytes)
+        known = "yuv420p, yuv422p, yuv444p, or one of them with 10le"
+        raise SourceError(f"{path}: --pix-fmt {raw.pix_fmt} is not supported; it is one of {known}") from failure
+    count, rest = divmod(path.stat().st_size, one)
     if rest or not count:
         raise SourceError(
             f"{path} is {path.stat().st_size} bytes, which is no whole number of {raw.width}x{raw.height} "
-            f"{raw.pix_fmt} frames ({frame_bytes} bytes each); check --size and --pix-fmt, or the file is truncated"
+            f"{raw.pix_fmt} frames ({one} bytes each); check --size and --pix-fmt, or the file is truncated"
         )
     return Facts(
         width=raw.width, height=raw.height, pix_fmt=raw.pix_fmt, fps=frame_rate(raw.fps), sar="1/1", color=Color(),

@@ -49,6 +49,10 @@ class Work(Protocol):
         """Readable, unique in the folder."""
 
     @property
+    def kind(self) -> str:
+        """What its cost goes by: encoder and preset, or the set of features."""
+
+    @property
     def expected_encode_s(self) -> float:
         """Seconds of one core."""
 

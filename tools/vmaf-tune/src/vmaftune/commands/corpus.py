@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmaftune import console
-from vmaftune.errors import Interrupted, SweepFailed, ToolError, UsageError
+from vmaftune.errors import SweepFailed, UsageError
 
 if TYPE_CHECKING:
     from vmaftune.cell import Cell
-    from vmaftune.gpu_score import GpuScorer
     from vmaftune.plan import Plan
-    from vmaftune.process import Runner
-    from vmaftune.run import Options, State
-    from vmaftune.usable import Resolved
-    from vmaftune.versions import Tools
+    from vmaftune.run import State
 
 
 def corpus(
@@ -90,6 +81,7 @@ def corpus(
     from vmaftune import gpu_score, usable
     from vmaftune import plan as planning
     from vmaftune import request as asking
+    from vmaftune.commands.folder import drive, interruptible
     from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
     from vmaftune.sources import resolve_sources
@@ -140,80 +132,17 @@ def corpus(
             return
         options = running.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
         num_failed = drive(
-            plan, folder, tools, runner, options, hardware, on_gpu, whole=whole, extend=extend, part=bool(select),
-            as_json=as_json,
-        )
+            folder, whole, lambda: sweeping.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
+            jobs=slots, extend=extend, part=bool(select), as_json=as_json, skipped=hardware.skipped if hardware else (),
+        )  # fmt: skip
+        if not as_json:
+            summary(plan, folder)
+        console.next_command(f"vmaf-tune report {folder}")
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
             "command to paste; try them again with --retry-failed"
         )
-
-
-def drive(
-    plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None,
-    scorer: GpuScorer | None = None, *, whole: Plan, extend: bool, part: bool, as_json: bool,
-) -> int:  # fmt: skip
-    """Run a plan, or with `part` some cells of the `whole`, in its folder with its screen; returns the number of failed cells."""
-    from vmaftune import corpus as rows
-    from vmaftune import run as running
-    from vmaftune import sweep as sweeping
-
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder with --out")
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        holder = rows.lock(folder)
-    except OSError as failure:
-        raise ToolError(f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out") from failure
-    try:
-        skipped = hardware.skipped if hardware else ()
-        running.open_folder(folder, whole, sys.argv, extend=extend, part=part, skipped=skipped)
-        sweep = sweeping.Sweep(plan, folder, tools, runner, options, hardware, scorer=scorer)
-        costs = {
-            c.id: (f"{c.encoder.name}/{c.preset}", c.expected_encode_s + c.expected_score_s) for c in sweep.state.left
-        }
-        last: dict[str, Any] = {}
-        with console.SweepView(costs, options.jobs, as_json=as_json) as view:
-            for event in sweep.run(sys.argv):
-                view.feed(event)
-                last = event
-        if not as_json:
-            summary(plan, folder)
-        console.next_command(f"vmaf-tune report {folder}")
-        return int(last["num_failed"])
-    finally:
-        holder.close()
-        if made and not (folder / rows.SWEEP).exists():
-            (folder / rows.LOCK).unlink(missing_ok=True)
-            folder.rmdir()
-
-
-@contextmanager
-def interruptible(runner: Runner) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP kill the children and end as Interrupted; a second one leaves at once."""
-    seen: list[int] = []
-
-    def handle(number: int, _: object) -> None:
-        if seen:
-            os._exit(130)  # the kernel kills the children with us; the next run removes what is left
-        seen.append(number)
-        # Now, not when the exception gets there: on its way it waits for slots, and those wait for the children. In a
-        # thread, because this one may hold the runner's lock.
-        threading.Thread(target=runner.stop).start()
-        raise KeyboardInterrupt
-
-    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before = {n: signal.signal(n, handle) for n in numbers}
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        runner.stop()
-        raise Interrupted("stopped; finished cells are kept, and the same command goes on from here") from stop
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)
 
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:

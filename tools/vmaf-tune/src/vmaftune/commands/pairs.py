@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune import pairs as pairing
     from vmaftune import run as running
     from vmaftune.cell import TEACHER
+    from vmaftune.commands.folder import drive
+    from vmaftune.pair_run import PairRun
     from vmaftune.request import Preparation, check_preparation
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
@@ -57,39 +58,18 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     if given["dry_run"]:
         _show_plan(plan, folder, tools, options, as_json=given["as_json"])
         return
-    num_failed = _drive(
-        plan, folder, tools, runner, options, extend=given["extend"], part=bool(given["select"]), as_json=given["as_json"]
-    )
+    num_failed = drive(
+        folder, plan, lambda: PairRun(plan, folder, tools, runner, options), jobs=options.jobs, extend=given["extend"],
+        part=bool(given["select"]), as_json=given["as_json"],
+    )  # fmt: skip
+    if not given["as_json"]:
+        _summary(plan, folder)
+    console.next_command(f"vmaf-tune report {folder}")
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl say why and give a command "
             "to paste; try them again with --retry-failed"
         )
-
-
-def _drive(
-    plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options, *, extend: bool, part: bool, as_json: bool
-) -> int:
-    from vmaftune import corpus as rows
-    from vmaftune import run as running
-    from vmaftune.pair_run import PairRun
-
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    with rows.lock(folder):
-        running.open_folder(folder, plan, sys.argv, extend=extend, part=part)
-        run = PairRun(plan, folder, tools, runner, options)
-        costs = {p.id: (p.features, p.expected_score_s) for p in run.state.left}
-        last: dict[str, Any] = {}
-        with console.SweepView(costs, options.jobs, as_json=as_json) as view:
-            for event in run.run(sys.argv):
-                view.feed(event)
-                last = event
-    if not as_json:
-        _summary(plan, folder)
-    console.next_command(f"vmaf-tune report {folder}")
-    return int(last["num_failed"])
 
 
 def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool) -> None:

@@ -1,0 +1,99 @@
+"""What a sweep and scored pairs share as commands: a run's folder, locked, its screen, and the end by a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vmaftune import console
+from vmaftune.errors import Interrupted, ToolError, UsageError
+
+if TYPE_CHECKING:
+    from vmaftune.process import Runner
+    from vmaftune.run import Planned, Run
+
+
+def drive(
+    folder: Path, plan: Planned, make: Callable[[], Run[Any]], *, jobs: int, extend: bool, part: bool, as_json: bool,
+    skipped: Sequence[str] = (),
+) -> int:  # fmt: skip
+    """Open `folder` for `plan`, or with `part` for some of it, run what `make` gives then, and show it.
+
+    Returns the number of failed cells. Raises UsageError and ToolError for a folder that cannot be one, FolderError for
+    one that is in use or holds another plan. A folder that was made for a run that did not begin is removed again.
+    """
+    from vmaftune import corpus as rows
+    from vmaftune import run as running
+
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = rows.lock(folder)
+    except OSError as failure:
+        raise ToolError(f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out") from failure
+    try:
+        running.open_folder(folder, plan, sys.argv, extend=extend, part=part, skipped=skipped)
+        run = make()
+        costs = {c.id: (c.kind, c.expected_encode_s + c.expected_score_s) for c in run.state.left}
+        last: dict[str, Any] = {}
+        with console.SweepView(costs, jobs, as_json=as_json) as view:
+            for event in run.run(sys.argv):
+                view.feed(event)
+                last = event
+        return int(last["num_failed"])
+    finally:
+        holder.close()
+        if made and not (folder / rows.SWEEP).exists():
+            (folder / rows.LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+@contextmanager
+def interruptible(runner: Runner) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP kill the children and end as Interrupted; a second one leaves at once.
+
+    A signal that is ignored when we start, as under nohup, stays ignored.
+    """
+    seen: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if seen:
+            os._exit(130)  # the kernel kills the children with us; the next run removes what is left
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    # Python runs `handle` in this thread, which learns of a signal late when it was just about to wait for the slots:
+    # those wait for the children. So the children are killed by a thread that the C handler wakes through a socket.
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+
+    def watch() -> None:
+        if told.recv(1):
+            runner.stop()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    ours = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before = {n: signal.signal(n, handle) for n in ours if signal.getsignal(n) is not signal.SIG_IGN}
+    waker = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as stop:
+        runner.stop()
+        raise Interrupted("stopped; finished cells are kept, and the same command goes on from here") from stop
+    finally:
+        signal.set_wakeup_fd(waker)
+        for n, handler in before.items():
+            signal.signal(n, handler)
+        tell.close()
+        watcher.join()
+        told.close()
