@@ -7,9 +7,10 @@ has it, the trial must succeed. Either way no option may be one that ffmpeg does
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vmaftune import diagnosis, usable
@@ -189,3 +190,11 @@ def test_software_is_proven_here_at_every_format() -> None:
     row = ENCODERS["libx264"]
     trials = [usable.try_encoder(FFMPEG, row, f, None, RUNNER, HERE) for f in row.pix_fmts]
     assert all(t.usable for t in trials), [t.why for t in trials]
+
+
+@pytest.mark.parametrize("num_frames", [46, 47, 48, 49, 60])
+def test_vvenc_loses_no_short_clip(num_frames: int, clip: Callable[..., Path], swept: Callable[..., Any]) -> None:
+    """Without its arguments for short clips, this build loses all packets of 46 and 47 frames in every run."""
+    made = swept(clip(f"short{num_frames}.mkv", frames=num_frames), encoders="vvenc", presets="faster", quality="40")
+    assert (made.row["status"], made.row["num_frames"]) == ("ok", num_frames)
+    assert ("maxparallelframes=0" in made.row["argv"]) == (num_frames < 60)

@@ -109,7 +109,8 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
     return [
         *COMMON, "-v", level, "-y", "-filter_threads", "1", *row.input_arguments(device), *reference_input(source),
         "-map", "0:v:0", "-vf", ",".join(filters), *row.arguments(cell.preset, cell.quality, cell.threads),
-        *row.gpu_arguments(device), "-fps_mode", "passthrough", "-fflags", "+bitexact", "-flags:v", "+bitexact",
+        *row.short_arguments(cell.num_frames), *row.gpu_arguments(device),
+        "-fps_mode", "passthrough", "-fflags", "+bitexact", "-flags:v", "+bitexact",
         "-f", "matroska", "file:{out}",
     ]  # fmt: skip
 

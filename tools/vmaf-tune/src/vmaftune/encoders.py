@@ -19,6 +19,8 @@ _8BIT = ("yuv420p",)
 _420 = ("yuv420p", "yuv420p10le")
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 _NV12 = ("nv12", "p010le")
+SHORT = 60
+"""Frames of a clip below which `Encoder.short_args` apply: above the 50 at which VVenC gives its first packet."""
 _ALL = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 
 
@@ -35,6 +37,7 @@ class Encoder:
     A hardware row may need a device: `device_args` stand before the inputs, `gpu_args` among the encoder's arguments;
     both hold `{device}`, the address that `gpus.Device` gives, and are left out when no device is chosen. A row with
     `upload_filter` takes frames in GPU memory: the filter ends the filter chain, after `format=` with the pixel format.
+    `short_args` are for clips of fewer than SHORT frames.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Encoder:
     device_args: tuple[str, ...] = ()
     gpu_args: tuple[str, ...] = ()
     upload_filter: str | None = None
+    short_args: tuple[str, ...] = ()
     cost_ms: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -89,6 +93,10 @@ class Encoder:
     def gpu_arguments(self, device: str | None) -> list[str]:
         """Arguments after those of `arguments` that choose the GPU; none when the row needs none or none is chosen."""
         return [a.replace("{device}", device) for a in self.gpu_args] if device is not None else []
+
+    def short_arguments(self, num_frames: int) -> list[str]:
+        """Arguments after those of `arguments` that a clip of `num_frames` needs."""
+        return list(self.short_args) if num_frames < SHORT else []
 
     def check_preset(self, preset: str) -> str:
         """`preset` if a sweep may use it. Raises UsageError that names the ones it may."""
@@ -234,6 +242,9 @@ _ROWS: tuple[Encoder, ...] = (
         name="libvvenc", aliases=("vvenc",), codec="vvc", group="software", rate_control="qp",
         quality_args=("-qp", "{q}"), quality_min=0, integer_quality=True, default_quality=(22, 29, 36, 43),
         default_preset="faster", pix_fmts=("yuv420p10le",),
+        # This build loses a stream whose first packet comes only at its end (46 to 49 frames): an empty answer while
+        # frames are still encoded side by side is taken for the last one. The same bits come out without that.
+        short_args=("-vvenc-params", "maxparallelframes=0"),
         cost_ms={"faster": 90, "fast": 290, "medium": 800, "slow": 2000, "slower": 5000},
     ),
     Encoder(
