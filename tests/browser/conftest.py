@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,31 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = synthetic.write(tmp_path_factory.mktemp("sweep") / "a 'sweep' & <more>", names=synthetic.sources(5), failed=2)
     run = _maker("synthetic_run").write(tmp_path_factory.mktemp("run") / "one")
     return report.write_page(report.build(folder, run), folder / "report.html")
+
+
+@pytest.fixture
+def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+    """Opens a page of the synthetic sweep after `change` has been at each of its cell rows (None = without the row)."""
+    from vmaftune import report
+
+    contexts = []
+
+    def open_page(change: Callable[[dict[str, Any]], dict[str, Any] | None], model_run: Path | None = None, **settings: Any) -> Visit:
+        synthetic = _maker("synthetic")
+        folder = synthetic.write(tmp_path / "sweep", names=synthetic.sources(4), encoders=("libx264", "libsvtav1"), failed=0)
+        cells = folder / "cells.jsonl"
+        changed = [change(json.loads(line)) for line in cells.read_text(encoding="utf-8").splitlines()]
+        cells.write_text("".join(json.dumps(row) + "\n" for row in changed if row), encoding="utf-8")
+        page = report.write_page(report.build(folder, model_run), tmp_path / "page.html")
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True, **settings}))
+        visit = Visit(contexts[-1].new_page())
+        visit.page.goto(page.as_uri())
+        visit.until("document.readyState === 'complete'")
+        return visit
+
+    yield open_page
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")

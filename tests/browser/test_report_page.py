@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,15 @@ def test_model_figures_can_be_coloured_by_group(visit: Any) -> None:
     visit.page.select_option("#scatter-by", "group")
     assert len(visit.names("scatter-plot")) == 9
     assert visit.page.locator("#model td.hold").inner_text() == "hold"
+
+
+def test_a_curve_on_fewer_sources_is_marked(opened: Callable[..., Any]) -> None:
+    def only_two(row: dict[str, Any]) -> dict[str, Any] | None:
+        return None if row["preset"] == "slow" and row["src"] != HOSTILE and "quoted" not in row["src"] else row
+
+    visit = opened(only_two)
+    line = visit.page.evaluate("(({x, text, marker}) => [x, text, marker.symbol])(document.getElementById('speed-plot').data[0])")
+    assert line[1][-2:] == [None, "slow<br>2 of 4 sources"] and line[0][-2] is None
+    assert line[2] == ["circle", "circle", "circle", "circle-open"]
+    assert visit.page.locator("#speed-table tr:has-text('libx264 slow') td").last.text_content() == "2 of 4 sources"
+    assert visit.complaints == []

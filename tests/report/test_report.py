@@ -17,9 +17,9 @@ from types import ModuleType
 import pandas as pd
 import pytest
 from vmaf_train.errors import DatasetError
-from vmaftune import cli, report, report_analysis, report_data, report_page
+from vmaftune import cli, report, report_analysis, report_data, report_figures, report_page
 from vmaftune.errors import UsageError
-from vmaftune.report_text import CSV_COLUMNS, cells_csv
+from vmaftune.report_text import CSV_COLUMNS, cells_csv, tables
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,38 @@ def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path
     assert pair["mean"] is None and pair["per_source"] == {"a": None, "b": None}
     assert pair["reasons"]["a"] == "libsvtav1 8 not measured on this source"
     assert pair["reasons"]["b"].startswith("the curves do not overlap: VMAF ")
+
+
+@pytest.fixture
+def partial(small: Path, tmp_path: Path) -> Path:
+    """The small sweep with one preset on two of its four sources, the expensive ones to encode."""
+    folder = shutil.copytree(small, tmp_path / "partial")
+    names = sorted({str(r["src"]) for r in rows(folder)})
+    lines = []
+    for row in rows(folder):
+        if (row["preset"], row["src"]) in {("slow", names[0]), ("slow", names[1])}:
+            continue
+        if row["preset"] in ("slow", "medium") and row["src"] == names[2] and row["encode_cpu_s"]:
+            row["encode_cpu_s"] = 10 * float(str(row["encode_cpu_s"]))
+        lines.append(json.dumps(row))
+    (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_time_and_bits_of_a_curve_are_over_the_same_sources(partial: Path, tmp_path: Path) -> None:
+    made = report.build(partial)
+    slow = next(s for s in made.document()["speed"] if s["curve"] == "libx264 slow")
+    assert slow["num_sources"] == 2 and slow["cpu_s_per_frame"] == pytest.approx(0.036 * 10**0.5)
+    speeds = next(t for t in tables(made.analysis, None) if t.title.startswith("Speed"))
+    assert [r[3] for r in speeds.rows if r[0] in ("libx264 slow", "libx264 medium")] == ["4", "2 of 4 sources"]
+    assert not any("libx264 slow" in s for s in report_analysis.summary(made.analysis))
+    report_figures.write(made.analysis, None, tmp_path / "png")
+
+
+def test_a_curve_is_not_compared_with_itself_where_it_was_not_measured(partial: Path) -> None:
+    analysis = report.build(partial).analysis
+    slow = [c.label for c in analysis.sweep.curves].index("libx264 slow")
+    assert len(analysis.bd_rates(slow, slow)) == 2
 
 
 def test_two_thousand_cells_fit_the_size(synthetic: ModuleType, tmp_path: Path) -> None:

@@ -24,6 +24,18 @@ KBPS_DIGITS, VMAF_DIGITS = 2, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """CPU seconds of the encode per frame (geometric mean over cells) and mean BD-rate in percent of one curve.
+
+    Both are over the same sources: the `num_sources` that have a BD-rate, or, without any, all that have the curve.
+    """
+
+    cpu_s: float | None
+    percent: float | None
+    num_sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """Figures of one Sweep, keyed by its indices.
 
@@ -42,7 +54,8 @@ class Analysis:
     def bd_rate(self, source: int, test: int, anchor: int) -> Comparison:
         """BD-rate of curve `test` against curve `anchor` on one source, either way round."""
         if test == anchor:
-            return Comparison(log_ratio=0.0, common=100.0)
+            measured = bool(self.sweep.points_of(source, test))
+            return Comparison(log_ratio=0.0, common=100.0) if measured else _not_measured(self.sweep, [test])
         if test > anchor:
             return self.comparisons[source, test, anchor]
         other = self.comparisons[source, anchor, test]
@@ -54,10 +67,20 @@ class Analysis:
         found = ((s, self.bd_rate(s, test, anchor).percent) for s in range(len(self.sweep.sources)))
         return {source: percent for source, percent in found if percent is not None}
 
-    def cpu_per_frame(self, curve: int) -> float | None:
-        """Geometric mean over the cells of CPU seconds of the encode per frame; None when not measured."""
-        times = [p.cpu_s for p in self.sweep.points if p.curve == curve and p.cpu_s]
-        return geometric_mean(times) if times else None
+    def speed(self, curve: int) -> Speed:
+        """What a curve costs and saves against the anchor."""
+        rates = self.bd_rates(curve, self.anchor)
+        times = [p.cpu_s for p in self.sweep.points if p.curve == curve and p.cpu_s and (not rates or p.source in rates)]
+        return Speed(
+            cpu_s=geometric_mean(times) if times else None,
+            percent=fmean(rates.values()) if rates else None,
+            num_sources=len(rates),
+        )
+
+    def coverage(self, num_sources: int) -> str | None:
+        """`4 of 18 sources` for a comparison over fewer sources than the anchor has, else None."""
+        most = len(self.bd_rates(self.anchor, self.anchor))
+        return f"{num_sources} of {most} sources" if num_sources < most else None
 
     def quality_for(self, curve: int, target: int) -> dict[int, float | None]:
         """Per source that has the curve, the coarsest quality value which reaches `target`; None = out of reach."""
@@ -89,9 +112,13 @@ def _step(encoder: str) -> float:
 def _compare(sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, test: int, anchor: int) -> Comparison:
     missing = [c for c in (test, anchor) if not sweep.points_of(source, c)]
     if missing:
-        names = " and ".join(sweep.curves[c].label for c in missing)
-        return Comparison(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
+        return _not_measured(sweep, missing)
     return bdrate.compare(lines[source, test], lines[source, anchor])
+
+
+def _not_measured(sweep: Sweep, curves: Sequence[int]) -> Comparison:
+    names = " and ".join(sweep.curves[c].label for c in curves)
+    return Comparison(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
 
 
 def _hull(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -144,15 +171,15 @@ def _fewest_bits(analysis: Analysis) -> str | None:
 
 
 def _fastest(analysis: Analysis) -> str | None:
-    times = {c: analysis.cpu_per_frame(c) for c in range(len(analysis.sweep.curves))}
-    known = {c: time for c, time in times.items() if time}
+    speeds = {c: analysis.speed(c) for c in range(len(analysis.sweep.curves))}
+    most = max((speed.num_sources for speed in speeds.values()), default=0)
+    known = {c: s.cpu_s for c, s in speeds.items() if s.cpu_s and s.num_sources == most}
     if not known:
         return None
     best = min(known, key=lambda c: known[c])
-    rates = analysis.bd_rates(best, analysis.anchor)
-    price = ""
-    if rates and best != analysis.anchor:
-        price = f", at {signed(fmean(rates.values()))} bits against {analysis.sweep.curves[analysis.anchor].label}"
+    percent, price = speeds[best].percent, ""
+    if percent is not None and best != analysis.anchor:
+        price = f", at {signed(percent)} bits against {analysis.sweep.curves[analysis.anchor].label}"
     return f"Least CPU time: {analysis.sweep.curves[best].label}, {1000 * known[best]:.1f} ms per frame{price}."
 
 
@@ -190,9 +217,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "anchor": labels[analysis.anchor],
         "bd_rate": [_pair(analysis, t, a) for t in range(len(labels)) for a in range(len(labels)) if t != a],
         "quality_for": [_targets(analysis, c) for c in range(len(labels))],
-        "speed": [
-            {"curve": labels[c], "cpu_s_per_frame": analysis.cpu_per_frame(c)} for c in range(len(labels))
-        ],
+        "speed": [_speed(analysis, c) for c in range(len(labels))],
         "convex_hull": {
             name: [{"curve": labels[p.curve], "quality": p.quality, "bitrate_kbps": p.kbps, "vmaf": p.vmaf}
                    for p in analysis.hulls[s]]
@@ -216,6 +241,16 @@ def _pair(analysis: Analysis, test: int, anchor: int) -> dict[str, Any]:
         "median": median(rates.values()) if rates else None,
         "per_source": {names[s]: rates.get(s) for s in range(len(names))},
         "reasons": {name: reason for name, reason in reasons.items() if reason},
+    }
+
+
+def _speed(analysis: Analysis, curve: int) -> dict[str, Any]:
+    speed = analysis.speed(curve)
+    return {
+        "curve": analysis.sweep.curves[curve].label,
+        "cpu_s_per_frame": speed.cpu_s,
+        "mean_bd_rate": speed.percent,
+        "num_sources": speed.num_sources,
     }
 
 

@@ -79,7 +79,7 @@ function drawRate() {
 const LITTLE = 10;
 const pairs = (data.curves.length * (data.curves.length - 1)) / 2;
 function compared(s, test, anchor) {
-  if (test === anchor) return { percent: 0, common: 100 };
+  if (test === anchor) return cellsOf(s, test).length ? { percent: 0, common: 100 } : { percent: null, common: 0, reason: `${label(test)} not measured on this source` };
   const [high, low] = test > anchor ? [test, anchor] : [anchor, test];
   const at = s * pairs + (high * (high - 1)) / 2 + low, ratio = data.bd.ratio[at];
   if (ratio === null) return { percent: null, common: data.bd.common[at], reason: data.bd.reasons[data.bd.why[at]] };
@@ -178,19 +178,24 @@ function drawReach() {
 function drawSpeed() {
   const select = byId("speed-anchor");
   options(select, range(data.curves.length).map((c) => [c, label(c)]), select.value || data.anchor);
-  const anchor = Number(select.value), traces = [], rows = [];
+  const anchor = Number(select.value), traces = [], rows = [], most = sources().filter((s) => cellsOf(s, anchor).length).length;
+  /* A mark is over the sources that have a BD-rate, its time over the same ones: fewer than the anchor has, and it is no match for the others. */
+  const few = (p) => p.count < most, over = (p) => (few(p) ? `${p.count} of ${plural(most, "source")}` : String(p.count));
   for (const encoder of encoders) {
     const points = curvesOf(encoder).filter((c) => chosen.curves.has(c)).map((c) => {
-      const times = cells.cpu.filter((cpu, i) => cpu && cells.c[i] === c && chosen.sources.has(cells.s[i]));
+      const usable = sources().filter((s) => compared(s, c, anchor).percent !== null);
+      const times = (usable.length ? usable : sources()).flatMap((s) => cellsOf(s, c)).map((i) => cells.cpu[i]).filter(Boolean);
       return { c, ms: times.length ? Math.exp(mean(times.map(Math.log))) : null, ...pooled(c, anchor, mean) };
     }).filter((p) => p.ms !== null);
-    rows.push(...points.map((p) => [label(p.c), fixed(p.ms, 1), p.percent === null ? "none" : signed(p.percent), String(p.count)]));
-    const drawn = points.filter((p) => p.percent !== null).sort((a, b) => a.ms - b.ms);
+    rows.push(...points.map((p) => [label(p.c), fixed(p.ms, 1), p.percent === null ? "none" : signed(p.percent), over(p)]));
+    const drawn = points.filter((p) => p.percent !== null).sort((a, b) => few(a) - few(b) || a.ms - b.ms);
     if (!drawn.length) continue;
-    const { colour, symbol } = look(drawn[0].c);
+    const { colour, symbol } = look(drawn[0].c), preset = (p) => escaped(data.curves[p.c].preset ?? "");
+    /* A gap before every open mark: no line joins it to the others. */
+    const marks = drawn.flatMap((p) => (few(p) ? [null, p] : [p])), of = (get) => marks.map((p) => p && get(p));
     traces.push({
-      type: "scatter", mode: "lines+markers+text", name: encoder, x: drawn.map((p) => p.ms), y: drawn.map((p) => p.percent), text: drawn.map((p) => escaped(data.curves[p.c].preset ?? "")), textposition: encoders.indexOf(encoder) % 2 ? "bottom center" : "top center", textfont: { size: 11 }, cliponaxis: false,
-      line: { color: colour, width: 1.5 }, marker: { color: colour, symbol, size: 11 }, customdata: drawn.map((p) => p.count), hovertemplate: `${escaped(encoder)} %{text}<br>%{x:.1f} ms CPU per frame<br>%{y:+.1f}% bits, mean of %{customdata} sources<extra></extra>`,
+      type: "scatter", mode: "lines+markers+text", name: encoder, x: of((p) => p.ms), y: of((p) => p.percent), text: of((p) => preset(p) + (few(p) ? `<br>${p.count} of ${most}${narrow() ? "" : " sources"}` : "")), textposition: encoders.indexOf(encoder) % 2 ? "bottom center" : "top center", textfont: { size: 11 }, cliponaxis: false,
+      line: { color: colour, width: 1.5 }, marker: { color: colour, symbol: marks.map((p) => symbol + (p && few(p) ? "-open" : "")), size: 11 }, customdata: of((p) => [preset(p), over(p)]), hovertemplate: `${escaped(encoder)} %{customdata[0]}<br>%{x:.1f} ms CPU per frame<br>%{y:+.1f}% bits, mean over %{customdata[1]}<extra></extra>`,
     });
   }
   const shape = layout(logAxis("CPU time of the encode, ms per frame (log)"), { title: `Bits against ${label(anchor)}`, ticksuffix: "%", zeroline: true }, traces.length);

@@ -52,6 +52,12 @@ def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Any]:
     figure.savefig(file, dpi=_DPI)
 
 
+def _legend(axes: Any, **look: Any) -> None:
+    """A legend, where there is anything to name."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, **look)
+
+
 def _log_scale(axes: Any) -> None:
     """A logarithmic horizontal axis with 1, 2 and 5 of each decade written out."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -97,7 +103,7 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
                 axes.plot([p.kbps for p in points], [p.vmaf for p in points], markersize=4, linewidth=1.3, **_look(analysis, c))
         _log_scale(axes)
         axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
-        axes.legend(fontsize=6.5, ncols=2, frameon=False)
+        _legend(axes, fontsize=6.5, ncols=2)
     return file
 
 
@@ -112,6 +118,8 @@ def _matrix(analysis: Analysis, folder: Path) -> Path:
                 rates = analysis.bd_rates(test, anchor)
                 value = fmean(rates.values()) if rates and test != anchor else None
                 text = "–" if test == anchor else "none" if value is None else f"{value:+.1f}%".replace("-", "−")
+                if value is not None and len(rates) < len(analysis.sweep.sources):
+                    text += f"\n{len(rates)} of {len(analysis.sweep.sources)}"
                 shade = _COLOURS[0] if (value or 0) < 0 else _COLOURS[1]
                 strength = 0.55 * min(abs(value or 0) / 60, 1)
                 axes.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], color=shade, alpha=strength)
@@ -135,10 +143,9 @@ def _reach(analysis: Analysis, folder: Path) -> Path:
             reached = sorted(v for v in values if v is not None)
             steps = sorted({min(swept), *reached, max(swept)})
             shares = [100 * sum(v >= q for v in reached) / len(values) for q in steps]
-            look = {**_look(analysis, c), "marker": None}
-            axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, **look)
+            axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, markersize=4, **_look(analysis, c))
         axes.set(xlabel="Quality value (each encoder's own scale)", ylabel=f"Sources with VMAF ≥ {DEFAULT_TARGET}, %")
-        axes.legend(fontsize=7.5, frameon=False)
+        _legend(axes, fontsize=7.5)
     return file
 
 
@@ -147,22 +154,28 @@ def _speed(analysis: Analysis, folder: Path) -> Path:
     curves = analysis.sweep.curves
     with _axes(file) as axes:
         for encoder in dict.fromkeys(c.encoder for c in curves):
-            marks = []
+            full: list[tuple[float, float, int]] = []
+            few: list[tuple[float, float, int]] = []
             for c in (i for i, curve in enumerate(curves) if curve.encoder == encoder):
-                time, rates = analysis.cpu_per_frame(c), analysis.bd_rates(c, analysis.anchor)
-                if time and rates:
-                    marks.append((1000 * time, fmean(rates.values()), c))
-            if marks:
-                marks.sort()
-                look = {**_look(analysis, marks[0][2]), "linestyle": "-", "label": _plain(encoder)}
-                axes.plot([x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **look)
-                for x, y, c in marks:
-                    name = _plain(curves[c].preset or "")
-                    axes.annotate(name, (x, y), xytext=(0, 6), textcoords="offset points", fontsize=6.5, ha="center")
+                speed = analysis.speed(c)
+                if speed.cpu_s is None or speed.percent is None:
+                    continue
+                name, covered = _plain(curves[c].preset or ""), analysis.coverage(speed.num_sources)
+                mark = (1000 * speed.cpu_s, speed.percent, c)
+                (few if covered else full).append(mark)
+                name = f"{name} ({covered})".strip() if covered else name
+                axes.annotate(name, mark[:2], xytext=(0, 6), textcoords="offset points", fontsize=6.5, ha="center")
+            label: str | None = _plain(encoder)
+            # what covers fewer sources than the anchor is open, and no line joins it to the others
+            for marks, look in ((sorted(full), {"linestyle": "-"}), (few, {"linestyle": "", "fillstyle": "none"})):
+                if marks:
+                    looks = {**_look(analysis, marks[0][2]), **look, "label": label}
+                    axes.plot([x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **looks)
+                    label = None
         _log_scale(axes)
         axes.set(xlabel="CPU time of the encode, ms per frame")
         axes.set_ylabel(f"Bits against {_plain(curves[analysis.anchor].label)}, %")
-        axes.legend(fontsize=7.5, frameon=False)
+        _legend(axes, fontsize=7.5)
     return file
 
 
@@ -180,7 +193,7 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
                 color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
             )  # fmt: skip
         axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out")
-        axes.legend(fontsize=7, frameon=False)
+        _legend(axes, fontsize=7)
     return file
 
 

@@ -113,8 +113,9 @@ _SPEED = (
     '<div class="controls"><label>Bits against <select id="speed-anchor"></select></label></div>'
     + _figure(
         "speed-plot",
-        "CPU time: geometric mean over sources and quality values of the CPU seconds of the encode, per frame. Encodes on a "
-        "GPU use little CPU time and are not comparable here.",
+        "CPU time: geometric mean over sources and quality values of the CPU seconds of the encode, per frame. A mark's time and "
+        "bits are over the same sources. An open mark covers fewer of them than the curve it is compared with: do not hold it "
+        "against the others. Encodes on a GPU use little CPU time and are not comparable here.",
         _numbers("speed-numbers", "speed-table"),
     )
     + "</section>"

@@ -49,13 +49,14 @@ def _matrix(analysis: Analysis) -> TextTable:
 
     def figure(test: int, anchor: int) -> str:
         rates = analysis.bd_rates(test, anchor)
-        return "·" if test == anchor else f"{fmean(rates.values()):+.1f}%" if rates else "none"
+        few = f" ({len(rates)})" if len(rates) < len(analysis.sweep.sources) else ""
+        return "·" if test == anchor else f"{fmean(rates.values()):+.1f}%{few}" if rates else "none"
 
     return TextTable(
         title="BD-rate: bits of the row against the column for the same VMAF",
         columns=("", *(curves[c].label for c in shown)),
         rows=[[curves[test].label, *(figure(test, anchor) for anchor in shown)] for test in shown],
-        caption=f"mean over the sources where both curves overlap, of {len(analysis.sweep.sources)}; negative = fewer bits",
+        caption=f"mean over {len(analysis.sweep.sources)} sources, or over (n) where both curves overlap; negative = fewer bits",
     )
 
 
@@ -82,11 +83,13 @@ def _speed(analysis: Analysis) -> TextTable:
     anchor = analysis.sweep.curves[analysis.anchor].label
     rows = []
     for c, curve in enumerate(analysis.sweep.curves):
-        time, rates = analysis.cpu_per_frame(c), analysis.bd_rates(c, analysis.anchor)
-        bits = f"{fmean(rates.values()):+.1f}%" if rates else "none"
-        rows.append([curve.label, None if time is None else f"{1000 * time:.1f}", bits, len(rates)])
+        speed = analysis.speed(c)
+        bits = "none" if speed.percent is None else f"{speed.percent:+.1f}%"
+        covered = analysis.coverage(speed.num_sources) or str(speed.num_sources)
+        rows.append([curve.label, None if speed.cpu_s is None else f"{1000 * speed.cpu_s:.1f}", bits, covered])
     columns = ("encoder and preset", "ms CPU per frame", f"bits against {anchor}", "sources")
-    return TextTable(title="Speed against efficiency", columns=columns, rows=rows)
+    caption = "time and bits of a row are over the same sources; rows over different sources do not compare"
+    return TextTable(title="Speed against efficiency", columns=columns, rows=rows, caption=caption)
 
 
 def _failures(analysis: Analysis) -> TextTable:
