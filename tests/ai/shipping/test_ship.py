@@ -41,6 +41,11 @@ def test_the_newest_run_is_judged_and_rollback_brings_the_one_before_back(projec
     assert shipped["run"].endswith("20260102T000000Z")
     assert [c["verdict"] for c in shipped["checks"] if c["name"] == "mean RMSE minus the incumbent's"] == ["pass"]
     assert registry.load(project.model_dir).entry(FR).onnx == shipped["onnx"]
+    after = project.snapshot()
+    for extra in (("--dry-run",), ("--run", "runs/x")):
+        mixed = project.cli("ship", FR, "--rollback", *extra)
+        assert mixed.returncode == 2 and "leave out --dry-run and --run" in mixed.stderr
+    assert project.snapshot() == after
     back = project.cli("ship", "--rollback", FR)
     assert back.returncode == 0, back.stderr
     assert project.registry.read_bytes() == before

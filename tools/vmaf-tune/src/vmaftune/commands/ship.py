@@ -45,6 +45,8 @@ def ship(
     Example: vmaf-tune ship fr_regressor_v2 --dry-run
     """
     if rollback:
+        if dry_run or run is not None:
+            raise UsageError("--rollback puts back the pair before the last promotion at once; leave out --dry-run and --run")
         _roll_back(model, model_dir, as_json)
         return
     from vmaf_train import evaluate, gate
