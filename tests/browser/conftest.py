@@ -62,7 +62,9 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
 
     contexts = []
 
-    def open_page(change: Callable[[dict[str, Any]], dict[str, Any] | None], model_run: Path | None = None, **settings: Any) -> Visit:
+    def open_page(
+        change: Callable[[dict[str, Any]], dict[str, Any] | None], model_run: Path | None = None, **settings: Any
+    ) -> Visit:
         synthetic = _maker("synthetic")
         folder = synthetic.write(tmp_path / "sweep", names=synthetic.sources(4), encoders=("libx264", "libsvtav1"), failed=0)
         cells = folder / "cells.jsonl"

@@ -207,3 +207,23 @@ def test_a_curve_on_fewer_sources_is_marked(opened: Callable[..., Any]) -> None:
     assert line[2] == ["circle", "circle", "circle", "circle-open"]
     assert visit.page.locator("#speed-table tr:has-text('libx264 slow') td").last.text_content() == "2 of 4 sources"
     assert visit.complaints == []
+
+
+def _as_pair(row: dict[str, Any]) -> dict[str, Any] | None:
+    unknown = {"encoder": "external", "preset": None, "crf": None, "argv": None, "rate_control": None, "encode_cpu_s": None}
+    return {**row, **unknown, "cell": f"{row['src']}/external/take_{row['crf']}"} if row["preset"] == "slow" else None
+
+
+def test_a_scored_pair_is_named(opened: Callable[..., Any]) -> None:
+    visit = opened(_as_pair)
+    assert "external/take_18 · VMAF" in visit.page.inner_text("#frames-quality")
+    assert "/external/take_22<br>" in visit.page.evaluate("document.getElementById('rate-plot').data[1].text.join()")
+    assert visit.complaints == []
+
+
+def test_a_sweep_that_failed_throughout(opened: Callable[..., Any]) -> None:
+    error = {"class": "EncodeError", "message": "no <device>", "exit_code": 1, "stderr_tail": "", "command": "ffmpeg"}
+    visit = opened(lambda row: {**row, "status": "failed", "vmaf_score": None, "bitrate_kbps": None, "error": error})
+    assert "No cell was measured" in visit.page.inner_text("header")
+    assert "no <device>" in visit.page.inner_text("#failed") and visit.page.locator(".plot").count() == 0
+    assert visit.complaints == []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -109,6 +111,18 @@ def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> 
     assert [c.label for c in made.analysis.sweep.curves] == ["external"]
     assert report_analysis.summary(made.analysis)[0].startswith("4 sources, 1 encoder, 1 encoder and preset pair")
     report_page.render(made.analysis, None)
+    assert [line["cell"] for line in csv.DictReader(io.StringIO(cells_csv(made.analysis)))] == [
+        p.cell for p in made.analysis.sweep.points
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report_figures.write(made.analysis, None, tmp_path / "png")
+
+
+def test_only_a_corpus_with_quality_values_is_offered_to_train(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
+    pairs = [{**row, "encoder": "external", "preset": None, "crf": None} for row in rows(small)]
+    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(r) + "\n" for r in pairs), encoding="utf-8")
+    assert "next:" not in run(tmp_path).stderr
 
 
 @pytest.mark.parametrize("names", [[], ["report.html"]])
@@ -119,11 +133,54 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
         report.build(tmp_path)
 
 
-def test_a_corpus_without_a_measured_cell(small: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_a_measured_cell(run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path) -> None:
     failed = [json.dumps(r) for r in rows(small) if r["status"] == "failed"]
     (tmp_path / "cells.jsonl").write_text("\n".join(failed) + "\n", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"no measured cell \(1 failed"):
-        report.build(tmp_path)
+    done = run(tmp_path, "-o", tmp_path / "page.html", "--model-run", model_run)
+    assert done.code == 0 and "next:" not in done.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "No cell was measured: 1 failed." in page and "Error opening &lt;encoder&gt;" in page and 'id="rd"' not in page
+    text = run(tmp_path, "--text").stdout
+    assert "No cell was measured" in text and "Conversion failed!" in text
+    assert json.loads(run(tmp_path, "--json").stdout)["failed"][0]["class"] == "EncodeError"
+    assert run(tmp_path, "--csv", "--png", tmp_path / "png").stdout == ",".join(CSV_COLUMNS) + "\n"
+
+
+def test_a_corpus_without_rows(run: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "cells.jsonl").write_text("", encoding="utf-8")
+    done = run(tmp_path)
+    assert done.code == 4 and "holds no rows yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vmaf_score", math.nan), ("vmaf_score", "abc"), ("num_frames", "x"), ("flags", 5), ("bitrate_kbps", -3),
+        ("bitrate_kbps", 0), ("encode_cpu_s", True), ("vmaf_min", []), ("argv", "ffmpeg"), ("size_bytes", math.inf),
+    ],
+)  # fmt: skip
+def test_a_malformed_row_is_named(run: Callable[..., Done], small: Path, tmp_path: Path, field: str, value: object) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    lines = rows(folder)
+    lines[6][field] = value
+    (folder / "cells.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines), encoding="utf-8")
+    done = run(folder)
+    assert done.code == 4 and "Traceback" not in done.stderr
+    assert f"cells.jsonl:7: {field} is " in done.stderr
+
+
+def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "c")
+    name = str(rows(folder)[0]["src"])
+    source = {"name": name, "start_frame": 286, "crop": "968x544+156+88", "scale": [640, 360]}
+    grid = [{"encoder": "libx264", "preset": "slow", "quality": [18, 22.5], "sources": [name, "b"]}]
+    plan = {"sources": [source, {"name": "other"}], "grid": grid, "skipped_encoders": ["h264_nvenc", "hevc_nvenc"]}
+    (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
+    made = report.build(folder)
+    page = report_page.render(made.analysis, None)
+    assert "from frame 286, crop 968x544+156+88, scaled to 640x360" in page
+    assert '<th scope="row">libx264</th><td class="text">slow</td><td class="text">18, 22.5</td><td>2</td>' in page
+    assert "Left out of the sweep, as they cannot run on its machine: h264_nvenc, hevc_nvenc." in page
 
 
 def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ cells.s.forEach((s, i) => {
   const at = s + ":" + cells.c[i];
   cellsAt.set(at, [...(cellsAt.get(at) || []), i]);
 });
+/* What tells a cell from the others of its curve: the quality value, or the cell's name where nobody knows one. */
+const setting = (i) => (cells.q[i] === null ? cells.id[i] : `${data.curves[cells.c[i]].knob} ${cells.q[i]}`);
 const cellsOf = (source, curve) => cellsAt.get(source + ":" + curve) || [];
 
 const chosen = { sources: new Set(range(data.sources.length)), curves: new Set(range(data.curves.length)) };

@@ -101,7 +101,9 @@ def analyse(sweep: Sweep) -> Analysis:
             quality[s, c] = bdrate.quality_for(TARGETS, measured, _step(sweep.curves[c].encoder))
     hulls = {s: _hull([p for p in sweep.points if p.source == s]) for s in sources}
     defaults = _default_curves(sweep.curves)
-    return Analysis(sweep=sweep, comparisons=comparisons, quality=quality, hulls=hulls, defaults=defaults, anchor=defaults[0])
+    return Analysis(
+        sweep=sweep, comparisons=comparisons, quality=quality, hulls=hulls, defaults=defaults, anchor=defaults[0] if defaults else 0
+    )
 
 
 def _step(encoder: str) -> float:
@@ -140,6 +142,8 @@ def _default_curves(curves: Sequence[Curve]) -> tuple[int, ...]:
 def summary(analysis: Analysis) -> list[str]:
     """The sweep in plain sentences: its size, the curve with the fewest bits, the fastest, the settings for a target."""
     sweep = analysis.sweep
+    if not sweep.points:
+        return [f"No cell was measured: {len(sweep.failures)} failed. There is nothing to draw or to compare."]
     encoders = len({curve.encoder for curve in sweep.curves})
     failed = f"{len(sweep.failures)} failed" if sweep.failures else "none failed"
     sentences = [
@@ -214,7 +218,8 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "num_cells": len(sweep.points),
         "sources": list(sweep.sources),
         "curves": [{"encoder": c.encoder, "preset": c.preset, "knob": c.knob} for c in sweep.curves],
-        "anchor": labels[analysis.anchor],
+        "anchor": labels[analysis.anchor] if labels else None,
+        "grid": [dict(zip(("encoder", "preset", "quality", "num_sources"), line, strict=True)) for line in sweep.grid],
         "bd_rate": [_pair(analysis, t, a) for t in range(len(labels)) for a in range(len(labels)) if t != a],
         "quality_for": [_targets(analysis, c) for c in range(len(labels))],
         "speed": [_speed(analysis, c) for c in range(len(labels))],
@@ -224,7 +229,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
             for s, name in enumerate(sweep.sources)
         },
         "failed": [
-            {"cell": f.cell, "class": f.kind, "exit_code": f.exit_code, "stderr": f.stderr, "command": f.command}
+            {"cell": f.cell, "class": f.kind, "message": f.message, "exit_code": f.exit_code, "stderr": f.stderr, "command": f.command}
             for f in sweep.failures
         ],
     }  # fmt: skip
@@ -281,5 +286,5 @@ def _count(number: int, noun: str) -> str:
 
 def _hours(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return _count(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

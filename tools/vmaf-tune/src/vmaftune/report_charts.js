@@ -5,7 +5,7 @@
 function hover(i) {
   const c = data.curves[cells.c[i]];
   const cost = cells.cpu[i] === null ? "" : `<br>encode ${fixed(cells.cpu[i], 1)} ms CPU per frame`;
-  return `<b>${escaped(c.label)}</b> · ${escaped(c.knob)} ${cells.q[i] ?? "–"}<br>${escaped(data.sources[cells.s[i]])}` +
+  return `<b>${escaped(c.label)}</b> · ${escaped(setting(i))}<br>${escaped(data.sources[cells.s[i]])}` +
     `<br>VMAF ${fixed(cells.vmaf[i], 2)} (worst frame ${fixed(cells.min[i], 1)}, 5% below ${fixed(cells.p5[i], 1)})` +
     `<br>${grouped(cells.kbps[i])} kbit/s${cost}<br><br>${wrapped(data.commands[cells.cmd[i]], narrow() ? 40 : 72)}`;
 }
@@ -72,7 +72,7 @@ function drawRate() {
   const listed = grid ? [] : curves().flatMap((c) => cellsOf(shown[0], c)), corners = grid ? [] : hull(shown[0]);
   byId("rate-numbers").hidden = grid;
   table(byId("rate-table"), `Measured cells of ${what}`, ["Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
-    listed.map((i) => [label(cells.c[i]), `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`, grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.includes(i) ? "yes" : ""]));
+    listed.map((i) => [label(cells.c[i]), setting(i), grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.includes(i) ? "yes" : ""]));
 }
 
 /* ---- BD-rate ---- */

@@ -8,6 +8,7 @@ A curve is one encoder with one preset. Nothing is computed here but the mean of
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,10 @@ from vmaftune.errors import UsageError
 
 Row = Mapping[str, Any]
 
+_NUMBERS = (
+    "bitrate_kbps", "vmaf_score", "vmaf_harmonic_mean", "vmaf_min", "vmaf_p5", "num_frames", "size_bytes", "encode_cpu_s",
+    "score_cpu_s",
+)  # fmt: skip
 _SAID = frozenset({"argv", "ffmpeg_version", "libvmaf_version"})
 
 
@@ -47,12 +52,13 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One measured cell. `source` and `curve` are indices into the Sweep.
+    """One measured cell, `cell` its readable id. `source` and `curve` are indices into the Sweep.
 
     `vmaf` is the mean that the corpus holds (clipped to 0..100); `vmaf_unclipped` the mean without clipping where the
     frames have it, else the same number. `cpu_s` is CPU seconds of the encode per frame. None = not measured.
     """
 
+    cell: str
     source: int
     curve: int
     quality: float | None
@@ -87,8 +93,9 @@ class Sweep:
     """Everything read from one run folder.
 
     `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` and `start_facts` are (name, value)
-    lines about the tools and about the last start of the command, `source_facts` lines of name, group, picture, rate,
-    frames and cells; `notes` are sentences about cells that are missing or stand out.
+    lines about the tools and about the last start of the command, `grid` lines of encoder, preset, quality values and
+    number of sources as planned, `source_facts` lines of name, group, window, picture, rate, frames and cells; `notes`
+    are sentences about cells that are missing or stand out.
     """
 
     name: str
@@ -100,6 +107,7 @@ class Sweep:
     failures: tuple[Failure, ...]
     facts: tuple[tuple[str, str], ...]
     start_facts: tuple[tuple[str, str], ...]
+    grid: tuple[tuple[str, ...], ...]
     source_facts: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     cpu_s: float
@@ -111,18 +119,19 @@ class Sweep:
 
 
 def read(folder: Path) -> Sweep:
-    """The sweep in `folder`. Raises UsageError when it is no run folder, DatasetError when its rows cannot be used."""
+    """The sweep in `folder`, without points when every cell failed.
+
+    Raises UsageError when it is no run folder, DatasetError when it has no rows or, with its line, when one is malformed.
+    """
     file = folder / corpus.CELLS
     if not file.is_file():
         raise UsageError(f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune corpus` wrote")
-    rows = [row for _, row in corpus_rows.last_of_each_cell(corpus_rows.read(file))]
+    table = corpus_rows.last_of_each_cell(corpus_rows.read(file))
+    if not table:
+        raise DatasetError(f"{file} holds no rows yet; let `vmaf-tune corpus` finish a cell first")
+    rows = [_checked(file, number, row) for number, row in table]
     done = [row for row in rows if (row.get("status") or "ok") == "ok"]
     drawn = [row for row in done if _drawable(row)]
-    if not drawn:
-        raise DatasetError(
-            f"{file} holds no measured cell ({len(rows) - len(done)} failed, {len(done)} without bitrate or score); "
-            "finish the sweep first"
-        )
     plan = _plan(folder)
     clipped, unclipped = _frame_scores(folder, {str(row.get("key")) for row in drawn})
     sources = tuple(sorted({str(row["src"]) for row in drawn}))
@@ -142,17 +151,34 @@ def read(folder: Path) -> Sweep:
         points=tuple(points),
         frames=clipped,
         failures=tuple(_failure(row) for row in rows if row.get("status") == "failed"),
-        facts=_facts(plan, drawn),
+        facts=_facts(plan, drawn or rows),
         start_facts=_start_facts(folder),
-        source_facts=tuple(_source_facts(name, [r for r in drawn if str(r["src"]) == name]) for name in sources),
+        grid=tuple(_grid_line(line) for line in _records(plan, "grid")),
+        source_facts=_all_source_facts(plan, rows),
         notes=_notes(plan, rows, done, drawn),
         cpu_s=sum(row.get(name) or 0.0 for row in done for name in ("encode_cpu_s", "score_cpu_s")),
         of_curve={at: tuple(some) for at, some in of_curve.items()},
     )
 
 
+def _checked(file: Path, number: int, row: Row) -> Row:
+    """`row`, when the fields that are computed with are numbers and lists. Raises DatasetError with its line and field."""
+    for name in _NUMBERS:
+        value = row.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise DatasetError(f"{file}:{number}: {name} is {value!r:.40}; it must be a finite number, or null when not measured")
+        if name == "bitrate_kbps" and value <= 0:
+            raise DatasetError(f"{file}:{number}: bitrate_kbps is {value}; a measured bitrate is more than 0")
+    for name in ("flags", "argv"):
+        if not isinstance(row.get(name), list | None):
+            raise DatasetError(f"{file}:{number}: {name} is {row[name]!r:.40}; it must be a list, or null")
+    return row
+
+
 def _drawable(row: Row) -> bool:
-    return bool(row.get("src")) and bool(row.get("bitrate_kbps")) and row.get("vmaf_score") is not None
+    return bool(row.get("src")) and row.get("bitrate_kbps") is not None and row.get("vmaf_score") is not None
 
 
 def _curve(row: Row) -> Curve:
@@ -173,6 +199,7 @@ def _curve_order(curve: Curve) -> tuple[int, str, int, str]:
 def _point(row: Row, source: int, curve: int, unclipped: Mapping[str, float]) -> Point:
     num_frames, cpu_s = int(row.get("num_frames") or 0), row.get("encode_cpu_s")
     return Point(
+        cell=corpus_rows.cell_name(row),
         source=source,
         curve=curve,
         quality=corpus_rows.quality(row),
@@ -274,7 +301,7 @@ def _facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
         mine = [row for row in rows if _curve(row).encoder == encoder]
         facts.append((encoder, _all(row.get("encoder_version") for row in mine) or "prints no version"))
     facts += [
-        ("Picture formats", _all(f"{r['width']}x{r['height']} {r.get('pix_fmt')}" for r in rows if r.get("width"))),
+        ("Picture formats", _all(f"{r['width']}x{r.get('height')} {r.get('pix_fmt')}" for r in rows if r.get("width"))),
         ("Threads per encode", _all(row.get("threads") for row in rows)),
         ("GPU and driver", _all(row.get("device") for row in rows)),
     ]
@@ -295,10 +322,38 @@ def _start_facts(folder: Path) -> tuple[tuple[str, str], ...]:
     return (("starts so far", str(len(starts))), *_flat(starts[-1])) if starts else ()
 
 
-def _source_facts(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    picture = _all(f"{r['width']}x{r['height']}" for r in rows if r.get("width"))
+def _records(plan: Row, name: str) -> list[Row]:
+    """The records in a list of the plan."""
+    part = plan.get(name)
+    return [line for line in part if isinstance(line, Mapping)] if isinstance(part, list) else []
+
+
+def _grid_line(line: Row) -> tuple[str, ...]:
+    quality = ", ".join(map(str, line.get("quality") or ()))
+    return str(line.get("encoder")), str(line.get("preset") or "–"), quality, str(len(line.get("sources") or ()))
+
+
+def _all_source_facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
+    windows = {str(source.get("name")): _window(source) for source in _records(plan, "sources")}
+    names = sorted({str(row["src"]) for row in rows if row.get("src")})
+    return tuple(_source_facts(name, windows.get(name, ""), [r for r in rows if str(r.get("src")) == name]) for name in names)
+
+
+def _window(source: Row) -> str:
+    """Which part of a file was encoded: `from frame 286, crop 1920x800+0+140, scaled to 640x360`."""
+    scale = source.get("scale")
+    parts = [
+        f"from frame {source['start_frame']}" if source.get("start_frame") else "",
+        f"crop {source['crop']}" if source.get("crop") else "",
+        f"scaled to {'x'.join(map(str, scale))}" if isinstance(scale, list) else "",
+    ]
+    return ", ".join(filter(None, parts)) or "whole picture from the start"
+
+
+def _source_facts(name: str, window: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    picture = _all(f"{r['width']}x{r.get('height')}" for r in rows if r.get("width"))
     counted = (_all(r.get(fact) for r in rows) for fact in ("fps", "num_frames"))
-    return name, _all(r.get("group") for r in rows), picture, *counted, str(len(rows))
+    return name, _all(r.get("group") for r in rows), window, picture, *counted, str(sum(map(_drawable, rows)))
 
 
 def _all(values: Iterable[Any]) -> str:
@@ -313,7 +368,7 @@ def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         label = name.replace("_", " ")
         if isinstance(part, Mapping):
             lines += _flat(part)
-        elif name.endswith("_bytes"):
+        elif name.endswith("_bytes") and isinstance(part, (int, float)):
             lines.append((label.removesuffix(" bytes"), f"{part / 2**30:.1f} GiB"))
         elif part is not None and name not in _SAID:
             lines.append((label, str(part)))
@@ -327,11 +382,14 @@ def _notes(plan: Row, rows: Sequence[Row], done: Sequence[Row], drawn: Sequence[
         notes.append(f"The sweep is not finished: {len(rows):,} of {planned:,} planned cells have a row.")
     if len(done) > len(drawn):
         notes.append(f"{len(done) - len(drawn)} finished cells hold no bitrate or no score and are not drawn.")
-    flags = Counter(flag for row in drawn for flag in row.get("flags") or ())
+    skipped = plan.get("skipped_encoders")
+    if isinstance(skipped, list) and skipped:
+        notes.append(f"Left out of the sweep, as they cannot run on its machine: {', '.join(map(str, skipped))}.")
+    flags = Counter(str(flag) for row in drawn for flag in row.get("flags") or ())
     if flags:
         seen = ", ".join(f"{name} ({count})" for name, count in flags.most_common())
         notes.append(f"Some drawn cells carry flags: {seen}.")
-    teachers = {row.get("teacher") for row in drawn}
+    teachers = {str(row.get("teacher")) for row in drawn}
     if len(teachers) > 1:
         notes.append("Scores of different VMAF models are mixed in this corpus: do not compare them.")
     return tuple(notes)

@@ -31,7 +31,8 @@ def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
-        written += [_matrix(analysis, folder), _reach(analysis, folder), _speed(analysis, folder)]
+        if analysis.sweep.points:
+            written += [_matrix(analysis, folder), _reach(analysis, folder), _speed(analysis, folder)]
         if model is not None:
             written += [_scatter(analysis, model, folder), _residuals(model, folder)]
     except OSError as failure:

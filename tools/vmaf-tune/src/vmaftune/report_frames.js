@@ -5,7 +5,8 @@ const scores = (() => {
   const bytes = Uint8Array.from(atob(data.frames.scores), (ch) => ch.charCodeAt(0)), view = new DataView(bytes.buffer);
   return Float64Array.from(range(bytes.length / 2), (i) => view.getUint16(2 * i, true) / 100);
 })();
-const firstScore = data.frames.count.reduce((starts, n) => [...starts, starts.at(-1) + n], [0]);
+let scored = 0;
+const firstScore = [0, ...data.frames.count.map((n) => (scored += n))];
 
 const WORST = 5, APART = 5;
 /* The lowest frames among those that are the lowest around: five neighbours of one dip say what one says. */
@@ -20,7 +21,7 @@ function fillCellChoice(keep) {
   options(s, sources().map((i) => [i, data.sources[i]]), keep === undefined ? undefined : cells.s[keep]);
   options(c, curves().filter((i) => cellsOf(Number(s.value), i).length).map((i) => [i, label(i)]), keep === undefined ? undefined : cells.c[keep]);
   const mine = cellsOf(Number(s.value), Number(c.value || -1));
-  options(q, mine.map((i) => [i, `${data.curves[cells.c[i]].knob} ${cells.q[i] ?? i} · VMAF ${fixed(cells.vmaf[i])}`]), keep);
+  options(q, mine.map((i) => [i, `${setting(i)} · VMAF ${fixed(cells.vmaf[i])}`]), keep);
 }
 function drawFrames(keep) {
   fillCellChoice(keep);
@@ -32,7 +33,7 @@ function drawFrames(keep) {
     return;
   }
   const i = Number(text), block = data.frames.block, values = Array.from(scores.slice(firstScore[i], firstScore[i + 1]));
-  const worst = worstFrames(values), { colour } = look(cells.c[i]), name = `${data.sources[cells.s[i]]}, ${label(cells.c[i])}, ${data.curves[cells.c[i]].knob} ${cells.q[i] ?? "–"}`;
+  const worst = worstFrames(values), { colour } = look(cells.c[i]), name = `${data.sources[cells.s[i]]}, ${label(cells.c[i])}, ${setting(i)}`;
   const at = (k) => k * block, time = (k) => (cells.fps[i] ? `${fixed(at(k) / cells.fps[i], 2)} s` : "–");
   const traces = values.length ? [
     { type: "scatter", mode: "lines", name: "VMAF", x: values.map((_, k) => at(k)), y: values, line: { color: colour, width: 1.8 }, hovertemplate: "frame %{x}<br>VMAF %{y:.2f}<extra></extra>" },
@@ -49,7 +50,7 @@ function drawFrames(keep) {
   byId("frames-command").replaceChildren(...words.flatMap((word) => [element("span", { class: "word" }, word), " "]));
 }
 
-const FIGURES = [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpeed, drawFrames];
+const FIGURES = cells.s.length ? [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpeed, drawFrames] : [];
 function drawAll() {
   FIGURES.forEach((figure) => figure());
   if (data.model) drawModel();
@@ -59,7 +60,18 @@ function drawAll() {
 function connect(action, ...ids) {
   ids.forEach((id) => byId(id).addEventListener("change", () => action()));
 }
+function watch() {
+  dark.addEventListener("change", cells.s.length ? changed : drawAll);
+  printing.addEventListener("change", drawAll);
+  let wide = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if ((wide < 600) !== narrow()) drawAll();
+    wide = window.innerWidth;
+  });
+}
 function start() {
+  watch();
+  if (!cells.s.length) return drawAll();
   connect(drawRate, "rate-source", "rate-hull");
   connect(drawMatrix, "bd-presets", "bd-pool");
   connect(drawPair, "pair-test", "pair-anchor");
@@ -75,13 +87,6 @@ function start() {
     if (!chosen.sources.has(cells.s[i])) return;
     drawFrames(i);
     byId("frames").scrollIntoView({ behavior: "smooth" });
-  });
-  dark.addEventListener("change", changed);
-  printing.addEventListener("change", drawAll);
-  let wide = window.innerWidth;
-  window.addEventListener("resize", () => {
-    if ((wide < 600) !== narrow()) drawAll();
-    wide = window.innerWidth;
   });
 }
 start();

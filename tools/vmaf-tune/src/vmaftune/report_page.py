@@ -35,7 +35,7 @@ def render(analysis: Analysis, model: ModelRun | None) -> str:
     scripts.append(_part("report_frames.js"))
     body = "".join((
         header(analysis, summary(analysis), model),
-        '<div class="layout">', _FILTERS, '<main id="main">',
+        '<div class="layout">' + _FILTERS if analysis.sweep.points else '<div class="layout unfiltered">', '<main id="main">',
         sweep_sections(analysis), model_section(model) if model else "", failed_section(analysis.sweep),
         tools_section(analysis.sweep), "</main></div>", _FOOTER,
     ))  # fmt: skip
@@ -87,6 +87,7 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> dict[str, Any]:
             "s": [p.source for p in points],
             "c": [p.curve for p in points],
             "q": [p.quality for p in points],
+            "id": [p.cell if p.quality is None else None for p in points],
             "kbps": [_rounded(p.kbps, KBPS_DIGITS) for p in points],
             "vmaf": [_rounded(p.vmaf, VMAF_DIGITS) for p in points],
             "hm": [_rounded(p.harmonic, 2) for p in points],

@@ -24,8 +24,9 @@ def header(analysis: Analysis, sentences: Sequence[str], model: ModelRun | None)
         ("failed cells", len(sweep.failures), "bad" if sweep.failures else ""),
         ("frames scored", sum(p.num_frames for p in sweep.points), ""),
     ]
-    links = [("rd", "Rate and quality"), ("bd", "BD-rate"), ("quality", "Quality values"), ("speed", "Speed"),
-             ("frames", "Frames"), *([("model", "Model")] if model else []), ("failed", "Failed cells"),
+    figures = [("rd", "Rate and quality"), ("bd", "BD-rate"), ("quality", "Quality values"), ("speed", "Speed"),
+               ("frames", "Frames")]  # fmt: skip
+    links = [*(figures if sweep.points else []), *([("model", "Model")] if model else []), ("failed", "Failed cells"),
              ("tools", "Versions")]  # fmt: skip
     return (
         '<a class="skip" href="#main">Skip to the figures</a><header><p class="kicker">Encoder sweep</p>'
@@ -41,18 +42,15 @@ def header(analysis: Analysis, sentences: Sequence[str], model: ModelRun | None)
 
 
 def sweep_sections(analysis: Analysis) -> str:
-    """Rate and quality, BD-rate, quality values, speed, frames."""
-    blocks = analysis.sweep.points and _RATE + _BDRATE + _QUALITY + _SPEED + _FRAMES
-    return str(blocks).replace("{target}", str(DEFAULT_TARGET)).replace("{low}", str(TARGETS[0])).replace(
+    """Rate and quality, BD-rate, quality values, speed, frames; nothing where no cell was measured."""
+    blocks = _RATE + _BDRATE + _QUALITY + _SPEED + _FRAMES if analysis.sweep.points else ""
+    return blocks.replace("{target}", str(DEFAULT_TARGET)).replace("{low}", str(TARGETS[0])).replace(
         "{high}", str(TARGETS[-1])
     )  # fmt: skip
 
 
 def _figure(plot: str, caption: str, below: str = "") -> str:
-    return (
-        f'<figure><div class="plot" id="{plot}"></div>'
-        f'<figcaption>{caption}</figcaption><p class="printed"></p></figure>{below}'
-    )
+    return f'<figure><div class="plot" id="{plot}"></div><figcaption>{caption}</figcaption><p class="printed"></p></figure>{below}'
 
 
 def _numbers(identity: str, table: str) -> str:
@@ -220,7 +218,7 @@ def failed_section(sweep: Sweep) -> str:
         return '<section id="failed"><h2>Failed cells</h2><p>None.</p></section>'
     rows = "".join(
         f'<tr><th scope="row">{escape(f.cell)}</th><td class="text">{escape(f.kind)}</td>'
-        f"<td>{'–' if f.exit_code is None else f.exit_code}</td>"
+        f"<td>{'–' if f.exit_code is None else escape(str(f.exit_code))}</td>"
         f'<td class="text">{escape(f.message)}<pre>{escape(f.stderr)}</pre><pre>{escape(f.command)}</pre></td></tr>'
         for f in sweep.failures
     )
@@ -238,14 +236,16 @@ def tools_section(sweep: Sweep) -> str:
     """What was swept and with which versions."""
     return (
         '<section id="tools"><h2>What was swept, and with which versions</h2>'
+        + (table("The plan", ("Encoder", "Preset", "Quality values", "Sources"), sweep.grid, text=3) if sweep.grid else "")
         + table("Tools and their versions", (), sweep.facts, text=2, kind="facts")
         + "<details><summary>The last start of the command: time, packages, machine</summary>"
         + table("As runs.jsonl has it", (), sweep.start_facts, text=2, kind="facts")
         + "</details>"
         + "<h3>Sources</h3>"
         + table(
-            "Clips as they were encoded", ("Source", "Group", "Picture", "Frames per second", "Frames", "Cells"),
-            sweep.source_facts, text=2,
+            "Clips as they were encoded",
+            ("Source", "Group", "Window", "Picture", "Frames per second", "Frames", "Measured cells"),
+            sweep.source_facts, text=3,
         )
         + "</section>"
     )  # fmt: skip

@@ -14,7 +14,7 @@ from vmaftune.report_analysis import DEFAULT_TARGET, Analysis, for_share
 from vmaftune.report_model import ModelRun
 
 CSV_COLUMNS = (
-    "source", "encoder", "preset", "knob", "quality", "bitrate_kbps", "size_bytes", "num_frames", "vmaf_mean",
+    "cell", "source", "encoder", "preset", "knob", "quality", "bitrate_kbps", "size_bytes", "num_frames", "vmaf_mean",
     "vmaf_unclipped_mean", "vmaf_harmonic_mean", "vmaf_p5", "vmaf_min", "encode_cpu_s_per_frame", "on_convex_hull",
     "command",
 )  # fmt: skip
@@ -33,7 +33,7 @@ class TextTable:
 
 def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     """The report's tables in reading order."""
-    found = [_matrix(analysis), _targets(analysis), _speed(analysis)]
+    found = [_matrix(analysis), _targets(analysis), _speed(analysis)] if analysis.sweep.points else []
     if analysis.sweep.failures:
         found.append(_failures(analysis))
     if model is not None:
@@ -69,13 +69,13 @@ def _targets(analysis: Analysis) -> TextTable:
         shown = [None if v is None else ("≥ " if v == coarsest else "") + format_quality(v) for v in enough]
         missed = sum(value is None for value in values)
         if values:
-            rows.append([curve.label, curve.knob, *shown, missed])
+            rows.append([curve.label, curve.knob, *shown, missed, len(values)])
     return TextTable(
         title=f"Coarsest quality value that still gives VMAF {DEFAULT_TARGET}",
-        columns=("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach"),
+        columns=("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach", "sources"),
         rows=rows,
         left=2,
-        caption="of the sources; interpolated between measured values, never beyond them (≥ = the coarsest one swept)",
+        caption="of its sources; interpolated between measured values, never beyond them (≥ = the coarsest one swept)",
     )
 
 
@@ -122,7 +122,7 @@ def cells_csv(analysis: Analysis) -> str:
         curve = sweep.curves[p.curve]
         quality = None if p.quality is None else format_quality(p.quality)
         lines.writerow((
-            sweep.sources[p.source], curve.encoder, curve.preset, curve.knob, quality, p.kbps, p.size_bytes, p.num_frames,
+            p.cell, sweep.sources[p.source], curve.encoder, curve.preset, curve.knob, quality, p.kbps, p.size_bytes, p.num_frames,
             p.vmaf, p.vmaf_unclipped, p.harmonic, p.p5, p.lowest, p.cpu_s, int(p.key in on_hull), p.command,
         ))  # fmt: skip
     return text.getvalue().rstrip("\n")

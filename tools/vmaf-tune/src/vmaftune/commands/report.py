@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,8 +68,8 @@ def report(
             console.say(f"the page is {page}")
         else:
             console.out(str(page))
-    if model_run is None and not printed:
-        console.next_command(f"vmaf-tune train --loso --corpus {folder}")
+    if model_run is None and not printed and any(p.quality is not None for p in made.analysis.sweep.points):
+        console.next_command(f"vmaf-tune train --loso --corpus {shlex.quote(str(folder))}")
 
 
 def _print_tables(made: Report) -> None:
