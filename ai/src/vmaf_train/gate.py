@@ -9,7 +9,7 @@ is believed. The limits are those of the project's SPEC, section 6.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train import dataset, evaluate, predictor, registry
+from vmaf_train.baselines import fit_scaler
 from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABULARY, ModelContract
 from vmaf_train.dataset import LOSO, Dataset
 from vmaf_train.errors import DatasetError, ModelError
@@ -103,7 +104,7 @@ def judge(run: Run, model_dir: Path) -> Verdict:
             _incumbent(run, model_dir, means),
             *_codec_checks(contract, means),
         ]
-    checks += [*_artifact(run, contract), *_evidence(run, data, corpus_note, len(held_out))]
+    checks += [*_artifact(run, contract, data, figures), *_evidence(run, data, corpus_note, len(held_out))]
     return Verdict(model_id=run.model_id, checks=tuple(sorted(checks, key=lambda c: c.section)), figures=figures)
 
 
@@ -185,12 +186,11 @@ def _row_problem(held_out: pd.DataFrame, data: Dataset) -> str | None:
     """Why the predictions do not belong to the corpus: other rows, groups or scores."""
     frame = np.full(len(data), -1) if data.frame_index is None else data.frame_index
     rows = pd.DataFrame({"key": data.key, "frame": frame, "true_group": data.group, "true_y": data.y})
-    one = held_out[held_out["seed"] == held_out["seed"].min()] if len(held_out) else held_out
-    one = one.assign(frame=one["frame_index"].fillna(-1).astype("int64"))
+    one = held_out.assign(frame=held_out["frame_index"].fillna(-1).astype("int64"))
     both = one.merge(rows, on=["key", "frame"], how="outer", indicator=True)
     strangers = int((both["_merge"] != "both").sum())
-    if strangers:
-        return f"{strangers} rows are predicted and not in the corpus, or in the corpus and not predicted"
+    if strangers or len(held_out) != len(data) * held_out["seed"].nunique():
+        return "rows are predicted and not in the corpus, or in the corpus and not predicted"
     same_group = both["group"].astype(str) == both["true_group"].astype(str)
     if not same_group.all() or not np.allclose(both["y"], both["true_y"], rtol=0, atol=1e-3):
         return "a group or score in the predictions is not the corpus's"
@@ -208,8 +208,7 @@ def _scaler_problem(run: Run, data: Dataset) -> str | None:
         if not isinstance(fold, dict):
             return f"the run did not record the scaler of the fold without {group}"
         # A source moves these means by percents, a rounding to float32 by 1e-7.
-        std = rows.std(axis=0)
-        for name, values in (("mean", rows.mean(axis=0)), ("std", np.where(std > 0, std, 1.0))):
+        for name, values in zip(("mean", "std"), fit_scaler(rows), strict=True):
             if not np.allclose(fold.get(name, np.nan), values, rtol=1e-5, atol=1e-7):
                 return f"the scaler of the fold without {group} is not the {name} of its training rows"
     return None
@@ -261,11 +260,11 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
         yield _at_most(section, name, value, limit, note)
 
 
-def _artifact(run: Run, contract: ModelContract) -> Iterator[Check]:
-    """Check 5: the file keeps its contract, and answers as torch did."""
+def _artifact(run: Run, contract: ModelContract, data: Dataset | None, figures: Mapping[str, float]) -> Iterator[Check]:
+    """Check 5: the file keeps its contract, answers as torch did, and is the one whose training was held out."""
     try:
-        data = (run.path / "candidate.onnx").read_bytes()
-        candidate = predictor.from_pair(contract.id, data, run.sidecar, "cpu")
+        onnx = (run.path / "candidate.onnx").read_bytes()
+        candidate = predictor.from_pair(contract.id, onnx, run.sidecar, "cpu")
         difference = candidate.self_test()
     except (OSError, ModelError) as failure:
         yield _must(5, "candidate keeps its contract", str(failure))
@@ -280,6 +279,33 @@ def _artifact(run: Run, contract: ModelContract) -> Iterator[Check]:
     worst = candidate.predict(*_corner_rows(contract))
     broken = int((~np.isfinite(worst)).sum())
     yield _must(5, "finite on the corners of the input box", f"{broken} corners are not finite" if broken else None)
+    yield _must(5, "candidate is of this run", _stranger_problem(run, data, figures))
+    if data is not None and figures:
+        # It has seen every source, so it must not do worse on them than the networks that had not.
+        answers = candidate.predict(data.features, data.codec if contract.has_codec else None)
+        value = None
+        if np.isfinite(answers).all():
+            table = evaluate.group_table(evaluate.score_table(data, answers), evaluate.MODEL, evaluate.CORPUS)
+            value = float(table["rmse"].mean()) - figures["rmse"]
+        yield _at_most(
+            5, "candidate's mean RMSE on its corpus minus the held-out one", value, MAX_RMSE_LOSS,
+            f"held out: {figures['rmse']:.4f}",
+        )  # fmt: skip
+
+
+def _stranger_problem(run: Run, data: Dataset | None, figures: Mapping[str, float]) -> str | None:
+    """Why the candidate's sidecar does not belong to the run's recipe, predictions and corpus."""
+    if run.sidecar.get("recipe") != run.recipe:
+        return "its recipe is not the run's"
+    told = ((run.sidecar.get("loso") or {}).get("metrics") or {}).get(evaluate.MODEL) or {}
+    for name, value in figures.items():
+        if not np.isclose((told.get(name) or {}).get("mean", np.nan), value, rtol=0, atol=1e-6):
+            return f"its held-out mean {name} is not that of the run's predictions"
+    if data is not None:
+        for row in run.sidecar["self_test"]["features"]:
+            if not (data.features == row).all(axis=1).any():
+                return "it was compared with torch on rows that are not the corpus's"
+    return None
 
 
 def _column_problem(candidate: Predictor) -> str | None:
@@ -319,7 +345,13 @@ def _digest_problem(run: Run, data: Dataset) -> str | None:
     frames = recorded.get("frame_digest")
     if data.digest != recorded.get("digest"):
         return f"the rows of {data.path} are not those that training recorded"
-    if frames is not None and frames != (data.frame_digest or dataset.frame_digest(data.path)):
+    if run.recipe.get("window_share") and frames is None:
+        return "it learned from frame rows, and training did not record their digest; train again"
+    try:
+        found = data.frame_digest or (dataset.frame_digest(data.path) if frames else None)
+    except DatasetError as failure:
+        return str(failure)
+    if frames is not None and frames != found:
         return f"the frame rows beside {data.path} are not those that training recorded"
     return None
 

@@ -160,7 +160,7 @@ def write(
     export.write_whole(folder / "provenance.json", export.json_bytes(provenance))
     metrics = {
         "schema_version": 1, "model_id": experiment.recipe.model_id, "smoke": experiment.smoke,
-        "corpus": corpus_facts(experiment.data), "num_seeds": experiment.num_seeds, "num_networks": len(networks),
+        "corpus": corpus_facts(experiment), "num_seeds": experiment.num_seeds, "num_networks": len(networks),
         "device": str(experiment.device), "train_wall_s": round(wall_s, 2),
         "scalers": {
             n.job.fold: {"mean": n.mean.tolist(), "std": n.std.tolist()} for n in networks if n.job.scheme == LOSO
@@ -182,19 +182,20 @@ def _write_candidate(
     }  # fmt: skip
     onnx_bytes = export.build_onnx(layers=network.layers, **common)
     sidecar = export.build_sidecar(
-        onnx_bytes=onnx_bytes, teacher=data.teacher, recipe=recipe.as_json(), corpus=corpus_facts(data), loso=loso,
+        onnx_bytes=onnx_bytes, teacher=data.teacher, recipe=recipe.as_json(), corpus=corpus_facts(experiment), loso=loso,
         self_test=export.self_test_rows(data.features, codec, predict(network, data.features, codec)),
         run_provenance=provenance, **common,
     )  # fmt: skip
     export.save_candidate(folder, onnx_bytes, sidecar)
 
 
-def corpus_facts(data: Dataset) -> dict[str, Any]:
-    """What a run records of its corpus: digests, relative path, counts, and what was left out."""
+def corpus_facts(experiment: Experiment) -> dict[str, Any]:
+    """What a run records of its corpus: digests (that of the frame rows where it learned from them), path, counts, notes."""
+    data, frames = experiment.data, experiment.frames or experiment.data
     path = data.path.resolve()
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else data.path
     return {
-        "path": path.as_posix(), "digest": data.digest, "frame_digest": data.frame_digest, "num_rows": len(data),
+        "path": path.as_posix(), "digest": data.digest, "frame_digest": frames.frame_digest, "num_rows": len(data),
         "num_groups": len(data.groups), "groups": data.groups, "encoders": sorted(set(data.encoder)),
         "teacher": data.teacher, "notes": list(data.notes),
     }  # fmt: skip

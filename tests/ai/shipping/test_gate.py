@@ -120,6 +120,31 @@ def other_answers(p: Any) -> None:
     p.sidecar["self_test"]["score"][3] += 2e-4
 
 
+def later_seed_told_its_own_answers(p: Any) -> None:
+    rows = p.predictions["seed"] == 2
+    p.predictions.loc[rows, "y"] = p.predictions.loc[rows, "y_model"]
+
+
+def later_seed_of_fewer_rows(p: Any) -> None:
+    p.predictions = p.predictions[(p.predictions["seed"] < 2) | (p.predictions["group"] != "smoke01")]
+
+
+def other_recipe(p: Any) -> None:
+    p.sidecar["recipe"] = {"name": "test", "epochs": 1}
+
+
+def no_table(p: Any) -> None:
+    p.sidecar["loso"] = None
+
+
+def made_up_rows(p: Any) -> None:
+    p.sidecar["self_test"]["features"][2][1] += 0.01
+
+
+def windows_without_digest(p: Any) -> None:
+    p.recipe = p.sidecar["recipe"] = {"name": "test", "window_share": 1.0}
+
+
 def smoke_run(p: Any) -> None:
     p.metrics["smoke"] = True
 
@@ -166,6 +191,12 @@ def lost_corpus(p: Any) -> None:
         (broken_file, "candidate keeps its contract"),
         (other_sidecar, "candidate keeps its contract"),
         (other_answers, "ONNX against torch, VMAF points"),
+        (later_seed_told_its_own_answers, "predictions are of the corpus"),
+        (later_seed_of_fewer_rows, "predictions are of the corpus"),
+        (other_recipe, "candidate is of this run"),
+        (no_table, "candidate is of this run"),
+        (made_up_rows, "candidate is of this run"),
+        (windows_without_digest, "corpus present with the recorded digest"),
         (smoke_run, "not a smoke run"),
         (smoke_sidecar, "not a smoke run"),
         (other_digest, "corpus present with the recorded digest"),
@@ -241,3 +272,32 @@ def test_the_incumbent_counts_only_on_the_same_corpus(project: Any) -> None:
     check = next(c for c in judge(project, worse).checks if c.name == name)
     assert check.verdict == "hold" and check.value == pytest.approx(0.15, abs=0.05)
     assert next(c for c in judge(project, good).checks if c.name == name).verdict == "pass"
+
+
+def test_a_worse_network_than_the_one_that_was_held_out_is_held(project: Any) -> None:
+    """Here a network that fits its own contract, corpus and recipe, and answers at random."""
+    parts = project.parts(FR)
+    model = export.import_onnx().load_model_from_string(parts.onnx)
+    numpy_helper = export.import_onnx().numpy_helper
+    bias = next(t for t in model.graph.initializer if t.name.endswith("bias") and list(t.dims) == [1])
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(3), bias.name))
+    parts.onnx = model.SerializeToString(deterministic=True)
+    parts.sidecar["sha256"] = registry.new_entry(FR, parts.onnx, description="", notes="").sha256
+    parts.sidecar["self_test"]["score"] = [s + 3 for s in parts.sidecar["self_test"]["score"]]
+    held = judge(project, project.write(parts)).held
+    assert [c.name for c in held] == ["candidate's mean RMSE on its corpus minus the held-out one"]
+    assert held[0].value == pytest.approx(2.7, abs=0.3)
+
+
+def test_the_frames_of_a_recipe_with_windows_are_evidence(project: Any) -> None:
+    parts = project.parts(FR)
+    parts.recipe = parts.sidecar["recipe"] = {"name": "test", "window_share": 1.0}
+    parts.sidecar["corpus"]["frame_digest"] = project.corpus("fr_regressor_v1").frame_digest
+    folder = project.write(parts)
+    assert judge(project, folder).passed
+    corpus = project.root / "runs" / "phase_a" / "synthetic"
+    cells = (corpus / "cells.jsonl").read_bytes()
+    corpus.unlink()
+    corpus.mkdir()
+    (corpus / "cells.jsonl").write_bytes(cells)
+    assert [c.name for c in judge(project, folder).held] == ["corpus present with the recorded digest"]
