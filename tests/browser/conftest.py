@@ -29,6 +29,12 @@ def _maker(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def synthetic_run() -> ModuleType:
+    """The maker of training runs."""
+    return _maker("synthetic_run")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser. Fails with the way out when it or its driver is not installed."""
     place = shutil.which("chromium") or shutil.which("chromium-browser")

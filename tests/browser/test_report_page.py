@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -61,6 +62,10 @@ def test_nothing_selected_is_no_error(visit: Any) -> None:
     visit.page.click("#filter-encoders button:has-text('None')")
     visit.page.click("#filter-sources button:has-text('None')")
     assert visit.page.inner_text("#status").startswith("Showing 0 of ")
+    for plot in visit.page.query_selector_all(".plot:not(#bands-plot)"):
+        assert plot.eval_on_selector("svg[role=img]", "svg => svg.getAttribute('aria-label')") == "Nothing is selected."
+        assert plot.inner_text().strip() == "Nothing is selected."
+        assert not plot.evaluate("p => p.data.length")
     visit.page.click("#filter-encoders button:has-text('All')")
     visit.page.click("#filter-sources button:has-text('All')")
     assert visit.complaints == [] and len(visit.names("rate-plot")) == 17
@@ -227,3 +232,90 @@ def test_a_sweep_that_failed_throughout(opened: Callable[..., Any]) -> None:
     assert "No cell was measured" in visit.page.inner_text("header")
     assert "no <device>" in visit.page.inner_text("#failed") and visit.page.locator(".plot").count() == 0
     assert visit.complaints == []
+
+
+def test_one_curve_has_no_pair(opened: Callable[..., Any]) -> None:
+    visit = opened(lambda row: row if row["preset"] == "slow" else None)
+    assert visit.traces("pair-plot") == []
+    assert visit.page.inner_text("#pair-plot").strip() == "The sweep has one curve only: there is nothing to compare it with."
+    assert visit.complaints == []
+
+
+def test_filters_reach_the_model(visit: Any, opened: Callable[..., Any], synthetic_run: ModuleType, tmp_path: Path) -> None:
+    visit.page.uncheck("label.encoder:has-text('libsvtav1') input")
+    assert visit.names("scatter-plot") == {"libvvenc", "libx264"}
+    run = synthetic_run.write(tmp_path / "run")
+    grouped = opened(lambda row: {**row, "group": "crowd" if row["src"] == HOSTILE else "news"}, run)
+    before = sum(trace["points"] for trace in grouped.traces("scatter-plot"))
+    grouped.page.uncheck(f"label.source:has(span:text-is('{HOSTILE}')) input")
+    assert sum(trace["points"] for trace in grouped.traces("scatter-plot")) == before * 8 / 9
+
+
+def test_curves_are_told_apart_without_colour(visit: Any) -> None:
+    looks = visit.page.evaluate("document.getElementById('reach-plot').data.map(t => t.mode + t.marker.symbol + t.line.dash)")
+    assert len(set(looks)) == len(looks) == 6 and all("markers" in look for look in looks)
+    form = "s => s.querySelector('polygon').getAttribute('points') + s.querySelector('line').getAttribute('stroke-dasharray')"
+    keys = visit.page.eval_on_selector_all("label.preset svg", f"all => all.map({form})")
+    assert len(set(keys)) == len(keys) == 16
+
+
+def test_names_are_not_markup_in_legends(opened: Callable[..., Any]) -> None:
+    preset, encoder, source = "<b>sl</b> %{x} <a href='https://x'>k</a>", "ev<i>il</i> %{y}", "$a_b$ and %{z}"
+    names = {"medium": preset, "slow": "slow"}
+
+    def hostile(row: dict[str, Any]) -> dict[str, Any] | None:
+        encoders = {"libx264": "libx264", "libsvtav1": encoder}
+        return {**row, "preset": names.get(row["preset"], "other"), "encoder": encoders[row["encoder"]], "src": source}
+
+    visit = opened(hostile)
+    for plot in ("rate-plot", "reach-plot", "speed-plot"):
+        shown = visit.page.eval_on_selector_all(f"#{plot} .legendtext", "all => all.map(t => t.textContent)")
+        assert any(encoder in text for text in shown), plot
+    assert f"libx264 {preset}" in visit.page.eval_on_selector_all("#rate-plot .legendtext", "all => all.map(t => t.textContent)")
+    assert visit.page.locator(".plot a").count() == 0
+    visit.page.select_option("#rate-source", "all")
+    assert source in visit.page.eval_on_selector_all("#rate-plot .annotation-text", "all => all.map(t => t.textContent)")
+    assert visit.complaints == []
+
+
+def test_all_sources_have_a_table(visit: Any) -> None:
+    visit.page.select_option("#rate-source", "all")
+    assert visit.page.is_visible("#rate-numbers")
+    assert visit.page.locator("#rate-table tbody tr").count() == visit.page.evaluate("cells.s.length")
+    assert HOSTILE in visit.page.locator("#rate-table tbody tr th").first.text_content()
+    assert visit.page.locator("#quality-table tbody tr").count() == 6
+
+
+def test_print_gives_no_hints_and_keeps_tables_whole(visit: Any) -> None:
+    visit.page.emulate_media(media="print")
+    assert visit.page.locator(".hint").count() >= 2
+    for hint in visit.page.query_selector_all(".hint"):
+        assert not hint.is_visible()
+    assert visit.page.eval_on_selector("#quality table", "t => getComputedStyle(t).breakInside") == "avoid"
+    assert "below the figure" not in visit.page.inner_text("#rd") + visit.page.inner_text("#speed")
+
+
+@pytest.mark.parametrize("visit", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_numbers_and_headings_stay_whole_on_a_phone(visit: Any) -> None:
+    lines = "e => e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight)"
+    assert all(height < 1.5 for height in visit.page.eval_on_selector_all(".tiles dd", f"all => all.map({lines})"))
+    narrow = visit.page.eval_on_selector_all(
+        "#tools table.facts th", "all => all.map(e => e.clientWidth).filter(w => w && w < 100)"
+    )
+    assert narrow == []
+
+
+def test_thinned_frames_are_said_to_be(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmaftune import report_page
+
+    monkeypatch.setattr(report_page, "MAX_FRAMES", 3000)
+    visit = opened(lambda row: row)
+    assert re.search(r"Each point is the lowest of \d+ frames", visit.page.inner_text("#frames figcaption"))
+    assert "Lowest VMAF of" in visit.page.evaluate("document.getElementById('frames-plot').layout.yaxis.title.text")
+    assert " to " in visit.page.locator("#frames-table tbody th").first.text_content()
+
+
+def test_a_cell_without_frames_has_no_axes(opened: Callable[..., Any]) -> None:
+    visit = opened(lambda row: {**row, "key": "k" + row["key"]})
+    assert visit.page.inner_text("#frames-plot").strip() == "The corpus holds no frames of this cell."
+    assert visit.page.locator("#frames-plot .xtick").count() == 0

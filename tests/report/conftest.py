@@ -36,7 +36,13 @@ def small(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def model_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_run() -> ModuleType:
+    """The maker of training runs."""
+    return _beside("synthetic_run")
+
+
+@pytest.fixture(scope="session")
+def model_run(synthetic_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete training run that the gate held."""
-    folder: Path = _beside("synthetic_run").write(tmp_path_factory.mktemp("runs") / "fr_regressor_v2")
+    folder: Path = synthetic_run.write(tmp_path_factory.mktemp("runs") / "fr_regressor_v2")
     return folder

@@ -13,7 +13,7 @@ GROUPS = ("crowd", "</script><script>alert(2)</script>", "news", "snow", "trees"
 ENCODERS = ("libx264", "libsvtav1", "libvvenc")
 
 
-def write(folder: Path, *, judged: bool = True, num_seeds: int = 3) -> Path:
+def write(folder: Path, *, judged: bool = True, num_seeds: int = 3, corpus_digest: str = "0" * 64) -> Path:
     """A complete run with a known error: predictions are 0.5 VMAF points above the score, and a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -30,7 +30,9 @@ def write(folder: Path, *, judged: bool = True, num_seeds: int = 3) -> Path:
                         "preset": "medium", "crf": float(quality),
                     })  # fmt: skip
     pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
-    documents = {"metrics": {"model_id": "fr_regressor_v2", "smoke": False}, "recipe": {}, "provenance": {}, "candidate": {}}
+    corpus = {"path": "runs/phase_a/other/cells.jsonl", "digest": corpus_digest}
+    metrics = {"model_id": "fr_regressor_v2", "smoke": False, "corpus": corpus}
+    documents = {"metrics": metrics, "recipe": {"name": "default"}, "provenance": {}, "candidate": {}}
     if judged:
         checks = [
             {"section": 1, "name": "groups", "value": 9, "limit": ">= 9", "verdict": "pass", "note": ""},

@@ -35,7 +35,8 @@ function oneOf(encoder) {
 }
 
 /* ---- words and numbers ---- */
-const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+/* Text for plotly, which reads some HTML, and %{x} in what it shows beside a mark. */
+const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%\{/g, "%&#123;");
 const fixed = (x, digits = 1) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−"));
 const signed = (x, digits = 1) => (x > 0 ? "+" : "") + fixed(x, digits) + "%";
 const grouped = (x) => Math.round(x).toLocaleString("en-US");
@@ -119,9 +120,16 @@ function layout(x, y, wanted = 0) {
 }
 /* A log axis that shows 1, 2 and 5 of each decade, in full: 2,000 (2k where there is little room) and not "2". */
 const logAxis = (title, small = narrow()) => ({ type: "log", dtick: "D2", tickformat: small ? "~s" : ",~g", title });
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: "vmaf-tune" } };
-function draw(id, traces, shape, words) {
+const CONFIG = { responsive: true, displaylogo: false, typesetMath: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: "vmaf-tune" } };
+/* A sentence in place of a figure that has nothing to show. */
+function blank(words) {
+  const axis = { title: "", visible: false, type: "linear", range: [0, 1], automargin: false }, shape = layout(axis, axis);
+  const place = { xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { size: 14, color: theme().muted } };
+  return { ...shape, height: 130, margin: { l: 8, r: 8, t: 8, b: 8 }, annotations: [{ ...place, text: wrapped(words, narrow() ? 36 : 90) }] };
+}
+function draw(id, traces, shape, words, none = "Nothing is selected.") {
   const plot = byId(id);
+  if (!traces.some((t) => t.x.length)) [traces, shape, words] = [[], blank(none), none];
   plot.parentElement.querySelector(".printed").textContent = words;
   Plotly.react(plot, traces, shape, CONFIG);
   /* The picture is described as a whole; what plotly stacks on it says nothing to a screen reader. */
@@ -136,16 +144,26 @@ function box(text, checked, change, kind, key) {
   input.addEventListener("change", () => change(input.checked));
   return element("label", { class: kind }, input, ...(key ? [key] : []), element("span", {}, text));
 }
+/* Plotly's markers in a box of 12 by 12. */
+const MARKERS = {
+  circle: "6,1.4 7.8,1.8 9.3,2.7 10.2,4.2 10.6,6 10.2,7.8 9.3,9.3 7.8,10.2 6,10.6 4.2,10.2 2.7,9.3 1.8,7.8 1.4,6 1.8,4.2 2.7,2.7 4.2,1.8",
+  square: "2,2 10,2 10,10 2,10", diamond: "6,0 12,6 6,12 0,6", "triangle-up": "6,1 11.5,10.5 .5,10.5", "triangle-down": "6,11 .5,1.5 11.5,1.5",
+  x: "3,.5 6,3.5 9,.5 11.5,3 8.5,6 11.5,9 9,11.5 6,8.5 3,11.5 .5,9 3.5,6 .5,3", cross: "4,0 8,0 8,4 12,4 12,8 8,8 8,12 4,12 4,8 0,8 0,4 4,4",
+  star: "6,0 7.4,4.1 11.7,4.1 8.3,6.7 9.5,10.9 6,8.4 2.5,10.9 3.7,6.7 .3,4.1 4.6,4.1", pentagon: "6,.5 11.2,4.3 9.2,10.4 2.8,10.4 .8,4.3",
+  hexagram: "6,0 7.7,3.1 11.2,3 9.4,6 11.2,9 7.7,8.9 6,12 4.3,8.9 .8,9 2.6,6 .8,3 4.3,3.1",
+};
+function drawn(tag, attributes, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
 function lineKey(curve) {
-  const { colour, dash } = look(curve);
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS(svg.namespaceURI, "line");
+  const { colour, symbol, dash } = look(curve);
   const gaps = { solid: "", dash: "6 3", dot: "2 2", dashdot: "6 2 2 2", longdash: "9 3", longdashdot: "9 2 2 2" };
-  for (const [k, v] of Object.entries({ x1: 0, x2: 24, y1: 6, y2: 6, stroke: colour, "stroke-width": 3, "stroke-dasharray": gaps[dash] })) line.setAttribute(k, v);
-  svg.setAttribute("class", "key");
-  svg.setAttribute("viewBox", "0 0 24 12");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(line);
-  return svg;
+  return drawn("svg", { class: "key", viewBox: "0 0 48 12", "aria-hidden": "true" },
+    drawn("line", { x1: 0, x2: 48, y1: 6, y2: 6, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": gaps[dash] }),
+    drawn("polygon", { points: MARKERS[symbol], fill: colour, transform: "translate(18 0)" }));
 }
 function flip(set, members, on) {
   members.forEach((m) => (on ? set.add(m) : set.delete(m)));

@@ -8,12 +8,13 @@ training run --report_model--> ModelRun --------------------------+--> report_te
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmaftune import report_analysis, report_data, report_model
-from vmaftune.errors import ToolError
+from vmaftune.errors import ToolError, UsageError
 from vmaftune.report_analysis import Analysis
 from vmaftune.report_model import ModelRun
 
@@ -39,13 +40,18 @@ def build(folder: Path, model_run: Path | None = None) -> Report:
     Raises UsageError when `folder` is no corpus, DatasetError when its rows or the training run cannot be used.
     """
     analysis = report_analysis.analyse(report_data.read(folder))
-    return Report(analysis=analysis, model=report_model.read(model_run) if model_run else None)
+    return Report(analysis=analysis, model=report_model.read(model_run, folder) if model_run else None)
 
 
 def write_page(report: Report, file: Path) -> Path:
-    """Write the HTML page so that it appears whole or not at all. Raises ToolError when it cannot be written."""
+    """Write the HTML page so that it appears whole or not at all.
+
+    Raises UsageError when `file` is a folder, ToolError when it cannot be written.
+    """
     from vmaftune import report_page
 
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; name a file to write, such as -o {file / PAGE}")
     text = report_page.render(report.analysis, report.model)
     beside = file.with_name(file.name + ".tmp")
     try:
@@ -53,5 +59,7 @@ def write_page(report: Report, file: Path) -> Path:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, file)
     except OSError as failure:
+        with suppress(OSError):
+            beside.unlink()
         raise ToolError(f"{file} cannot be written ({failure.strerror}); name another file with -o") from failure
     return file

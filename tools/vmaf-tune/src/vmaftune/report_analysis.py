@@ -229,7 +229,8 @@ def document(analysis: Analysis) -> dict[str, Any]:
             for s, name in enumerate(sweep.sources)
         },
         "failed": [
-            {"cell": f.cell, "class": f.kind, "message": f.message, "exit_code": f.exit_code, "stderr": f.stderr, "command": f.command}
+            {"cell": f.cell, "class": f.kind, "message": f.message, "exit_code": f.exit_code, "stderr": f.stderr,
+             "command": f.command}
             for f in sweep.failures
         ],
     }  # fmt: skip

@@ -16,7 +16,7 @@ function rateTraces(source, axes, legend, size) {
     if (!mine.length) continue;
     const { colour, symbol, dash } = look(c);
     traces.push({
-      type: "scatter", mode: "lines+markers", name: label(c), legendgroup: label(c), showlegend: legend, ...axes,
+      type: "scatter", mode: "lines+markers", name: escaped(label(c)), legendgroup: label(c), showlegend: legend, ...axes,
       x: mine.map((i) => cells.kbps[i]), y: mine.map((i) => cells.vmaf[i]), customdata: mine, text: mine.map(hover),
       hovertemplate: "%{text}<extra></extra>", line: { color: colour, dash, width: size / 3.5 }, marker: { color: colour, symbol, size },
     });
@@ -68,11 +68,10 @@ function drawRate() {
     shape.margin.t = 30;
   }
   const what = grid ? plural(shown.length, "source") : data.sources[shown[0]];
-  draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}. The numbers are in the table below the figure.`);
-  const listed = grid ? [] : curves().flatMap((c) => cellsOf(shown[0], c)), corners = grid ? [] : hull(shown[0]);
-  byId("rate-numbers").hidden = grid;
-  table(byId("rate-table"), `Measured cells of ${what}`, ["Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
-    listed.map((i) => [label(cells.c[i]), setting(i), grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.includes(i) ? "yes" : ""]));
+  draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}.`);
+  const listed = shown.flatMap((s) => curves().flatMap((c) => cellsOf(s, c))), corners = new Set(shown.flatMap(hull));
+  table(byId("rate-table"), `Measured cells of ${what}`, [...(grid ? ["Source"] : []), "Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
+    listed.map((i) => [...(grid ? [data.sources[cells.s[i]]] : []), label(cells.c[i]), setting(i), grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.has(i) ? "yes" : ""]));
 }
 
 /* ---- BD-rate ---- */
@@ -93,10 +92,11 @@ function pooled(test, anchor, pool) {
 }
 function drawMatrix() {
   const shown = fewCurves(byId("bd-presets").value === "all"), pool = byId("bd-pool").value === "median" ? median : mean;
+  if (!shown.length) return byId("bd-table").replaceChildren(element("p", {}, "Nothing is selected."));
   const head = element("tr", {}, element("th", { class: "text", scope: "col" }, "Bits of ↓ against →"), ...shown.map((c) => element("th", { scope: "col" }, label(c))));
   const body = shown.map((test) => element("tr", {}, element("th", { scope: "row" }, label(test)), ...shown.map((anchor) => matrixCell(test, anchor, pool))));
   byId("bd-table").replaceChildren(element("table", { class: "matrix" },
-    element("caption", {}, `BD-rate, ${byId("bd-pool").value} over ${plural(sources().length, "source")}, percent. Negative (blue): the row needs fewer bits than the column for the same VMAF. Small print: the number of sources, where some have none. Press a figure to see it by source.`),
+    element("caption", {}, `BD-rate, ${byId("bd-pool").value} over ${plural(sources().length, "source")}, percent. Negative (blue): the row needs fewer bits than the column for the same VMAF. Small print: the number of sources, where some have none.`, element("span", { class: "hint" }, " Press a figure to see it by source.")),
     element("thead", {}, head), element("tbody", {}, ...body)));
 }
 function matrixCell(test, anchor, pool) {
@@ -112,29 +112,34 @@ function matrixCell(test, anchor, pool) {
 }
 function drawPair() {
   const shown = curves(), test = byId("pair-test"), anchor = byId("pair-anchor"), entries = shown.map((c) => [c, label(c)]);
-  const few = fewCurves(false);
-  options(test, entries, test.value || few.at(-1));
+  const others = [...shown, ...fewCurves(false)].filter((c) => c !== data.anchor);
+  options(test, entries, test.value || others.at(-1));
   options(anchor, entries, anchor.value || data.anchor);
-  const found = sources().map((s) => ({ s, ...compared(s, Number(test.value), Number(anchor.value)) }));
+  const same = test.value === anchor.value, lonely = data.curves.length < 2 ? "The sweep has one curve only" : "Both are the same curve";
+  const none = !shown.length || !sources().length ? "Nothing is selected." : same ? `${lonely}: there is nothing to compare it with.` : "No source has a figure; the reasons are below.";
+  const found = (same ? [] : sources()).map((s) => ({ s, ...compared(s, Number(test.value), Number(anchor.value)) }));
   const usable = found.filter((r) => r.percent !== null).sort((a, b) => a.percent - b.percent);
   const t = theme();
-  const shape = layout({ title: "BD-rate", zeroline: true, ticksuffix: "%", nticks: narrow() ? 4 : 12, tickangle: 0 }, { title: "", autorange: "reversed", type: "category", showgrid: false, tickfont: { size: narrow() ? 10 : 12 } });
+  const shape = layout({ title: "BD-rate", zeroline: true, ticksuffix: "%", nticks: narrow() ? 3 : 12, tickangle: 0 }, { title: "", autorange: "reversed", type: "category", showgrid: false, tickfont: { size: narrow() ? 10 : 12 } });
   shape.height = 90 + 27 * Math.max(usable.length, 2);
-  const words = shown.length ? `${label(Number(test.value))} against ${label(Number(anchor.value))}` : "nothing selected";
+  const words = same ? "" : `${label(Number(test.value))} against ${label(Number(anchor.value))}`;
   draw("pair-plot", [{
     type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .5)`) }, textfont: { color: t.ink },
     customdata: usable.map((r) => fixed(r.common)), hovertemplate: "%{y}<br>%{x:+.2f}%<br>over %{customdata} VMAF points that both reach<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
-  }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`);
+  }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`, none);
   byId("pair-missing").replaceChildren(...found.filter((r) => r.percent === null).map((r) => element("li", {}, `${data.sources[r.s]}: none, ${r.reason}`)));
 }
 
 /* ---- quality values ---- */
 const target = () => Math.min(Math.max(Math.round(Number(byId("target").value) || data.target), data.targets[0]), data.targets.at(-1));
+const UNKNOWN = "No quality value of these cells is known.";
 function drawQuality() {
   const select = byId("quality-curve");
   options(select, curves().map((c) => [c, label(c)]), select.value || data.anchor);
   byId("target-shown").textContent = target();
-  const c = Number(select.value || 0), t = theme(), { colour } = look(c), traces = [], byValue = new Map();
+  table(byId("quality-table"), "Nothing is selected.", [], []);
+  if (select.value === "") return draw("quality-plot", [], {}, "");
+  const c = Number(select.value), t = theme(), { colour } = look(c), traces = [], byValue = new Map();
   for (const s of sources()) {
     const mine = cellsOf(s, c).filter((i) => cells.q[i] !== null);
     mine.forEach((i) => byValue.set(cells.q[i], [...(byValue.get(cells.q[i]) || []), cells.vmaf[i]]));
@@ -145,11 +150,12 @@ function drawQuality() {
   const edge = { type: "scatter", mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
   traces.unshift({ ...edge, x: values, y: middle.map((m, k) => m - spread[k]) }, { ...edge, x: values, y: middle.map((m, k) => m + spread[k]), fill: "tonexty", fillcolor: colour + "33", name: "± one standard deviation over sources", showlegend: true });
   traces.push({ type: "scatter", mode: "lines+markers", name: "mean over sources", x: values, y: middle, line: { color: colour, width: 3 }, marker: { size: 8 }, hovertemplate: "mean %{y:.2f} at %{x}<extra></extra>" });
-  const knob = data.curves[c] ? data.curves[c].knob.toUpperCase() : "";
+  const knob = data.curves[c].knob.toUpperCase();
   const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: "VMAF" }, 2);
   shape.shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target(), y1: target(), line: { color: t.bad, dash: "dot", width: 1.5 } }];
   shape.annotations = [{ xref: "paper", x: 1, y: target(), text: "target " + target(), showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: t.bad, size: 12 } }];
-  draw("quality-plot", curves().length ? traces : [], shape, `${knob} against VMAF for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`);
+  draw("quality-plot", traces, shape, `${knob} against VMAF for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`, sources().length ? UNKNOWN : undefined);
+  table(byId("quality-table"), `VMAF of ${label(c)}`, [knob, "Mean over sources", "Standard deviation", "Sources"], values.map((q, k) => [String(q), fixed(middle[k], 2), fixed(spread[k], 2), String(byValue.get(q).length)]));
 }
 const needed = (c) => sources().map((s) => data.quality[s + ":" + c]).filter(Boolean).map((row) => row[target() - data.targets[0]]);
 /* The coarsest value that reaches the target on `share` of the sources. */
@@ -162,15 +168,15 @@ function drawReach() {
   for (const c of shown) {
     const values = needed(c), swept = cells.q.filter((q, i) => cells.c[i] === c && q !== null && chosen.sources.has(cells.s[i]));
     if (!values.length || !swept.length) continue;
-    const [low, high] = [Math.min(...swept), Math.max(...swept)], { colour, dash } = look(c);
+    const [low, high] = [Math.min(...swept), Math.max(...swept)], { colour, symbol, dash } = look(c);
     const reached = values.filter((v) => v !== null).sort((a, b) => a - b), share = (q) => (100 * reached.filter((v) => v >= q).length) / values.length;
     const steps = [...new Set([low, ...reached, high])].sort((a, b) => a - b);
-    traces.push({ type: "scatter", mode: "lines", name: label(c), x: steps, y: steps.map(share), line: { color: colour, dash, width: 2.5, shape: "vh" }, hovertemplate: `${escaped(label(c))}<br>%{y:.0f}% of sources at ${escaped(data.curves[c].knob)} %{x}<extra></extra>` });
+    traces.push({ type: "scatter", mode: "lines+markers", name: escaped(label(c)), x: steps, y: steps.map(share), line: { color: colour, dash, width: 2.5, shape: "vh" }, marker: { color: colour, symbol, size: 7 }, hovertemplate: `${escaped(label(c))}<br>%{y:.0f}% of sources at ${escaped(data.curves[c].knob)} %{x}<extra></extra>` });
     const at = (p) => { const v = forShare(values, p); return v === null ? "out of reach" : (v >= high ? "≥ " : "") + String(v); };
     rows.push([label(c), data.curves[c].knob, at(0.5), at(0.9), at(1), `${low} to ${high}`, `${values.length - reached.length} of ${values.length}`]);
   }
   const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" }, traces.length);
-  draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`);
+  draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`, shown.length && sources().length ? UNKNOWN : undefined);
   table(byId("reach-table"), `Coarsest quality value that still gives VMAF ${target()} or more`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
 }
 
@@ -194,12 +200,12 @@ function drawSpeed() {
     /* A gap before every open mark: no line joins it to the others. */
     const marks = drawn.flatMap((p) => (few(p) ? [null, p] : [p])), of = (get) => marks.map((p) => p && get(p));
     traces.push({
-      type: "scatter", mode: "lines+markers+text", name: encoder, x: of((p) => p.ms), y: of((p) => p.percent), text: of((p) => preset(p) + (few(p) ? `<br>${p.count} of ${most}${narrow() ? "" : " sources"}` : "")), textposition: encoders.indexOf(encoder) % 2 ? "bottom center" : "top center", textfont: { size: 11 }, cliponaxis: false,
+      type: "scatter", mode: "lines+markers+text", name: escaped(encoder), x: of((p) => p.ms), y: of((p) => p.percent), text: of((p) => preset(p) + (few(p) ? `<br>${p.count} of ${most}${narrow() ? "" : " sources"}` : "")), textposition: encoders.indexOf(encoder) % 2 ? "bottom center" : "top center", textfont: { size: 11 }, cliponaxis: false,
       line: { color: colour, width: 1.5 }, marker: { color: colour, symbol: marks.map((p) => symbol + (p && few(p) ? "-open" : "")), size: 11 }, customdata: of((p) => [preset(p), over(p)]), hovertemplate: `${escaped(encoder)} %{customdata[0]}<br>%{x:.1f} ms CPU per frame<br>%{y:+.1f}% bits, mean over %{customdata[1]}<extra></extra>`,
     });
   }
   const shape = layout(logAxis("CPU time of the encode, ms per frame (log)"), { title: `Bits against ${label(anchor)}`, ticksuffix: "%", zeroline: true }, traces.length);
   shape.annotations = [{ text: "fewer bits, less time: lower left", xref: "paper", yref: "paper", x: 0.01, y: 0.01, showarrow: false, font: { size: 11, color: theme().muted } }];
-  draw("speed-plot", traces, shape, `CPU time per frame against BD-rate relative to ${label(anchor)}. The numbers are in the table below the figure.`);
+  draw("speed-plot", traces, shape, `CPU time per frame against BD-rate relative to ${label(anchor)}.`, curves().length && sources().length ? "No CPU time of these cells is known, or no BD-rate." : undefined);
   table(byId("speed-table"), `CPU time and bits against ${label(anchor)}`, ["Encoder and preset", "ms CPU per frame", "Mean BD-rate", "Sources"], rows);
 }

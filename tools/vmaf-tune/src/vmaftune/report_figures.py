@@ -184,6 +184,7 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
     known = list(dict.fromkeys([*(c.encoder for c in analysis.sweep.curves), *model.encoder_names]))
     file = _file(folder, "model_predicted_against_measured")
     with _axes(file, 5.2, 5.0) as axes:
+        drawn = f": {len(model.scatter['y']):,} of {model.num_rows:,} rows" if len(model.scatter["y"]) < model.num_rows else ""
         y, p = list(model.scatter["y"]), list(model.scatter["p"])
         ends = [min(y + p), max(y + p)]
         axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
@@ -193,7 +194,7 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
                 [y[i] for i in mine], [p[i] for i in mine], s=9, alpha=0.7, label=_plain(name),
                 color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
             )  # fmt: skip
-        axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out")
+        axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out{drawn}")
         _legend(axes, fontsize=7)
     return file
 

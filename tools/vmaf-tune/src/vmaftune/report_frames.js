@@ -26,15 +26,19 @@ function fillCellChoice(keep) {
 function drawFrames(keep) {
   fillCellChoice(keep);
   const text = byId("frames-quality").value, t = theme();
-  const shape = layout({ title: "Frame" }, { title: "VMAF of the frame" }, 2);
+  const block = data.frames.block, thinned = block > 1 ? ` Each point is the lowest of ${block} frames, as the sweep has too many to draw them all.` : "";
+  byId("frames-plot").parentElement.querySelector("figcaption").textContent = "Circles mark the worst frames." + thinned;
+  const shape = layout({ title: "Frame" }, { title: block > 1 ? `Lowest VMAF of ${block} frames` : "VMAF of the frame" }, 2);
   shape.height = 360;
   if (text === "") {
-    draw("frames-plot", [], shape, "No cell is selected.");
+    draw("frames-plot", [], shape, "");
+    byId("frames-table").replaceChildren();
+    byId("frames-command").replaceChildren();
     return;
   }
-  const i = Number(text), block = data.frames.block, values = Array.from(scores.slice(firstScore[i], firstScore[i + 1]));
+  const i = Number(text), values = Array.from(scores.slice(firstScore[i], firstScore[i + 1]));
   const worst = worstFrames(values), { colour } = look(cells.c[i]), name = `${data.sources[cells.s[i]]}, ${label(cells.c[i])}, ${setting(i)}`;
-  const at = (k) => k * block, time = (k) => (cells.fps[i] ? `${fixed(at(k) / cells.fps[i], 2)} s` : "–");
+  const at = (k) => k * block, named = (k) => (block > 1 ? `${at(k)} to ${at(k) + block - 1}` : String(at(k))), time = (k) => (cells.fps[i] ? `${fixed(at(k) / cells.fps[i], 2)} s` : "–");
   const traces = values.length ? [
     { type: "scatter", mode: "lines", name: "VMAF", x: values.map((_, k) => at(k)), y: values, line: { color: colour, width: 1.8 }, hovertemplate: "frame %{x}<br>VMAF %{y:.2f}<extra></extra>" },
     { type: "scatter", mode: "markers+text", name: "worst frames", x: worst.map(at), y: worst.map((k) => values[k]), text: worst.map((k) => String(at(k))), textposition: "bottom center", cliponaxis: false, marker: { color: t.bad, symbol: "circle-open", size: 12, line: { width: 2.5 } }, hovertemplate: "frame %{x}<br>VMAF %{y:.2f}<extra></extra>" },
@@ -43,9 +47,8 @@ function drawFrames(keep) {
   const tag = (y, text) => ({ xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text, showarrow: false, font: { size: 11, color: t.muted } });
   shape.shapes = [line(cells.vmaf[i], "dash")];
   shape.annotations = [tag(cells.vmaf[i], `mean ${fixed(cells.vmaf[i], 2)}`)];
-  draw("frames-plot", traces, shape, `VMAF of ${plural(values.length, "frame")} of ${name}; the worst are frames ${worst.map((k) => `${at(k)} (${fixed(values[k])})`).join(", ")}.`);
-  table(byId("frames-table"), `Worst frames of ${name}, each the lowest within ${APART * block} frames`, ["Frame", "Time", "VMAF"], worst.map((k) => [String(at(k)), time(k), fixed(values[k], 2)]));
-  byId("frames-none").hidden = values.length > 0;
+  draw("frames-plot", traces, shape, `VMAF of ${plural(values.length, block > 1 ? `block of ${block} frames` : "frame")} of ${name}; the worst are frames ${worst.map((k) => `${named(k)} (${fixed(values[k])})`).join(", ")}.`, "The corpus holds no frames of this cell.");
+  table(byId("frames-table"), `Worst frames of ${name}, each the lowest within ${APART * block} frames`, ["Frame", "Time", "VMAF"], worst.map((k) => [named(k), time(k), fixed(values[k], 2)]));
   const words = (data.commands[cells.cmd[i]] || "no command was recorded").split(" ");
   byId("frames-command").replaceChildren(...words.flatMap((word) => [element("span", { class: "word" }, word), " "]));
 }

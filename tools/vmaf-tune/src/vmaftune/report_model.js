@@ -5,9 +5,15 @@ function drawModel() {
   const { scatter, groups, encoders: names, bands } = data.model, t = theme();
   const by = byId("scatter-by").value, members = by === "group" ? groups : names;
   const stacked = narrow();
+  /* Rows follow the filters where the sweep knows their encoder and their source group. */
+  const known = { encoder: new Set(encoders), group: new Set(data.groups) };
+  const on = { encoder: new Set(curves().map((c) => data.curves[c].encoder)), group: new Set(sources().map((s) => data.groups[s])) };
+  const passes = (kind, name) => !known[kind].has(name) || on[kind].has(name);
+  const kept = range(scatter.y.length).filter((i) => passes("encoder", names[scatter.encoder[i]]) && passes("group", groups[scatter.group[i]]));
   const traces = members.flatMap((name, m) => {
-    const mine = range(scatter.y.length).filter((i) => scatter[by][i] === m), known = encoders.indexOf(name);
-    const k = by === "encoder" && known >= 0 ? known : m;
+    const mine = kept.filter((i) => scatter[by][i] === m), place = encoders.indexOf(name);
+    if (!mine.length) return [];
+    const k = by === "encoder" && place >= 0 ? place : m;
     const symbol = SYMBOLS[(by === "group" ? k + Math.floor(k / COLOURS.length) : k) % SYMBOLS.length];
     const one = {
       type: "scatter", mode: "markers", name: escaped(name), legendgroup: String(m), x: mine.map((i) => scatter.y[i]), y: mine.map((i) => scatter.p[i]),
@@ -26,7 +32,7 @@ function drawModel() {
   const low = Math.min(...scatter.y), high = Math.max(...scatter.y);
   shape.shapes = [{ type: "line", x0: low, y0: low, x1: high, y1: high, line: { color: t.muted, dash: "dot", width: 1.5 }, layer: "below" }];
   shape.height += stacked ? 300 : 0;
-  draw("scatter-plot", traces, shape, `Predicted against measured VMAF of ${plural(scatter.y.length, "held-out row")}, and the difference, coloured by ${by}.`);
+  draw("scatter-plot", traces, shape, `Predicted against measured VMAF of ${plural(kept.length, "held-out row")}, and the difference, coloured by ${by}.`);
   const q = (k) => bands.map((b) => b.quantiles[k]);
   const box = { type: "box", x: bands.map((b) => `${b.band} (n=${b.n})`), lowerfence: q(0), q1: q(1), median: q(2), q3: q(3), upperfence: q(4), fillcolor: paint(0) + "44", line: { color: paint(0), width: 2 }, showlegend: false };
   draw("bands-plot", [box], layout({ title: "Measured VMAF", type: "category", showgrid: false }, { title: "Predicted − measured", zeroline: true, rangemode: "tozero" }),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from vmaf_train import evaluate
-from vmaf_train.dataset import LOSO
+from vmaf_train.dataset import LOSO, corpus_digest
 from vmaf_train.errors import DatasetError
 from vmaf_train.metrics import METRICS
 
@@ -26,7 +26,8 @@ class ModelRun:
     """A training run as the report shows it. `groups` holds one line per held-out group, means over seeds.
 
     `scatter` has lists of equal length: y, p (VMAF points, mean over seeds), group and encoder (indices into
-    `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by band of y.
+    `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by band of y. `corpus` is the file
+    it learned from and `digest` its digest; `same_corpus` tells whether that is the corpus shown beside it.
     """
 
     model_id: str
@@ -44,6 +45,24 @@ class ModelRun:
     bands: tuple[Mapping[str, Any], ...]
     gate: tuple[Mapping[str, str], ...]
     verdict: str | None
+    recipe: str
+    corpus: str
+    digest: str
+    same_corpus: bool
+
+    @property
+    def origin(self) -> str:
+        """Recipe and corpus in words."""
+        return f"Recipe {self.recipe}, trained on {self.corpus} (digest {self.digest[:12]})"
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence when the model was trained on rows other than those shown."""
+        return (
+            None
+            if self.same_corpus
+            else "Trained on another corpus than the one of this report: their figures do not belong together."
+        )
 
     @property
     def held_out(self) -> str:
@@ -51,8 +70,11 @@ class ModelRun:
         return {"loso": "one source group", "loeo": "one encoder"}.get(self.scheme, "whole source groups")
 
 
-def read(folder: Path) -> ModelRun:
-    """The training run in `folder`. Raises DatasetError when it is incomplete or holds no out-of-fold prediction."""
+def read(folder: Path, corpus: Path) -> ModelRun:
+    """The training run in `folder`, beside the sweep in `corpus`.
+
+    Raises DatasetError when it is incomplete or holds no out-of-fold prediction.
+    """
     run = evaluate.load_run(folder)
     schemes = evaluate.schemes(run.predictions)
     if not schemes:
@@ -63,6 +85,7 @@ def read(folder: Path) -> ModelRun:
     lines = evaluate.over_seeds(table).to_dict("records")
     means = _seed_means(rows)
     verdict = _verdict(folder)
+    learned = run.metrics.get("corpus") or {}
     group_names, encoder_names = (tuple(sorted(set(means[name].astype(str)))) for name in ("group", "encoder"))
     drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
     return ModelRun(
@@ -86,7 +109,20 @@ def read(folder: Path) -> ModelRun:
         bands=tuple(_bands(means)),
         gate=tuple(_check(check) for check in verdict.get("checks", ())),
         verdict=verdict.get("verdict"),
+        recipe=str(run.recipe.get("name", "unknown")),
+        corpus=str(learned.get("path", "an unknown corpus")),
+        digest=str(learned.get("digest", "unknown")),
+        same_corpus=learned.get("digest") == _digest(corpus),
     )
+
+
+def _digest(corpus: Path) -> str:
+    try:
+        return corpus_digest(corpus)
+    except ValueError as failure:
+        raise DatasetError(
+            f"{corpus} holds a value that no digest can be taken of ({failure}); null means not measured"
+        ) from failure
 
 
 def _seed_means(rows: Any) -> Any:
@@ -123,7 +159,7 @@ def _bands(means: Any) -> list[dict[str, Any]]:
             quantiles = [round(float(q), 3) for q in np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))]
             rmse = float(np.sqrt(np.mean(inside**2)))
             bands.append({
-                "band": f"{low:g} to {high:g}", "n": len(inside), "quantiles": quantiles,
+                "band": f"{low:g}-{high:g}", "n": len(inside), "quantiles": quantiles,
                 "bias": float(inside.mean()), "rmse": rmse,
             })  # fmt: skip
     return bands
@@ -165,4 +201,8 @@ def document(run: ModelRun) -> dict[str, Any]:
         "residual_bands": [dict(band) for band in run.bands],
         "gate": [dict(check) for check in run.gate],
         "verdict": run.verdict,
+        "recipe": run.recipe,
+        "corpus": run.corpus,
+        "corpus_digest": run.digest,
+        "same_corpus": run.same_corpus,
     }

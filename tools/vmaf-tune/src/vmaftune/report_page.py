@@ -77,6 +77,7 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> dict[str, Any]:
     points = sweep.points
     return {
         "sources": sweep.sources,
+        "groups": [next(group for name, group, *_ in sweep.source_facts if name == source) for source in sweep.sources],
         "curves": [{"encoder": c.encoder, "preset": c.preset, "knob": c.knob, "label": c.label} for c in sweep.curves],
         "defaults": analysis.defaults,
         "anchor": analysis.anchor,

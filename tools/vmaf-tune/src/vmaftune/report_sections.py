@@ -61,14 +61,14 @@ _PRESETS = '<option value="one">one preset per encoder</option><option value="al
 
 _RATE = (
     '<section id="rd"><h2>Rate and quality</h2>'
-    "<p>How much quality a bitrate buys, by source. Up and to the left is better. Point at a mark for the exact command; "
-    "press it to see its frames.</p>"
+    "<p>How much quality a bitrate buys, by source. Up and to the left is better. "
+    '<span class="hint">Point at a mark for the exact command; press it to see its frames.</span></p>'
     '<div class="controls"><label>Source <select id="rate-source"></select></label>'
     '<label><input type="checkbox" id="rate-hull" checked> Convex hull</label></div>'
     + _figure(
         "rate-plot",
-        "Colour and marker tell the encoder, the dash its preset. The broad grey line is the convex hull over everything "
-        "shown: no mix of these settings does better.",
+        "Colour and marker tell the encoder, the dash its preset; the filters show them too. The broad grey line is the convex "
+        "hull over everything shown: no mix of these settings does better.",
         _numbers("rate-numbers", "rate-table"),
     )
     + "</section>"
@@ -94,7 +94,11 @@ _QUALITY = (
     "<p>The encoder's own knob against VMAF, and for how much of the content a value is enough.</p>"
     '<div class="controls"><label>Target VMAF <input type="number" id="target" min="{low}" max="{high}" step="1" '
     'value="{target}"></label><label>Encoder and preset <select id="quality-curve"></select></label></div>'
-    + _figure("quality-plot", "Grey lines are single sources; the band is one standard deviation over sources.")
+    + _figure(
+        "quality-plot",
+        "Grey lines are single sources; the band is one standard deviation over sources.",
+        _numbers("quality-numbers", "quality-table"),
+    )
     + '<h3>For how much of the content?</h3><div class="controls">'
     f'<label>Curves <select id="reach-presets">{_PRESETS}</select></label></div>'
     + _figure(
@@ -124,25 +128,32 @@ _FRAMES = (
     '<div class="controls"><label>Source <select id="frames-source"></select></label>'
     '<label>Encoder and preset <select id="frames-curve"></select></label>'
     '<label>Cell <select id="frames-quality"></select></label></div>'
-    '<p id="frames-none" hidden>The corpus holds no frames of this cell.</p>'
     + _figure("frames-plot", "Circles mark the worst frames.")
     + '<div class="scroll" id="frames-table"></div><h3>Command</h3><pre id="frames-command"></pre></section>'
 )
 
-_MODEL_FIGURES = (
-    '<h3>Predicted against measured</h3><div class="controls"><label>Colour by <select id="scatter-by">'
-    '<option value="encoder">encoder</option><option value="group">source group</option></select></label></div>'
-    + _figure(
-        "scatter-plot",
-        "Each mark is one held-out row, mean over seeds: exact on the diagonal, and at zero on the right.",
+
+def _model_figures(run: ModelRun) -> str:
+    drawn = len(run.scatter["y"])
+    thinned = f" {drawn:,} of the {run.num_rows:,} rows are drawn, evenly picked." if drawn < run.num_rows else ""
+    bands = [(b["band"], f"{b['n']:,}", *(f"{q:.2f}" for q in b["quantiles"]), number(b["rmse"])) for b in run.bands]
+    return (
+        '<h3>Predicted against measured</h3><div class="controls"><label>Colour by <select id="scatter-by">'
+        '<option value="encoder">encoder</option><option value="group">source group</option></select></label></div>'
+        + _figure(
+            "scatter-plot",
+            f"Each mark is one held-out row, mean over seeds: exact on the diagonal, and at zero on the right.{thinned}",
+        )
+        + "<h3>Where it errs</h3>"
+        + _figure(
+            "bands-plot",
+            "Predicted minus measured VMAF by band of the measured score: box from the 25th to the 75th percentile, whiskers "
+            "from the 5th to the 95th. Over all held-out rows, whatever the filters say.",
+        )
+        + "<details><summary>The numbers</summary>"
+        + table("Predicted minus measured, VMAF points", ("Measured", "Rows", "5%", "25%", "Median", "75%", "95%", "RMSE"), bands)
+        + "</details>"
     )
-    + "<h3>Where it errs</h3>"
-    + _figure(
-        "bands-plot",
-        "Predicted minus measured VMAF by band of the measured score: box from the 25th to the 75th percentile, whiskers "
-        "from the 5th to the 95th.",
-    )
-)
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 1, kind: str = "") -> str:
@@ -174,14 +185,15 @@ def model_section(run: ModelRun) -> str:
     head = ("Group", "Rows", "PLCC", "SROCC", "RMSE", "MAE", *(["No correlation because"] if explained else []))
     others = "; ".join(f"{name} {number(value)}" for name, value in run.baselines.items())
     smoke = "<p><strong>A smoke run on made-up data: its figures mean nothing.</strong></p>" if run.smoke else ""
+    other = f"<p><strong>{escape(run.warning)}</strong></p>" if run.warning else ""
     return (
-        f'<section id="model"><h2>Model {escape(run.model_id)}</h2>{smoke}'
+        f'<section id="model"><h2>Model {escape(run.model_id)}</h2>{smoke}{other}'
         f"<p>Every prediction was made by a model that had not seen the row: each fold holds out {run.held_out}. "
-        f"{run.num_rows:,} rows, {run.num_seeds} seeds; run {escape(str(run.folder))}."
+        f"{run.num_rows:,} rows, {run.num_seeds} seeds; run {escape(str(run.folder))}. {escape(run.origin)}."
         + (f" RMSE of the baselines on the same folds: {escape(others)}." if others else "")
         + "</p>"
         + table("Held-out agreement with the measured VMAF, mean over seeds. RMSE and MAE in VMAF points.", head, rows)
-        + _MODEL_FIGURES
+        + _model_figures(run)
         + _gate(run)
         + "</section>"
     )  # fmt: skip

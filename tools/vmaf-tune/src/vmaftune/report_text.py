@@ -107,7 +107,16 @@ def _groups(model: ModelRun) -> TextTable:
         title=f"{model.model_id}, held out {model.held_out}" + (" (SMOKE RUN: made-up data)" if model.smoke else ""),
         columns=("group", "n", "PLCC", "SROCC", "RMSE", "MAE"),
         rows=rows,
-        caption=f"mean over {model.num_seeds} seeds" + (f"; RMSE of the baselines: {baselines}" if baselines else ""),
+        caption=". ".join(
+            filter(
+                None,
+                (
+                    f"mean over {model.num_seeds} seeds" + (f"; RMSE of the baselines: {baselines}" if baselines else ""),
+                    model.origin,
+                    model.warning,
+                ),
+            )
+        ),
     )
 
 

@@ -21,7 +21,10 @@ def report(
         typer.Argument(help="Folder of a sweep, as `vmaf-tune corpus` wrote it; the newest complete one in runs/ when not given."),
     ] = None,
     model_run: Annotated[
-        Path | None, typer.Option("--model-run", metavar="DIR", help="Folder of a training run to report on as well.")
+        Path | None,
+        typer.Option(
+            "--model-run", metavar="DIR|MODEL", help="Training run to report on as well, or a model for its newest one in runs/."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The page to write; report.html in FOLDER when not given.")
@@ -47,7 +50,7 @@ def report(
 
         folder = newest_corpus("runs")
         console.say(f"sweep: {folder}")
-    made = reports.build(folder, model_run)
+    made = reports.build(folder, _run_folder(model_run))
     if text:
         _print_tables(made)
     if csv:
@@ -70,6 +73,13 @@ def report(
             console.out(str(page))
     if model_run is None and not printed and any(p.quality is not None for p in made.analysis.sweep.points):
         console.next_command(f"vmaf-tune train --loso --corpus {shlex.quote(str(folder))}")
+
+
+def _run_folder(named: Path | None) -> Path | None:
+    from vmaf_train import evaluate
+    from vmaf_train.contract import MODELS
+
+    return evaluate.newest_run("runs", str(named)) if named and str(named) in MODELS else named
 
 
 def _print_tables(made: Report) -> None:
