@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,19 +39,32 @@ def change_sidecar(model_dir: Path, change: dict[str, object]) -> None:
     file.write_bytes(export.json_bytes(json.loads(file.read_text()) | change))
 
 
+def sidecar_of(model_dir: Path) -> Any:
+    (file,) = (model_dir / "tiny").glob("vmaf_tiny_v2-*.json")
+    return json.loads(file.read_text())
+
+
 def test_the_same_figures_come_out_again(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main(["--exact"]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["plcc:", "srocc:", "rmse:", "mae:"]
+    told = [line.split(": ")[0].removeprefix("vmaf_tiny_v2 ") for line in capsys.readouterr().out.splitlines()]
+    metrics = ("plcc", "srocc", "rmse", "mae")
+    model = [f"model {metric}{of}" for metric in metrics for of in ("", " of the worst source")]
+    assert told == [*model, "ridge on the six features rmse", "ridge on the six features rmse of the worst source"]
     assert reproduce.main(["--candidate", "vmaf_tiny_v2"]) == 0
 
 
 def test_other_figures_are_told(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (file,) = (shipped / "tiny").glob("vmaf_tiny_v2-*.json")
-    loso = json.loads(file.read_text())["loso"]
-    loso["metrics"]["y_model"]["rmse"]["mean"] -= 0.2
+    loso = sidecar_of(shipped)["loso"]
+    loso["metrics"]["y_model"]["rmse"]["mean"] *= 0.75
     change_sidecar(shipped, {"loso": loso})
     assert reproduce.main([]) == 1
     assert capsys.readouterr().out.count("NOT THE SAME") == 1
+
+
+def test_changed_frames_are_refused(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_sidecar(shipped, {"corpus": {**sidecar_of(shipped)["corpus"], "frame_digest": "0" * 64}})
+    assert reproduce.main([]) == 1
+    assert "other rows" in capsys.readouterr().err
 
 
 def test_a_changed_corpus_is_refused(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,8 @@ COLUMN_NAMES = {
     evaluate.CODEC_BLIND: "codec-blind network",
     evaluate.RIDGE: "ridge on the six features",
 }
+LIFT_MARGIN = 0.01
+"""VMAF points that the interval of a lift must stay clear of zero by: the ends of a bootstrap over few sources waver by as much."""
 SLICE_NAMES = {
     "encoder": "encoder", "preset": "encoder and preset", "quality_band": "quality value / the encoder's maximum",
     "score_band": "VMAF",
@@ -43,8 +46,7 @@ def markdown(run: Run, evaluation: Mapping[str, Any], plot: str | None = None) -
         *(["## Residuals", f"![residuals]({plot})"] if plot else []),
         _uses(run),
         "## Where the numbers come from",
-        f"`vmaf-tune eval {run.path.as_posix()}` prints them again from `predictions.parquet`. "
-        f"Command of the run: `{' '.join(_argv(run))}`.",
+        f"`{' '.join(_argv(run))}`; then `vmaf-tune eval {run.model_id}` prints them from the predictions of that run.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -139,12 +141,14 @@ def lift_sentence(evaluation: Mapping[str, Any]) -> str | None:
     if not evaluation["lift"]:
         return None
     rmse = evaluation["lift"]["overall"][0]
+    gains = list(rmse["by_group"].values())
     verdict = "not to be told from zero"
-    if rmse["low"] > 0 or rmse["high"] < 0:
+    if rmse["low"] > LIFT_MARGIN or rmse["high"] < -LIFT_MARGIN:
         verdict = "a gain" if rmse["mean"] > 0 else "a loss"
     return (
-        f"codec block against the codec-blind network on the same folds: a lift of {rmse['mean']:.3f} points of RMSE "
-        f"(95% interval over sources {rmse['low']:.3f} to {rmse['high']:.3f}), {verdict}"
+        f"RMSE of the codec-blind network minus the model's, on the same folds: mean {rmse['mean']:.3f} points (95% interval over "
+        f"sources {rmse['low']:.3f} to {rmse['high']:.3f}), median {median(gains):.3f}, above zero on "
+        f"{sum(g > 0 for g in gains)} of {len(gains)} sources: {verdict}"
     )
 
 
@@ -152,7 +156,10 @@ def _lift(evaluation: Mapping[str, Any]) -> list[str]:
     sentence = lift_sentence(evaluation)
     if sentence is None:
         return []
-    parts = ["## What the codec block changes", sentence[0].upper() + sentence[1:] + "."]
+    parts = [
+        "## What the codec block changes", sentence[0].upper() + sentence[1:] + ".",
+        "Of so many slices some lie clear of zero by chance.",
+    ]  # fmt: skip
     for by, name in SLICE_NAMES.items():
         rows = [tuple(row.values()) for row in evaluation["lift"][by]]
         parts.append(table((name, "n", "sources", "RMSE gained", "low", "high"), rows))
