@@ -122,6 +122,30 @@ def test_a_row_without_feature_or_score_is_refused_with_its_line(
         dataset.load(write(tmp_path / "cells.jsonl", rows), per_frame=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"encoder": ["a"]}, r"encoder is \['a'\]"),
+        ({"preset": [1]}, r"preset is \[1\]"),
+        ({"crf": "23"}, "crf.*'23'"),
+        ({"crf": -1}, "crf.*-1"),
+        ({"crf": float("nan")}, "NaN is not a finite number"),
+    ],
+)
+def test_settings_of_another_type_are_refused_with_their_line(tmp_path: Path, change: dict[str, Any], what: str) -> None:
+    file = write(tmp_path / "old.jsonl", [aggregated(), aggregated(src="b", **change)])
+    with pytest.raises(DatasetError, match=f"old.jsonl:2: .*{what}"):
+        dataset.load(file, per_frame=False)
+
+
+def test_aliases_are_resolved_and_an_unknown_preset_is_told(tmp_path: Path) -> None:
+    rows = [aggregated(encoder="x264", preset="nosuch"), aggregated(encoder="svtav1", preset=8, crf=30)]
+    found = dataset.load(write(tmp_path / "old.jsonl", rows), per_frame=False)
+    assert found.encoder.tolist() == ["libx264", "libsvtav1"] and found.preset.tolist() == ["nosuch", "8"]
+    assert found.codec[0, VOCABULARY.index("libx264")] == 1 and found.codec[0, -2] == pytest.approx(5 / 9)
+    assert found.notes == ("read 1 rows with an unknown preset as one of ordinal 5 (libx264 nosuch 1)",)
+
+
 def test_missing_frames_are_a_damaged_corpus(corpus: Path, tmp_path: Path) -> None:
     shutil.copy(corpus / "cells.jsonl", tmp_path)
     write(tmp_path / "frames.jsonl", rows_of(corpus, "frames.jsonl")[1:])

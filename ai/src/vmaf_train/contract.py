@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 FEATURES: tuple[str, ...] = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
 """Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in libvmaf's units."""
@@ -24,6 +24,12 @@ VOCABULARY: tuple[str, ...] = (
     UNKNOWN,
 )  # fmt: skip
 """Encoder vocabulary v2 (PR #394 of the seeds): closed and ordered; the index is the one-hot position."""
+
+ALIASES: Mapping[str, str] = {
+    "x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1", "svt": "libsvtav1", "vvenc": "libvvenc",
+    "vp9": "libvpx-vp9", "vpx-vp9": "libvpx-vp9", "aom": "libaom-av1", "aom-av1": "libaom-av1",
+}  # fmt: skip
+"""Other names of encoders, on the command line and in rows."""
 
 NUM_FEATURES = len(FEATURES)
 CODEC_BLOCK = (*(f"encoder_onehot[{name}]" for name in VOCABULARY), "preset_norm", "crf_norm")
@@ -69,13 +75,28 @@ def preset_ordinal(encoder: str | None, preset: str | None) -> int:
     return table.get(preset if preset is not None else DEFAULT_PRESET, DEFAULT_ORDINAL)
 
 
-def clip_quality(encoder: str | None, quality: float) -> float:
-    """`quality` clipped to the encoder's own maximum (63 for an encoder without an entry).
+def knows_preset(encoder: str | None, preset: str | None) -> bool:
+    """False for a preset that is read as 5 because it is not in the encoder's table.
 
-    Raises ValueError for a value that is not finite or is negative.
+    True where there is nothing to know: for `medium`, which stands for a missing preset, and an encoder without a table.
     """
-    if not math.isfinite(quality) or quality < 0:
-        raise ValueError(f"quality value {quality!r} is not a number >= 0")
+    table = PRESET_ORDINALS.get(encoder or "")
+    return not table or preset in table or preset in (None, DEFAULT_PRESET)
+
+
+def check_settings(encoder: object, preset: object, quality: object) -> None:
+    """Raise ValueError, naming the field, unless encoder and preset are names and quality is a number >= 0; or None."""
+    for name, value in (("encoder", encoder), ("preset", preset)):
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f"{name} is {value!r}; it must be a name, or null")
+    if quality is None:
+        return
+    if isinstance(quality, bool) or not isinstance(quality, SupportsFloat) or not 0 <= float(quality) < math.inf:
+        raise ValueError(f"the quality value (crf) is {quality!r}; it must be a number >= 0, or null")
+
+
+def clip_quality(encoder: str | None, quality: float) -> float:
+    """`quality` clipped to the encoder's own maximum (63 for an encoder without an entry)."""
     return min(quality, QUALITY_MAX.get(encoder or "", QUALITY_SCALE))
 
 
@@ -83,7 +104,10 @@ def codec_block(encoder: str | None, preset: str | None, quality: float | None) 
     """The 14 numbers of the codec block, each in [0, 1].
 
     `encoder` None, or a missing quality value, gives the codec-blind input: unknown = 1, preset_norm = crf_norm = 0.5.
+    Raises ValueError for settings of another type, or a quality value that is negative or not finite.
     """
+    check_settings(encoder, preset, quality)
+    encoder = ALIASES.get(encoder or "", encoder)
     if encoder is None or quality is None:
         return blind_block()
     block = [0.0] * CODEC_DIM

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaf_train import rows as corpus_rows
-from vmaf_train.contract import CODEC_DIM, NUM_FEATURES, codec_block
+from vmaf_train.contract import CODEC_DIM, DEFAULT_ORDINAL, NUM_FEATURES, codec_block, knows_preset
 from vmaf_train.errors import DatasetError
 from vmaf_train.rows import Record
 
@@ -298,6 +298,10 @@ def _assemble(
         if len(known) < len(records):
             notes.append(f"left out {len(records) - len(known)} rows without encoder and quality value")
         records = known
+    odd = Counter(f"{r.encoder} {r.preset}" for r in records if not knows_preset(r.encoder, r.preset))
+    if odd:
+        seen = ", ".join(f"{name} {count}" for name, count in sorted(odd.items()))
+        notes.append(f"read {odd.total()} rows with an unknown preset as one of ordinal {DEFAULT_ORDINAL} ({seen})")
     if not records:
         raise DatasetError(f"{path} holds no usable row" + "".join(f"; {note}" for note in notes))
 
@@ -313,7 +317,7 @@ def _assemble(
         position[r.key] += 1
     return Dataset(
         features=np.array([r.features for r in records], dtype=np.float64).reshape(-1, NUM_FEATURES),
-        codec=np.array([_block(path, r) for r in records], dtype=np.float64).reshape(-1, CODEC_DIM),
+        codec=np.array([codec_block(r.encoder, r.preset, r.quality) for r in records], dtype=np.float64).reshape(-1, CODEC_DIM),
         y=np.array([r.score for r in records], dtype=np.float64),
         group=strings(lambda r: r.group),
         src=strings(lambda r: r.src),
@@ -328,10 +332,3 @@ def _assemble(
         teacher=teachers[0] if teachers else None,
         notes=tuple(notes),
     )
-
-
-def _block(path: Path, row: Record) -> list[float]:
-    try:
-        return codec_block(row.encoder, row.preset, row.quality)
-    except ValueError as failure:
-        raise DatasetError(f"{path}:{row.line}: {failure}") from failure

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from vmaf_train import artifact, registry
 from vmaf_train.artifact import Artifact
-from vmaf_train.contract import CODEC_DIM, NUM_FEATURES, UNKNOWN, ModelContract, blind_block, codec_block, slot
+from vmaf_train.contract import (
+    CODEC_DIM,
+    DEFAULT_ORDINAL,
+    NUM_FEATURES,
+    UNKNOWN,
+    ModelContract,
+    codec_block,
+    knows_preset,
+    slot,
+)
 from vmaf_train.errors import DependencyError, ModelError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -60,8 +69,8 @@ class Predictor:
         """VMAF points (N,) for RAW features (N, 6) in the order of `contract.FEATURES`.
 
         For a model with a codec input give `codec` (N, 14), or one `encoder`, `preset`, `quality` for all rows (leave
-        them out for the codec-blind input). Raises ValueError for another shape, values that are not finite,
-        or a codec given to a model that takes none.
+        them out for the codec-blind input). Raises ValueError for another shape, values that are not finite, settings of
+        another type, half of the settings, or a codec given to a model that takes none.
         """
         x = np.asarray(features, np.float64)
         if x.ndim != 2 or x.shape[1] != NUM_FEATURES or not np.isfinite(x).all():
@@ -71,19 +80,23 @@ class Predictor:
         feed = {"features": x.astype(np.float32)}
         if self.contract.has_codec:
             feed["codec"] = _codec(len(x), codec, encoder, preset, quality)
-        elif codec is not None or encoder is not None:
+        elif any(given is not None for given in (codec, encoder, preset, quality)):
             raise ValueError(f"{self.contract.id} takes no codec: leave out codec, encoder, preset and quality")
         score: NDArray[np.float32] = self._session.run([self.contract.output], feed)[0]
         return score.astype(np.float64)
 
-    def notes(self, encoders: Iterable[str | None]) -> list[str]:
-        """One sentence for each encoder whose answer is that of an unknown encoder; None is the codec-blind input."""
+    def notes(self, encoder: str | None, preset: str | None) -> list[str]:
+        """Sentences on what the answer for these settings leaves out; None as encoder is the codec-blind input."""
         if not self.contract.has_codec:
             return []
+        if encoder is None:
+            return ["no encoder is named: the answer is the codec-blind one"]
         said = []
-        for name in sorted({e for e in encoders if e is not None and e not in self.artifact.trained_encoders}):
-            why = "is outside the vocabulary of" if slot(name) == UNKNOWN else "was never in the training data of"
-            said.append(f"{name} {why} {self.contract.id}: the answer is the one for an unknown encoder")
+        if encoder not in self.artifact.trained_encoders:
+            why = "is outside the vocabulary of" if slot(encoder) == UNKNOWN else "was never in the training data of"
+            said.append(f"{encoder} {why} {self.contract.id}: the answer is the one for an unknown encoder")
+        if not knows_preset(encoder, preset):
+            said.append(f"{encoder} has no preset {preset!r}: it is read as one of ordinal {DEFAULT_ORDINAL} of 0..9")
         return said
 
     def self_test(self) -> float:
@@ -127,9 +140,9 @@ def _codec(
     count: int, codec: ArrayLike | None, encoder: str | None, preset: str | None, quality: float | None
 ) -> NDArray[np.float32]:
     if codec is None:
-        if encoder is not None and quality is None:
-            raise ValueError("an encoder needs its quality value as well; leave out both for the codec-blind input")
-        block: Sequence[float] = codec_block(encoder, preset, quality) if encoder is not None else blind_block()
+        if (encoder is None) != (quality is None) or (encoder is None and preset is not None):
+            raise ValueError("encoder and quality value go together, and a preset with them; leave all out for codec-blind")
+        block: Sequence[float] = codec_block(encoder, preset, quality)
         return np.tile(np.asarray(block, np.float32), (count, 1))
     blocks = np.asarray(codec, np.float32)
     if blocks.shape != (count, CODEC_DIM) or not np.isfinite(blocks).all():

@@ -1,7 +1,8 @@
 """Rows of a corpus file, whatever its age: JSONL or parquet lines in, `Record`s and digests out.
 
-Which spellings are read: quality under `crf`, `cq` or `q`; a missing preset is `medium`; features under their bare
-names, with the `integer_` prefix, with the suffix `_mean`, or inside `per_frame_features`. Nothing is ever filled in.
+Which spellings are read: quality under `crf`, `cq` or `q`; encoders by name or alias; a missing preset is `medium`;
+features under their bare names, with the `integer_` prefix, with the suffix `_mean`, or inside `per_frame_features`.
+Nothing is ever filled in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import DEFAULT_PRESET, FEATURES, feature_value
+from vmaf_train.contract import ALIASES, DEFAULT_PRESET, FEATURES, check_settings, feature_value
 from vmaf_train.errors import DatasetError
 
 Row = dict[str, Any]
@@ -76,14 +77,30 @@ def _lines(path: Path) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = parse(line)
             except ValueError as failure:
                 if not line.endswith(b"\n"):
                     return  # the writer was stopped inside its last append: the row was never committed
-                raise DatasetError(f"{path}:{number}: not a JSON line: {failure}") from failure
-            if not isinstance(row, dict):
-                raise DatasetError(f"{path}:{number}: a row must be a JSON object")
+                raise DatasetError(f"{path}:{number}: {failure}") from failure
             yield number, row
+
+
+def parse(line: str | bytes) -> Row:
+    """The row in one line of JSONL. Raises ValueError for anything but a JSON object of finite numbers."""
+    try:
+        row = json.loads(line, parse_float=_finite, parse_constant=_finite)
+    except ValueError as failure:
+        raise ValueError(f"not a JSON line: {failure}") from failure
+    if not isinstance(row, dict):
+        raise ValueError("a row must be a JSON object")
+    return row
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number; what is missing is null")
+    return value
 
 
 def holds_frames(row: Mapping[str, Any]) -> bool:
@@ -95,20 +112,40 @@ def holds_frames(row: Mapping[str, Any]) -> bool:
     return feature_value(row, FEATURES[0], ("{}_mean",)) is None
 
 
+def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | None]:
+    """Encoder (its full name), preset and quality value of a row; None = not known, as of a pair that was scored.
+
+    Raises DatasetError, naming the field, for one of another type or a quality value that is no number >= 0.
+    """
+    encoder: Any = row.get("encoder")
+    preset: Any = row.get("preset")
+    value = _quality(row)
+    if isinstance(preset, (int, float)) and not isinstance(preset, bool):
+        preset = f"{preset:g}"  # the presets of some encoders are numbers
+    try:
+        check_settings(encoder, preset, value)
+    except ValueError as failure:
+        raise DatasetError(str(failure)) from failure
+    if encoder in (None, EXTERNAL):
+        return (None if value is None else encoder), preset, value
+    return ALIASES.get(encoder, encoder), preset or DEFAULT_PRESET, value
+
+
 def quality(row: Mapping[str, Any]) -> float | None:
-    """The encoder's quality value under any of its names; None when the row has none."""
-    for name in ("crf", "cq", "q"):
-        value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    return None
+    """The encoder's quality value under any of its names; None when the row has none. Raises as `settings`."""
+    return settings(row)[2]
+
+
+def _quality(row: Mapping[str, Any]) -> Any:
+    value = next((row[name] for name in ("crf", "cq", "q") if row.get(name) is not None), None)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def cell_name(row: Mapping[str, Any]) -> str:
     """What makes rows belong to one cell: its readable id, else source, encoder, preset and quality."""
     if row.get("cell"):
         return str(row["cell"])
-    parts = (_source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), quality(row))
+    parts = (_source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), _quality(row))
     return "/".join("" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts)
 
 
@@ -119,7 +156,7 @@ def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
 
 
 def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
-    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score."""
+    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score, or bad settings."""
     source = _source(row)
     if not source:
         raise DatasetError(f"{path}:{line}: the row names no source (src)")
@@ -128,14 +165,18 @@ def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise DatasetError(f"{path}:{line}: no finite value of {', '.join(missing)}; a row needs all six features")
+    try:
+        encoder, preset, quality_value = settings(row)
+    except DatasetError as failure:
+        raise DatasetError(f"{path}:{line}: {failure}") from failure
     return Record(
         line=line,
         key=str(row.get("key") or cell_name(row)),
         src=source,
         group=str(row.get("group") or source),
-        encoder=None if row.get("encoder") in (None, EXTERNAL) and quality(row) is None else row.get("encoder"),
-        preset=_preset(row),
-        quality=quality(row),
+        encoder=encoder,
+        preset=preset,
+        quality=quality_value,
         features=tuple(value for value in values.values() if value is not None),
         score=_score(path, line, row),
         teacher=row.get("teacher"),

@@ -15,6 +15,11 @@ VALUES = (0.9, 0.5, 0.7, 0.8, 0.85, 4.0)
 FLAGS = [part for name, v in zip(FEATURES, VALUES, strict=True) for part in (f"--{name.replace('_', '-')}", str(v))]
 
 
+def row(**settings: Any) -> str:
+    """A line of JSONL with all six features."""
+    return json.dumps(settings | dict(zip(FEATURES, VALUES, strict=True)))
+
+
 @pytest.fixture
 def shipped(project: Any) -> Any:
     for model_id in (FR, TINY):
@@ -64,6 +69,22 @@ def test_rows_from_stdin_in_every_form(shipped: Any) -> None:
     assert found[0]["cell"] == "a" and found[0]["vmaf"] == 90.5 and "vmaf" not in found[3]
 
 
+def test_what_an_answer_leaves_out_is_in_its_note(shipped: Any) -> None:
+    given = [
+        row(), row(encoder="external", preset=None, crf=None), row(encoder="x264", preset="nosuch", crf=30),
+        row(encoder="x264", preset="slow", crf=30), row(encoder="svtav1", preset=8, crf=30),
+    ]  # fmt: skip
+    done = shipped.cli("predict", FR, "--jsonl", "-", "--json", stdin="\n".join(given))
+    assert done.returncode == 0, done.stderr
+    blind, pair, odd, known, number = (json.loads(line) for line in done.stdout.splitlines())
+    assert blind["note"] == pair["note"] == "no encoder is named: the answer is the codec-blind one"
+    assert odd["note"].startswith("libx264 has no preset 'nosuch'") and "note" not in known and "note" not in number
+    assert done.stderr.count("codec-blind") == 1 and "nosuch" in done.stderr
+    assert (known["encoder"], number["preset"]) == ("libx264", 8)
+    assert known["predicted"] == pytest.approx(answer(shipped, FR, codec_block("libx264", "slow", 30)), abs=1e-5)
+    assert number["predicted"] == pytest.approx(answer(shipped, FR, codec_block("libsvtav1", "8", 30)), abs=1e-5)
+
+
 def test_the_rows_of_a_corpus(shipped: Any) -> None:
     folder = "runs/phase_a/synthetic"
     cells = shipped.cli("predict", FR, "--jsonl", f"{folder}/cells.jsonl", "--json").stdout.splitlines()
@@ -97,7 +118,16 @@ def test_the_stored_rows_are_predicted_again(shipped: Any) -> None:
         ([FR, "--jsonl", "gone.jsonl"], "", 2, "gone.jsonl"),
         ([FR, *FLAGS, "--device", "tpu"], "", 2, "tpu"),
         ([FR, "--jsonl", "-"], "", 4, "no rows"),
-        ([FR, "--jsonl", "-"], '{"adm2": 1}\n', 4, "row 1: no finite value of vif_scale0"),
+        ([FR, "--jsonl", "-"], '{"adm2": 1}\n', 4, "line 1 of stdin: no finite value of vif_scale0"),
+        ([FR, "--jsonl", "-", "--preset", "slow", "--quality", "40"], "{}", 2, "leave out the other flags"),
+        ([FR, "--self-test", "--encoder", "x264"], "", 2, "leave out the other flags"),
+        ([FR, "--jsonl", "-"], "\n" + row(encoder="libx264", crf="23"), 4, "line 2 of stdin: the quality value (crf) is '23'"),
+        ([FR, "--jsonl", "-"], row(encoder="libx264", crf=float("nan")), 4, "NaN is not a finite number"),
+        ([FR, "--jsonl", "-"], row(encoder="libx264", crf=30).replace("30", "1e999"), 4, "1e999 is not a finite number"),
+        ([FR, "--jsonl", "-"], row(encoder="libx264"), 4, "line 1 of stdin: libx264 needs its quality value"),
+        ([FR, "--jsonl", "-"], row(crf=23), 4, "line 1 of stdin: preset and quality value belong to an encoder"),
+        ([FR, "--jsonl", "-"], row(encoder=[1], crf=23), 4, "line 1 of stdin: encoder is [1]"),
+        ([TINY, "--jsonl", "-"], row(encoder="x264", preset=[1], crf=23), 4, "line 1 of stdin: preset is [1]"),
         ([FR, "--jsonl", "-"], "{}\n[1]\n", 4, "line 2"),
         ([FR, "--jsonl", "-"], "{\n", 4, "line 1"),
         (["fr_regressor_v1", *FLAGS], "", 4, "has no model 'fr_regressor_v1'"),

@@ -69,11 +69,13 @@ def test_one_setting_for_all_rows_is_its_codec_block(project: Any) -> None:
 def test_encoders_that_were_never_trained_are_named(project: Any) -> None:
     ship(project, FR)
     ship(project, TINY)
-    notes = predictor.load(FR, project.model_dir).notes(["libx264", "libx265", "libaom-av1", None, "libx265"])
-    assert len(notes) == 2
-    assert notes[0].startswith("libaom-av1 is outside the vocabulary")
-    assert notes[1].startswith("libx265 was never in the training data")
-    assert predictor.load(TINY, project.model_dir).notes(["libx265"]) == []
+    loaded = predictor.load(FR, project.model_dir)
+    assert loaded.notes("libx264", "slow") == loaded.notes("libx264", None) == []
+    assert loaded.notes("libaom-av1", "4")[0].startswith("libaom-av1 is outside the vocabulary")
+    assert loaded.notes("libx265", "slow")[0].startswith("libx265 was never in the training data")
+    assert loaded.notes("libx264", "nosuch") == ["libx264 has no preset 'nosuch': it is read as one of ordinal 5 of 0..9"]
+    assert "codec-blind" in loaded.notes(None, None)[0]
+    assert predictor.load(TINY, project.model_dir).notes("libx265", "nosuch") == []
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,13 @@ def test_encoders_that_were_never_trained_are_named(project: Any) -> None:
         (FR, np.ones((2, 6)), {"codec": np.ones((1, 14))}, r"\(2, 14\)"),
         (FR, np.ones((2, 6)), {"codec": np.ones((2, 8))}, r"\(2, 14\)"),
         (FR, np.ones((1, 6)), {"encoder": "libx264"}, "quality"),
+        (FR, np.ones((1, 6)), {"quality": 20.0}, "go together"),
+        (FR, np.ones((1, 6)), {"preset": "slow"}, "go together"),
         (FR, np.ones((1, 6)), {"encoder": "libx264", "quality": -1.0}, ">= 0"),
+        (FR, np.ones((1, 6)), {"encoder": "libx264", "quality": "23"}, "crf.*'23'"),
+        (FR, np.ones((1, 6)), {"encoder": [1], "quality": 20.0}, r"encoder is \[1\]"),
+        (FR, np.ones((1, 6)), {"encoder": "libx264", "preset": [1], "quality": 20.0}, r"preset is \[1\]"),
+        (TINY, np.ones((1, 6)), {"quality": 20.0}, "takes no codec"),
         (TINY, np.ones((1, 6)), {"encoder": "libx264", "quality": 20.0}, "takes no codec"),
         (TINY, np.ones((1, 6)), {"codec": np.ones((1, 14))}, "takes no codec"),
     ],

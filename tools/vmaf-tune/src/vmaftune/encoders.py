@@ -1,6 +1,6 @@
 """The one encoder table: what ffmpeg calls an encoder, how its quality and presets are set, what it accepts.
 
-Preset names, their ordinals and the quality maximum come from `vmaf_train.contract`, because trained
+Aliases, preset names, their ordinals and the quality maximum come from `vmaf_train.contract`, because trained
 weights depend on them; an encoder outside the model vocabulary has them there as well, or takes the one
 preset `default`. A fact that no trial encode can prove carries its origin in `sources`.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vmaf_train.contract import PRESET_ORDINALS, QUALITY_MAX
+from vmaf_train.contract import ALIASES, PRESET_ORDINALS, QUALITY_MAX
 
 from vmaftune.errors import UsageError
 
@@ -41,7 +41,6 @@ class Encoder:
     """
 
     name: str
-    aliases: tuple[str, ...] = ()
     codec: str
     group: str
     rate_control: str
@@ -64,6 +63,11 @@ class Encoder:
     short_args: tuple[str, ...] = ()
     cost_ms: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that the encoder goes by, the usual one first."""
+        return tuple(alias for alias, name in ALIASES.items() if name == self.name)
 
     @property
     def quality_max(self) -> float:
@@ -222,24 +226,24 @@ def _videotoolbox(codec: str, *pix_fmts: str) -> Encoder:
 
 _ROWS: tuple[Encoder, ...] = (
     Encoder(
-        name="libx264", aliases=("x264",), codec="h264", group="software", rate_control="crf",
+        name="libx264", codec="h264", group="software", rate_control="crf",
         quality_args=("-crf", "{q}"), quality_min=0, integer_quality=False, default_quality=(20, 26, 32, 38),
         default_preset="medium", pix_fmts=_ALL, cost_ms=_X264_MS,
     ),
     Encoder(
-        name="libx265", aliases=("x265",), codec="hevc", group="software", rate_control="crf",
+        name="libx265", codec="hevc", group="software", rate_control="crf",
         quality_args=("-crf", "{q}"), quality_min=0, integer_quality=False, default_quality=(20, 26, 32, 38),
         default_preset="medium", pix_fmts=_ALL, cost_ms=_X265_MS,
         thread_args=("-x265-params", "pools={n}:frame-threads=1"),
     ),
     Encoder(
-        name="libsvtav1", aliases=("svtav1", "svt"), codec="av1", group="software", rate_control="crf",
+        name="libsvtav1", codec="av1", group="software", rate_control="crf",
         quality_args=("-crf", "{q}"), quality_min=1, integer_quality=True, default_quality=(20, 32, 44, 56),
         default_preset="8", refused_presets={"12": _SVT_REFUSED, "13": _SVT_REFUSED}, cost_ms=_SVT_MS,
         thread_args=("-svtav1-params", "lp={n}"),
     ),
     Encoder(
-        name="libvvenc", aliases=("vvenc",), codec="vvc", group="software", rate_control="qp",
+        name="libvvenc", codec="vvc", group="software", rate_control="qp",
         quality_args=("-qp", "{q}"), quality_min=0, integer_quality=True, default_quality=(22, 29, 36, 43),
         default_preset="faster", pix_fmts=("yuv420p10le",),
         # This build loses a stream whose first packet comes only at its end (46 to 49 frames): an empty answer while
@@ -248,7 +252,7 @@ _ROWS: tuple[Encoder, ...] = (
         cost_ms={"faster": 90, "fast": 290, "medium": 800, "slow": 2000, "slower": 5000},
     ),
     Encoder(
-        name="libvpx-vp9", aliases=("vp9", "vpx-vp9"), codec="vp9", group="software", rate_control="crf",
+        name="libvpx-vp9", codec="vp9", group="software", rate_control="crf",
         quality_args=("-crf", "{q}", "-b:v", "0"), quality_min=0, integer_quality=True,
         default_quality=(20, 32, 44, 56), default_preset="good", pix_fmts=_ALL,
         preset_args={
@@ -260,7 +264,7 @@ _ROWS: tuple[Encoder, ...] = (
         cost_ms={"realtime": 24, "good": 95, "best": 1300},
     ),
     Encoder(
-        name="libaom-av1", aliases=("aom", "aom-av1"), codec="av1", group="software", rate_control="crf",
+        name="libaom-av1", codec="av1", group="software", rate_control="crf",
         quality_args=("-crf", "{q}", "-b:v", "0"), quality_min=0, integer_quality=True,
         default_quality=(20, 32, 44, 56), default_preset="6", pix_fmts=_ALL,
         preset_args={

@@ -129,7 +129,7 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
     table = evaluation.score_table(data, model.predict(data.features, data.codec if model.contract.has_codec else None))
     result = evaluation.evaluation(table)
-    notes = [*data.notes, *model.notes(set(data.encoder))]
+    notes = [*data.notes, *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None))]
     if same:
         notes.append("the model was trained on these rows: this is agreement with its training data, not held-out evidence")
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from vmaf_train.predictor import Predictor
 
 _SHOWN = ("cell", "key", "src", "encoder", "preset", "crf", "frame_index")
+Located = tuple[str, dict[str, Any]]
+"""Where a row was read, for messages, and the row."""
 _MEASURED = ("vmaf_score", "vmaf")
 
 
@@ -54,12 +55,13 @@ def predict(
     )  # fmt: skip
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"no device is called {device!r}; use auto, cpu or cuda")
-    rows: list[dict[str, Any]] = []
+    settings = {"encoder": encoder, "preset": preset, "quality": quality}
+    given = any(value is not None for value in (*settings.values(), *flags.values()))
+    if given and (jsonl is not None or self_test):
+        raise UsageError("--jsonl and --self-test bring their own settings and features; leave out the other flags")
+    rows: list[Located] = []
     if not self_test:
-        rows = list(_read(jsonl)) if jsonl is not None else [_row(encoder, preset, quality, flags)]
-        given = [name for name, value in (("--encoder", encoder), *flags.items()) if value is not None]
-        if jsonl is not None and given:
-            raise UsageError("--jsonl brings its own settings and features; leave out the other flags")
+        rows = list(_read(jsonl)) if jsonl is not None else [("the command line", _row(encoder, preset, quality, flags))]
     from vmaf_train import predictor
 
     loaded = predictor.load(model, model_dir, device)  # type: ignore[arg-type]  # checked above
@@ -93,8 +95,9 @@ def _row(encoder: str | None, preset: str | None, quality: float | None, feature
     return {"encoder": known.name, **settings, "per_frame_features": features}
 
 
-def _read(name: str) -> Iterator[dict[str, Any]]:
+def _read(name: str) -> Iterator[Located]:
     """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a JSON object."""
+    from vmaf_train import rows as corpus_rows
     from vmaf_train.errors import DatasetError
 
     try:
@@ -104,59 +107,70 @@ def _read(name: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        where = f"line {number} of {'stdin' if name == '-' else name}"
         try:
-            row = json.loads(line)
+            yield where, corpus_rows.parse(line)
         except ValueError as failure:
-            raise DatasetError(f"line {number} of {name}: not JSON: {failure}") from failure
-        if not isinstance(row, dict):
-            raise DatasetError(f"line {number} of {name}: a row must be a JSON object")
-        yield row
+            raise DatasetError(f"{where}: {failure}") from failure
 
 
-def _answers(loaded: Predictor, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each row's own identity, what was measured (if anything), and `predicted` in VMAF points."""
+def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
+    """Each row's own identity, what was measured (if anything), `predicted` in VMAF points, and a `note` where due."""
     import numpy as np
     from vmaf_train.errors import DatasetError
 
     if not rows:
         raise DatasetError("there are no rows to predict")
-    features, blocks = [], []
-    for number, row in enumerate(rows, start=1):
-        try:
-            values, block = _inputs(row)
-        except ValueError as failure:
-            raise DatasetError(f"row {number}: {failure}") from failure
-        features.append(values)
-        blocks.append(block)
-    if loaded.contract.has_codec:
-        for note in loaded.notes(row.get("encoder") for row in rows):
-            console.warn(note)
-    elif any(row.get("encoder") for row in rows):
+    has_codec = loaded.contract.has_codec
+    inputs = [_inputs(where, row, has_codec) for where, row in rows]
+    notes = [loaded.notes(*settings) for _, _, settings in inputs]
+    for note in dict.fromkeys(note for of_row in notes for note in of_row):
+        console.warn(note)
+    if not has_codec and any(encoder for _, _, (encoder, _) in inputs):
         console.warn(f"{loaded.contract.id} does not look at encoder, preset and quality")
-    if loaded.contract.unit == "frame" and any("per_frame_features" in row for row in rows):
+    if loaded.contract.unit == "frame" and any("per_frame_features" in row for _, row in rows):
         console.warn(f"{loaded.contract.id} learned from single frames; these rows hold means over an encode")
-    predicted = loaded.predict(np.array(features), np.array(blocks) if loaded.contract.has_codec else None)
-    return [_answer(row, float(value)) for row, value in zip(rows, predicted, strict=True)]
+    blocks = np.array([block for _, block, _ in inputs]) if has_codec else None
+    predicted = loaded.predict(np.array([features for features, _, _ in inputs]), blocks)
+    parts = zip(rows, inputs, predicted, notes, strict=True)
+    return [_answer(row, settings[0], float(value), of_row) for (_, row), (_, _, settings), value, of_row in parts]
 
 
-def _inputs(row: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Raw features (6,) and codec block (14,) of a row. Raises ValueError for a missing feature or a bad quality."""
+def _inputs(where: str, row: dict[str, Any], has_codec: bool) -> tuple[list[float], list[float], tuple[str | None, str | None]]:
+    """Raw features (6,), codec block (14,), and (encoder, preset) of a row.
+
+    Raises DatasetError for a missing feature, a setting of another type or, with a codec input, half of the settings.
+    """
     from vmaf_train import rows as corpus_rows
     from vmaf_train.contract import FEATURES, codec_block, feature_value
+    from vmaf_train.errors import DatasetError
 
     nested = row.get("per_frame_features")
     found = {name: feature_value(nested if isinstance(nested, dict) else row, name) for name in FEATURES}
     missing = [name for name, value in found.items() if value is None]
     if missing:
-        raise ValueError(f"no finite value of {', '.join(missing)}; a row needs all six features")
-    block = codec_block(row.get("encoder"), row.get("preset"), corpus_rows.quality(row))
-    return [value for value in found.values() if value is not None], block
+        raise DatasetError(f"{where}: no finite value of {', '.join(missing)}; a row needs all six features")
+    try:
+        encoder, preset, quality = corpus_rows.settings(row)
+    except DatasetError as failure:
+        raise DatasetError(f"{where}: {failure}") from failure
+    if has_codec and encoder is not None and quality is None:
+        raise DatasetError(f"{where}: {encoder} needs its quality value (crf); leave out both for the codec-blind answer")
+    if has_codec and encoder is None and (preset is not None or quality is not None):
+        raise DatasetError(f"{where}: preset and quality value belong to an encoder; name it as well")
+    block = codec_block(encoder, preset, quality)
+    return [value for value in found.values() if value is not None], block, (encoder, preset)
 
 
-def _answer(row: dict[str, Any], predicted: float) -> dict[str, Any]:
+def _answer(row: dict[str, Any], encoder: str | None, predicted: float, notes: list[str]) -> dict[str, Any]:
     measured = next((row[name] for name in _MEASURED if row.get(name) is not None), None)
-    answer = {name: row[name] for name in _SHOWN if row.get(name) is not None} | {"predicted": predicted}
-    return answer if measured is None else answer | {"vmaf": measured}
+    answer = {name: row[name] for name in _SHOWN if row.get(name) is not None}
+    if encoder is not None:
+        answer["encoder"] = encoder
+    answer["predicted"] = predicted
+    if measured is not None:
+        answer["vmaf"] = measured
+    return answer | {"note": "; ".join(notes)} if notes else answer
 
 
 def _show(model: str, answers: list[dict[str, Any]]) -> None:
