@@ -164,7 +164,7 @@ def test_a_malformed_row_is_named(run: Callable[..., Done], small: Path, tmp_pat
     (folder / "cells.jsonl").write_text("".join(lines), encoding="utf-8")
     done = run(folder)
     assert done.code == 4 and "Traceback" not in done.stderr
-    assert "cells.jsonl:7: " in done.stderr and (value == "NaN" or f"{field} is " in done.stderr)
+    assert "cells.jsonl:7: " in done.stderr and (value in ("NaN", "1e400") or f"{field} is " in done.stderr)
 
 
 def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
@@ -383,6 +383,20 @@ def test_command_prints_json_csv_and_text(run: Callable[..., Done], small: Path,
     assert "BD-rate" in text and "Failed cells" in text and "fr_regressor_v2, held out one source group" in text
     assert "</script><script>alert(1)</script>" in text
     assert not (small / "report.html").exists()
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_words_of_the_tables_stay_whole(
+    run: Callable[..., Done], synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    encoders = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "libaom-av1")
+    folder = synthetic.write(tmp_path / "c", names=["one", "two"], encoders=encoders, num_frames=5, failed=0)
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = run(folder, "--text").stdout
+    tables = text.split("BD-rate: ")[1]
+    words = {word for line in tables.splitlines() for word in line.split()}
+    assert {*encoders, "veryfast", "realtime", "reach", "sources"} <= words and "vp9" not in words and "v1" not in words
+    assert all(len(line) <= width for line in tables.splitlines() if line.startswith(" "))
 
 
 def test_command_takes_the_newest_run_of_a_model(

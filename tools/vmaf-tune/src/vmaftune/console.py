@@ -90,14 +90,37 @@ def table(
     styles: Mapping[str, str] | None = None,
     caption: str | None = None,
 ) -> None:
-    """A table on stdout. The first `left` columns are aligned left, the others right; `styles` colours a cell by its text."""
-    grid = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", caption=caption, caption_justify="left")
+    """A table on stdout. The first `left` columns are aligned left, the others right; `styles` colours a cell by its text.
+
+    Where the terminal is narrow, words stay whole as long as there is room for the longest of every column.
+    """
+    console, texts = _console(sys.stdout), [[cell_text(value) for value in row] for row in rows]
+    parts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
+    words = [max(len(word) for text in part for word in (*text.split(), "")) for part in parts]
+    roomy, snug = console.width - 3 * len(words) - 1, console.width - 2 * len(words) - 1
+    tight = roomy < sum(words) <= snug
+    grid = Table(
+        title=title or None, box=SIMPLE_HEAD, title_justify="left", caption=caption, caption_justify="left",
+        collapse_padding=tight, pad_edge=not tight,
+    )  # fmt: skip
+    widths = _widths(words, [max(map(len, part)) for part in parts], snug if tight else roomy)
     for i, name in enumerate(columns):
-        grid.add_column(Text(name), justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        texts = [cell_text(value) for value in row]
-        grid.add_row(*(Text(t, style=(styles or {}).get(t, "")) for t in texts))
-    _console(sys.stdout).print(grid)
+        grid.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", width=widths[i])
+    for row in texts:
+        grid.add_row(*(Text(t, style=(styles or {}).get(t, "")) for t in row))
+    console.print(grid)
+
+
+def _widths(words: Sequence[int], wanted: Sequence[int], room: int) -> list[int | None]:
+    """Widths of columns in `room`: their longest word, and from the left what they want; None where rich may choose."""
+    left = room - sum(words)
+    if left < 0 or sum(wanted) <= room:
+        return [None] * len(words)
+    widths: list[int | None] = []
+    for word, full in zip(words, wanted, strict=True):
+        widths.append(min(full, word + left))
+        left -= min(full - word, left)
+    return widths
 
 
 class Steps(AbstractContextManager["Steps"]):
@@ -219,8 +242,7 @@ class SweepView(AbstractContextManager["SweepView"]):
         done = self._ok + self._failed
         now = time.monotonic()
         lines = [
-            Text(f"  {stage:<7}{now - begin:5.0f} s  {cell}", style="dim")
-            for cell, (stage, begin) in list(self._running.items())
+            Text(f"  {stage:<7}{now - begin:5.0f} s  {cell}", style="dim") for cell, (stage, begin) in list(self._running.items())
         ]
         bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
         return Group(bar, Text(f" {self._line()}"), *lines)
