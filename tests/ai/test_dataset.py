@@ -256,6 +256,22 @@ def test_loso_holds_out_groups_not_sources(corpus: Path, tmp_path: Path) -> None
     assert set(data.src[fold.test]) == {"smoke00", "smoke01"} and not set(data.src[fold.train]) & {"smoke00", "smoke01"}
 
 
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_a_source_or_its_file_in_two_groups_is_refused(corpus: Path, tmp_path: Path, per_frame: bool) -> None:
+    shutil.copy(corpus / "frames.jsonl", tmp_path)
+    rows = rows_of(corpus, "cells.jsonl")
+    for row in rows:
+        row["src_sha256"] = "same" if row["src"] in ("smoke00", "smoke01") else row["src"]
+        row["group"] = "film" if row["src_sha256"] == "same" else row["src"]
+    assert len(dataset.load(write(tmp_path / "cells.jsonl", rows), per_frame=per_frame).groups) == 3
+    segments = [row | {"group": row["src"]} for row in rows]
+    with pytest.raises(DatasetError, match="sha256 same is in the groups smoke00 and smoke01"):
+        dataset.load(write(tmp_path / "cells.jsonl", segments), per_frame=per_frame)
+    halves = [row | {"src_sha256": None, "group": row["group"] + "x" * (i == 40)} for i, row in enumerate(rows)]
+    with pytest.raises(DatasetError, match=r"cells.jsonl:41: the source smoke01 is in the groups film and filmx"):
+        dataset.load(write(tmp_path / "cells.jsonl", halves), per_frame=False)
+
+
 def test_loeo_holds_out_an_encoder(cells: Dataset) -> None:
     folds = dataset.loeo_folds(cells)
     assert [f.name for f in folds] == ["libaom-av1", "libsvtav1", "libx264"]

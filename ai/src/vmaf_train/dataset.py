@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +76,8 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
 
     `per_frame` asks for one row per frame, else one per cell (frames are then averaged over their cell). Failed cells,
     flagged rows and, for cells, rows without encoder or quality value are left out and counted in `notes`.
-    Raises DatasetError for an unreadable file, rows of two teachers, a row without all six features or a finite score
-    (with its line number), or when nothing is left.
+    Raises DatasetError for an unreadable file, rows of two teachers, a source in two groups, a row without all six
+    features or a finite score (with its line number), or when nothing is left.
     """
     file, frames_file = _files(Path(path))
     table = corpus_rows.read(file)
@@ -261,19 +261,7 @@ def _frames_of(file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[
         cell = kept.get(frame.key)
         if cell is not None:
             frames.append(
-                Record(
-                    line=number,
-                    key=cell.key,
-                    src=cell.src,
-                    group=cell.group,
-                    encoder=cell.encoder,
-                    preset=cell.preset,
-                    quality=cell.quality,
-                    features=frame.features,
-                    score=frame.score,
-                    teacher=cell.teacher,
-                    frame_index=frame.frame_index,
-                )  # fmt: skip
+                replace(cell, line=number, features=frame.features, score=frame.score, frame_index=frame.frame_index)
             )
     expected = {str(row.get("key")): row.get("num_frames") for _, row in cells}
     found = Counter(frame.key for frame in frames)
@@ -293,6 +281,7 @@ def _assemble(
     teachers = sorted({r.teacher for r in records if r.teacher is not None})
     if len(teachers) > 1:
         raise DatasetError(f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one")
+    _check_groups(path, records)
     if not per_frame:
         known = [r for r in records if r.encoder is not None and r.quality is not None]
         if len(known) < len(records):
@@ -332,3 +321,15 @@ def _assemble(
         teacher=teachers[0] if teachers else None,
         notes=tuple(notes),
     )
+
+
+def _check_groups(path: Path, records: Sequence[Record]) -> None:
+    """Raise DatasetError for a source, or a file that sources were cut from, in two groups: a fold would hold out half of it."""
+    group_of: dict[tuple[str, str], str] = {}
+    for r in records:
+        for what, name in (("source", r.src), ("source file with sha256", r.src_sha256)):
+            if name and group_of.setdefault((what, name), r.group) != r.group:
+                raise DatasetError(
+                    f"{path}:{r.line}: the {what} {name} is in the groups {group_of[what, name]} and {r.group}, so a fold "
+                    "that holds one out would train on the other; give both the same group"
+                )

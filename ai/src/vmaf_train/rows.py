@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Record:
     features: tuple[float, ...]
     score: float
     teacher: str | None
+    src_sha256: str | None = None
     frame_index: int | None = None
 
 
@@ -180,6 +181,7 @@ def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
         features=tuple(value for value in values.values() if value is not None),
         score=_score(path, line, row),
         teacher=row.get("teacher"),
+        src_sha256=row.get("src_sha256"),
         frame_index=row.get("frame_index"),
     )
 
@@ -193,13 +195,8 @@ def cell_means(frames: Iterable[Record]) -> list[Record]:
 
 
 def _mean_of(rows: list[Record]) -> Record:
-    first = rows[0]
     features = tuple(math.fsum(r.features[i] for r in rows) / len(rows) for i in range(len(FEATURES)))
-    return Record(
-        line=first.line, key=first.key, src=first.src, group=first.group, encoder=first.encoder, preset=first.preset,
-        quality=first.quality, features=features, score=math.fsum(r.score for r in rows) / len(rows),
-        teacher=first.teacher,
-    )  # fmt: skip
+    return replace(rows[0], features=features, score=math.fsum(r.score for r in rows) / len(rows), frame_index=None)
 
 
 def _source(row: Mapping[str, Any]) -> str:
