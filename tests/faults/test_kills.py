@@ -96,6 +96,32 @@ def test_kill_9_loses_no_finished_cell_and_leaves_no_child(
     assert not (run / "tmp").exists()
 
 
+def test_a_run_inside_its_source_folder_goes_on_and_never_sweeps_its_own_files(
+    clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+    slow = wrapper(
+        f"if ENCODE and '30' in argv and os.path.exists({str(hangs)!r}): open(argv[-1][5:], 'w').close(); time.sleep(600)"
+    )
+    args = ("corpus", ".", "--encoders", "x264", "--presets", "ultrafast", "--quality", "28,30", "--keep-encodes", "--ffmpeg", slow)
+    for i, out in enumerate(((), ("--out", "."), ("--out", "a/run"))):
+        place = tmp_path / f"clips{i}"
+        run = place / (out[1] if out else "runs")
+        (place / "deeper").mkdir(parents=True)
+        (place / "deeper/kill.mkv").write_bytes(clip("kill.mkv", frames=12).read_bytes())
+        hangs.touch()
+        child = tool.start(*args, *out, cwd=place)
+        until(lambda run=run: any(run.rglob("out.mkv")) and sum(map(num_lines, run.rglob("cells.jsonl"))) == 1, "one cell done")
+        child.kill()
+        child.wait()
+        until(lambda run=run: not children_in(run), "the end of the children")
+        hangs.unlink()
+        for left in (1, 0):
+            told = [json.loads(line) for line in tool.run(*args, *out, "--json", cwd=place).stdout.splitlines()]
+            start = next(e for e in told if e["event"] == "start")
+            assert (start["num_cells"], start["num_left"]) == (2, left), told
+
+
 def test_torn_last_lines_are_removed_with_a_notice(
     clip: Make, tool: Any, unbroken: Any, read_run: Callable[[Path], Any], without_times: Callable[[Any], Any], tmp_path: Path
 ) -> None:

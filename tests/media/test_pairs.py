@@ -256,6 +256,8 @@ def test_the_full_set_is_a_table_and_survives_its_loss(
     rows = found.to_pylist()
     assert [(r["cell"], r["frame_index"]) for r in rows] == [(f"a/external/{n}", i) for n in ("a", "b", "late") for i in range(8)]
     assert {r["group"] for r in rows} == {"film"} and {r["dis_basename"] for r in rows} == {"a.mkv", "b.mkv", "late.mkv"}
+    with pytest.raises(FolderError, match="--extend adds cells .* settings of a/external/b are not the same"):
+        score(table, features="six", extend=True)
     encoded = [r for r in rows if r["dis_basename"] == "b.mkv"]
     assert all(isinstance(r[name], float) for r in encoded for name in FULL)
     assert all(r["psnr_hvs"] is None and r["psnr_y"] == 60.0 for r in rows if r["dis_basename"] == "a.mkv"), "equal frames"

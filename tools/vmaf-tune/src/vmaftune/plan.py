@@ -151,8 +151,8 @@ def plan_identity(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """What the second of two sweep.json documents changes in a sentence's part; None when nothing."""
+def conflict(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What the second of two sweep.json documents says otherwise of what both have, in a sentence's part; None when nothing."""
     a, b = plan_identity(old), plan_identity(new)
     for name, before in a["sources"].items():
         after = b["sources"].get(name)
@@ -164,7 +164,16 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
             return f"the files or settings of {cell} are not the same"
     for key in ("teacher", "threads_per_encode"):
         if a[key] != b[key]:
-            return f"{key} is {', '.join(map(str, b[key]))} instead of {', '.join(map(str, a[key]))}"
+            return f"{key} is {', '.join(map(str, b[key])) or 'none'} instead of {', '.join(map(str, a[key])) or 'none'}"
+    return None
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What the second of two sweep.json documents changes or leaves out, in a sentence's part; None when nothing."""
+    clash = conflict(old, new)
+    if clash is not None:
+        return clash
+    a, b = plan_identity(old), plan_identity(new)
     added = sorted(set(b["cells"]) - set(a["cells"]))
     gone = sorted(set(a["cells"]) - set(b["cells"]))
     if added or gone:

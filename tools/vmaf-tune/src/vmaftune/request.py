@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -266,18 +266,27 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
     return table, tuple(clips), tuple(blocks)
 
 
+def _files_in(place: Path) -> Iterator[Path]:
+    """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their folders hold sweep.json)."""
+    for root, folders, names in os.walk(place):
+        ours = "sweep.json" in names
+        if ours and Path(root) != place:
+            folders.clear()
+            continue
+        # `place` itself may be a run's folder, with clips of the user beside what the run wrote.
+        folders[:] = [n for n in folders if not n.startswith(".") and not (ours and n in ("tmp", "encodes"))]
+        yield from (Path(root, n) for n in names if not n.startswith("."))
+
+
 def find_clips(places: Sequence[Path]) -> list[Clip]:
-    """Video files named, and those directly or deeper inside folders named, in name order.
+    """Video files named, and those directly or deeper inside folders named, in name order; not the encodes of runs.
 
     Raises SourceError for a place that does not exist or a folder without a video.
     """
     clips: list[Clip] = []
     for place in places:
         if place.is_dir():
-            inside = sorted(
-                p for p in place.rglob("*") if p.is_file() and p.suffix.lower() in probing.SUFFIXES
-                and not any(part.startswith(".") for part in p.relative_to(place).parts)
-            )  # fmt: skip
+            inside = sorted(p for p in _files_in(place) if p.suffix.lower() in probing.SUFFIXES and p.is_file())
             if not inside:
                 known = " ".join(probing.SUFFIXES)
                 raise SourceError(f"{place} holds no video; put clips into it, or name other files or folders (known: {known})")

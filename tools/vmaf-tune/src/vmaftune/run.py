@@ -20,7 +20,7 @@ from vmaftune import corpus
 from vmaftune.encode import CellFailure
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import Ended, Executor, Started, Task
-from vmaftune.plan import difference, grid_ids, is_part
+from vmaftune.plan import conflict, difference, grid_ids, is_part
 from vmaftune.process import Runner
 from vmaftune.versions import Tools, machine, packages
 
@@ -122,31 +122,23 @@ def open_folder(
             raise FolderError(f"{path} is no sweep of ours ({failure!r}); write elsewhere with --out") from failure
         if change is None:
             return old
-        fewer = grid_ids(old) - grid_ids(document)
         if part and is_part(old, document):
             return old
         if not extend:
-            raise FolderError(
-                f"{folder} holds another plan: {change}; write elsewhere with --out, or add the cells with --extend"
-            )
-        if fewer:
-            document = _merge(old, document)
+            extend_hint = "" if conflict(old, document) else ", or add the cells with --extend"
+            raise FolderError(f"{folder} holds another plan: {change}; write elsewhere with --out{extend_hint}")
+        document = _merge(folder, old, document)
     elif (folder / corpus.CELLS).exists():
         raise FolderError(f"{folder} holds rows but no {corpus.SWEEP}; write elsewhere with --out")
     corpus.write_json(path, document)
     return document
 
 
-def _merge(old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The union of two plans; raises FolderError where a source of one name is not the same in both."""
-    names = {s["name"]: s for s in new["sources"]}
-    for source in old["sources"]:
-        same = names.get(source["name"])
-        if same is not None and any(same[k] != source[k] for k in source if k not in ("path", "flags")):
-            raise FolderError(f"--extend: source {source['name']} is not the one that this folder holds; use --out")
-    for key in ("teacher", "threads_per_encode"):
-        if old[key] != new[key]:
-            raise FolderError(f"--extend: {key} differs from the folder's {old[key]}; use --out")
+def _merge(folder: Path, old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The union of two plans; raises FolderError where they do not agree on what both have."""
+    clash = conflict(old, new)
+    if clash is not None:
+        raise FolderError(f"--extend adds cells to {folder} and changes none: {clash}; write elsewhere with --out")
     ids = grid_ids(old) | grid_ids(new)
     blocks: dict[tuple[str, str], dict[str, list[float]]] = {}
     for block in (*old["grid"], *new["grid"]):
