@@ -301,3 +301,34 @@ def test_newest_corpus(corpus: Path, tmp_path: Path) -> None:
     sweep("b_old", "2026-01-01T00:00:00Z")
     sweep("a_new", "2026-02-01T00:00:00Z")
     assert dataset.newest_corpus(tmp_path).name == "a_new"
+
+
+def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(corpus: Path, tmp_path: Path) -> None:
+    rows = rows_of(corpus, "cells.jsonl")
+    grid = [{"encoder": e, "preset": p, "quality": [q], "sources": sorted({r["src"] for r in rows})}
+            for e, p, q in sorted({(r["encoder"], r["preset"], r["crf"]) for r in rows})]  # fmt: skip
+
+    def sweep(name: str, month: int, rows: list[dict[str, Any]], plan: Any) -> Path:
+        folder = tmp_path / "phase_a" / name
+        write(folder / "cells.jsonl", [row | {"finished_at": f"2026-{month:02d}-01T00:00:00Z"} for row in rows])
+        (folder / "sweep.json").write_text(plan if isinstance(plan, str) else json.dumps(plan))
+        return folder
+
+    good = sweep("good", 1, [*rows, rows[0] | {"cell": "smoke00/libx264/slow/23.5"}], {"grid": grid})
+    grid.append({"encoder": "libx264", "preset": "slow", "quality": [23.5], "sources": ["smoke00"]})
+    (good / "sweep.json").write_text(json.dumps({"grid": grid}))
+    pairs = [r | {"cell": f"pair{i}", "encoder": "external", "preset": None, "crf": None} for i, r in enumerate(rows)]
+    sweep("pairs", 2, pairs, {"grid": [], "pairs": [{"cell": r["cell"]} for r in pairs]})
+    sweep("other_cells", 3, [*rows, rows[0] | {"cell": "smoke00/libx264/other/1"}], {"grid": grid})
+    for number, plan in enumerate(("{", "[]", '{"grid": [{}]}', "{}")):
+        sweep(f"broken{number}", 4, rows, plan)
+    (sweep("torn", 5, rows, {"grid": grid}) / "cells.jsonl").write_text("{\n" + json.dumps(rows[0]) + "\n")
+    found, notes = dataset.newest_usable(tmp_path, per_frame=False)
+    assert found.path.parent == good and dataset.newest_corpus(tmp_path).name == "pairs"
+    assert [note.split("phase_a/")[1].split()[0].rstrip(":") for note in notes] == [
+        "broken0", "broken1", "broken2", "broken3", "other_cells", "torn", "pairs",
+    ]  # fmt: skip
+    assert any("other_cells (96 of 97 cells)" in note for note in notes) and "without encoder" in notes[-1]
+    shutil.rmtree(good)
+    with pytest.raises(DatasetError, match="no corpus under .* can be used: .*pairs"):
+        dataset.newest_usable(tmp_path, per_frame=False)

@@ -131,40 +131,68 @@ def corpus_files(path: Path | str) -> list[Path]:
 
 
 def newest_corpus(runs_dir: Path | str) -> Path:
-    """The folder under `runs_dir`/phase_a whose sweep is complete and whose newest row has the greatest `finished_at`.
+    """The folder of the newest complete corpus, as `complete_corpora` says. Raises DatasetError when there is none."""
+    return complete_corpora(runs_dir)[0][0]
 
-    Complete = every cell of the plan in `sweep.json` has a row. The demo's folder is never chosen.
-    Raises DatasetError when there is none, naming what is incomplete.
+
+def newest_usable(runs_dir: Path | str, *, per_frame: bool) -> tuple[Dataset, list[str]]:
+    """The newest complete corpus that `load` accepts, and sentences on the folders that were passed over for it.
+
+    Raises DatasetError, with those sentences, when there is none.
+    """
+    folders, notes = complete_corpora(runs_dir)
+    for folder in folders:
+        try:
+            return load(folder, per_frame=per_frame), notes
+        except (DatasetError, OSError) as failure:
+            notes.append(f"passed over {folder}: {failure}")
+    raise DatasetError(f"no corpus under {Path(runs_dir)} can be used: {'; '.join(notes)}; name one with --corpus")
+
+
+def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
+    """The folders under `runs_dir`/phase_a whose sweep is complete, and sentences on those which are broken or are not.
+
+    The first is the newest: its newest row has the greatest `finished_at`. Complete = every cell of the plan in
+    `sweep.json` has a row. The demo's folder is never among them. Raises DatasetError when there is none.
     """
     complete: list[tuple[str, Path]] = []
-    partial: list[str] = []
+    notes: list[str] = []
     for plan_file in sorted(Path(runs_dir).glob("phase_a/*/sweep.json")):
         folder = plan_file.parent
         if folder.name == DEMO or not (folder / "cells.jsonl").is_file():
             continue
-        rows = [row for _, row in corpus_rows.read(folder / "cells.jsonl")]
-        done = {corpus_rows.cell_name(row) for row in rows}
-        planned = _planned(plan_file)
-        if planned is not None and len(done) >= planned:
-            complete.append((max(str(row.get("finished_at") or "") for row in rows), folder))
+        try:
+            rows = [row for _, row in corpus_rows.read(folder / "cells.jsonl")]
+            num_done, planned = _progress(plan_file, rows)
+        except (DatasetError, OSError) as failure:
+            notes.append(f"passed over {folder}: {failure}")
+            continue
+        if num_done == planned:
+            complete.append((max((str(row.get("finished_at") or "") for row in rows), default=""), folder))
         else:
-            partial.append(f"{folder} ({len(done)} of {planned if planned is not None else '?'} cells)")
-    if complete:
-        return max(complete)[1]
-    if partial:
-        raise DatasetError(f"no complete corpus: {', '.join(partial)}; finish the sweep, or name one with --corpus")
+            notes.append(f"passed over {folder} ({num_done} of {planned} cells)")
     where = Path(runs_dir) / "phase_a"
-    raise DatasetError(f"no corpus under {where}; run `vmaf-tune corpus`, or name one with --corpus")
+    if not complete and notes:
+        raise DatasetError(f"no complete corpus under {where}: {'; '.join(notes)}; finish the sweep, or name one with --corpus")
+    if not complete:
+        raise DatasetError(f"no corpus under {where}; run `vmaf-tune corpus`, or name one with --corpus")
+    return [folder for _, folder in sorted(complete, reverse=True)], notes
 
 
-def _planned(plan_file: Path) -> int | None:
-    """Number of cells of a sweep's plan; None when the file does not tell."""
+def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, int]:
+    """How many cells of a sweep's plan have a row, and how many there are; a plan without a grid tells only the number."""
+    done = {corpus_rows.cell_name(row) for row in rows}
     try:
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as failure:
-        raise DatasetError(f"{plan_file} is not a readable plan: {failure}") from failure
-    cells = plan.get("cells", plan.get("num_cells"))
-    return len(cells) if isinstance(cells, list) else cells if isinstance(cells, int) else None
+        if "grid" not in plan:
+            return min(len(done), int(plan["num_cells"])), int(plan["num_cells"])
+        planned = {str(pair["cell"]) for pair in plan.get("pairs", ())} | {
+            f"{source}/{block['encoder']}/{block['preset']}/{int(quality) if int(quality) == quality else quality}"
+            for block in plan["grid"] for source in block["sources"] for quality in block["quality"]
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise DatasetError(f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})") from failure
+    return len(planned & done), len(planned)
 
 
 def loso_folds(data: Dataset) -> list[Fold]:

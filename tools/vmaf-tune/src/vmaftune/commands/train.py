@@ -105,23 +105,26 @@ def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smo
     from vmaf_train import dataset
 
     how = "named by --corpus"
+    passed_over: list[str] = []
     if smoke:
         from vmaf_train.smoke import write_corpus
 
         if path is not None:
             console.warn(f"--corpus {path} is ignored: a smoke run makes its own")
         path, how = write_corpus(folder / "corpus"), "synthetic: this is a smoke run"
-    elif path is None:
-        path, how = dataset.newest_corpus(runs_dir), f"the newest complete one in {runs_dir}"
-    data = dataset.load(path, per_frame=wanted.per_frame)
+    if path is None:
+        data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame)
+        how = f"the newest complete one in {runs_dir}"
+    else:
+        data = dataset.load(path, per_frame=wanted.per_frame)
     unit = "frames" if wanted.per_frame else "cells"
     console.say(f"corpus: {data.path} ({how}): {len(data)} {unit} of {len(data.groups)} groups, {data.digest[:12]}")
-    for note in data.notes:
+    for note in (*passed_over, *data.notes):
         console.warn(note)
     if wanted.per_frame or not wanted.window_share:
         return data, None
-    if dataset.has_frames(path):
-        return data, dataset.load(path, per_frame=True)
+    if dataset.has_frames(data.path):
+        return data, dataset.load(data.path, per_frame=True)
     console.warn("this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only")
     return data, None
 
