@@ -52,12 +52,23 @@ def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignor
 
 
 def test_without_loso_there_is_a_candidate_and_no_evidence(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    done = cli("train", "--corpus", corpus, "--out", "run", "--epochs", "1", "--seeds", "3")
+    done = cli("train", "--corpus", corpus, "--out", "run", "--epochs", "1")
     assert done.returncode == 0, done.stderr
-    assert "--seeds and --kfold are ignored without --loso" in done.stderr
     assert done.stderr.splitlines()[-1] == "next: vmaf-tune train fr_regressor_v2 --loso"
     shown = cli("eval", "run")
     assert shown.returncode == 0 and "nothing was held out" in shown.stderr
+
+
+@pytest.mark.parametrize("out", ["../model/tiny/x", "../model/x", "../model", "../elsewhere/tiny/x"])
+def test_no_run_is_put_among_shipped_models(cli, tmp_path: Path, out: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "sub").mkdir()
+    for name in ("model/tiny", "elsewhere/tiny"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "registry.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    done = cli("train", "--smoke", "--out", out, cwd=tmp_path / "sub")
+    assert done.returncode == 2 and "folder of shipped models" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -75,7 +86,11 @@ def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # 
         (("train", "fr_regressor_v9", "--smoke"), 2, "no model is called 'fr_regressor_v9'"),
         (("train", "--recipe", "best", "--smoke"), 2, "no recipe is called 'best'"),
         (("train", "--epochs", "0", "--smoke"), 2, "--epochs 0"),
-        (("train", "--smoke", "--out", "model/tiny/x"), 2, "lies under model/"),
+        (("train", "--smoke", "--out", "model/tiny/x"), 2, "lies under a folder of shipped models"),
+        (("train", "--kfold", "5", "--corpus", "gone.jsonl"), 2, "add --loso"),
+        (("train", "--seeds", "5", "--corpus", "gone.jsonl"), 2, "add --loso"),
+        (("train", "--corpus", "a", "--corpus", "b"), 2, "--corpus is given 2 times"),
+        (("train", "--device", "gpu", "--corpus", "gone.jsonl"), 2, "no device is called 'gpu'"),
         (("train", "--smoke", "--device", "cuda:77"), 3, "cuda:77"),
         (("train",), 4, "no corpus under"),
         (("train", "--corpus", "gone.jsonl"), 4, "gone.jsonl does not exist"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ def train(
     model: Annotated[str, typer.Argument(help="fr_regressor_v2, fr_regressor_v1 or vmaf_tiny_v2.")] = "fr_regressor_v2",
     loso: Annotated[bool, typer.Option("--loso", help="Hold every source out once: the evidence that `ship` asks for.")] = False,
     corpus: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(help="Run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete sweep in runs/."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="default, or seed (Research-0067 to the letter).")] = "default",
@@ -59,6 +60,7 @@ def train(
     from vmaf_train import rundir
     from vmaf_train import train as training
 
+    _check(loso, corpus, seeds, kfold, device)
     options = {
         "epochs": SMOKE_EPOCHS if smoke and epochs is None else epochs, "batch_size": batch_size, "lr": lr,
         "weight_decay": weight_decay, "hidden": hidden, "depth": depth, "kfold": kfold,
@@ -66,15 +68,24 @@ def train(
     wanted = _recipe(model, recipe, options)
     folder = _folder(out, runs_dir, model, smoke)
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
-    data, frames = _corpus(corpus, runs_dir, wanted, folder, smoke)
-    wanted = _fit(wanted, data, frames, loso=loso, explicit_kfold=kfold is not None, seeds=seeds)
-    experiment = rundir.plan(
-        wanted, data, frames, loso=loso, num_seeds=num_seeds, device=training.choose_device(device), smoke=smoke
-    )
+    chosen = training.choose_device(device)
+    data, frames = _corpus(corpus[0] if corpus else None, runs_dir, wanted, folder, smoke)
+    wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
+    experiment = rundir.plan(wanted, data, frames, loso=loso, num_seeds=num_seeds, device=chosen, smoke=smoke)
     provenance = _provenance(model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options})
     _run(experiment, folder, provenance)
     _show(folder, experiment, as_json=as_json)
     _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
+
+
+def _check(loso: bool, corpus: list[Path] | None, seeds: int | None, kfold: int | None, device: str) -> None:
+    """Raise UsageError for flags that contradict each other, before anything is read."""
+    if corpus is not None and len(corpus) > 1:
+        raise UsageError(f"--corpus is given {len(corpus)} times; a model learns from one corpus (put several into one sweep)")
+    if not loso and (seeds is not None or kfold):
+        raise UsageError("--seeds and --kfold say how sources are held out; add --loso, or leave them out for a bare candidate")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"no device is called {device!r}; use auto, cpu, cuda or cuda:N")
 
 
 def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
@@ -91,10 +102,13 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
 
 def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
     from vmaf_train import evaluate, rundir
+    from vmaf_train.registry import REGISTRY, TINY
 
     folder = out or rundir.new_folder(runs_dir, model, smoke)
-    if folder.resolve().is_relative_to(Path("model").resolve()):
-        raise UsageError(f"{folder} lies under model/, where only `vmaf-tune ship` writes; name another folder")
+    whole = folder.resolve()
+    shipped = any((place / name).exists() for place in (whole, *whole.parents) for name in (REGISTRY, f"{TINY}/{REGISTRY}"))
+    if shipped or whole.is_relative_to(Path("model").resolve()):
+        raise UsageError(f"{folder} lies under a folder of shipped models, where only `vmaf-tune ship` writes; name another")
     if (folder / evaluate.METRICS_FILE).exists():
         raise UsageError(f"{folder} holds a complete run already; name another folder with --out")
     return folder
@@ -129,13 +143,11 @@ def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smo
     return data, None
 
 
-def _fit(wanted: Recipe, data: Dataset, frames: Dataset | None, *, loso: bool, explicit_kfold: bool, seeds: int | None) -> Recipe:
+def _fit(wanted: Recipe, data: Dataset, *, loso: bool, explicit_kfold: bool) -> Recipe:
     """The recipe as this corpus allows it; a setting that is ignored is told."""
     from dataclasses import replace
 
     if not loso:
-        if seeds is not None or explicit_kfold:
-            console.warn("--seeds and --kfold are ignored without --loso: the candidate is one network, of seed 0")
         return replace(wanted, kfold=0)
     if wanted.kfold > len(data.groups) and not explicit_kfold:
         console.warn(f"{wanted.kfold} grouped folds are left out: the corpus has {len(data.groups)} groups")
