@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,21 @@ def test_skip_unusable_runs_the_rest_and_says_so_in_the_folder(tmp_path: Path) -
     assert [(r["cell"], r["status"], r["device"]) for r in rows] == [("a/libx264/medium/30", "ok", None)]
 
 
-def test_a_gpu_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
-    done = vmaf_tune(tmp_path, "corpus", "--encoders", "h264_nvenc", "--gpu", "99")
+@no_hardware
+def test_asking_for_a_gpu_without_a_driver_says_that_there_is_no_driver(tmp_path: Path) -> None:
+    for gpu, encoder in (("0", "h264_nvenc"), ("/dev/dri/renderD199", "h264_qsv")):
+        done = vmaf_tune(tmp_path, "corpus", "--encoders", encoder, "--gpu", gpu)
+        assert done.returncode == 3
+        assert re.search(rf"{encoder} +(no NVIDIA driver|no Intel GPU)", done.stderr), done.stderr
+
+
+def test_a_gpu_that_no_encoder_of_the_sweep_can_use_is_refused(tmp_path: Path) -> None:
+    done = vmaf_tune(tmp_path, "corpus", "--encoders", "x264", "--gpu", "d3d11:0")
     assert done.returncode == 2
-    assert "--gpu 99: no such NVIDIA GPU" in done.stderr
+    assert "--gpu d3d11:0 is for qsv, and no such encoder was asked for" in done.stderr
+
+
+@no_hardware
+def test_a_refusal_names_as_runnable_what_skip_unusable_would_run(tmp_path: Path) -> None:
+    done = vmaf_tune(tmp_path, "corpus", "--encoders", "nvenc,x264")
+    assert done.stderr.splitlines()[-1] == "can run: libx264; go on without the others with --skip-unusable"

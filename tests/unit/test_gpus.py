@@ -92,8 +92,38 @@ def test_gpus_are_chosen_as_nvidia_smi_counts_them() -> None:
         here.devices("nvenc", ["3"])
     with pytest.raises(UsageError, match="--gpu takes numbers"):
         here.devices("qsv", ["first"])
+    hidden = Gpus(nvidia=here.nvidia, nodes=(), platform="linux", cuda_visible="1")
+    assert [d and (d.address, d.name) for d in hidden.devices("nvenc", ["1"])] == [("0", "b")]
+    with pytest.raises(UsageError, match="--gpu 0: CUDA_VISIBLE_DEVICES=1 hides this GPU"):
+        hidden.devices("nvenc", ["0"])
     (device,) = here.devices("qsv", ["d3d11:1"])
     assert device is not None and device.address == "child_device=1,child_device_type=d3d11va"
+
+
+def addresses(here: Gpus, kind: str, *wanted: str) -> list[str | None]:
+    return [d.address if d else None for d in here.devices(kind, wanted)]
+
+
+def test_a_gpu_that_is_not_here_is_never_exchanged_for_another() -> None:
+    nodes = (node("/dev/dri/renderD128", "Intel"), node("/dev/dri/renderD129", "AMD"), node("/dev/dri/renderD130", "NVIDIA"))
+    here = machine("a", nodes=nodes)
+    for kind in ("qsv", "vaapi", "nvenc"):
+        with pytest.raises(UsageError, match="renderD199: no such render node; here are /dev/dri/renderD128, "):
+            here.devices(kind, ["/dev/dri/renderD199"])
+        with pytest.raises(UsageError, match="renderD130: this is a GPU of NVIDIA; .* by number"):
+            here.devices(kind, ["/dev/dri/renderD130"])
+    intel = "child_device=/dev/dri/renderD128,child_device_type=vaapi"
+    assert addresses(here, "vaapi", "/dev/dri/renderD129") == ["/dev/dri/renderD129"]
+    assert addresses(here, "qsv", "/dev/dri/renderD129") == [intel], "a word for VAAPI alone leaves QSV as it is"
+    assert addresses(here, "qsv", "0") == [intel] and addresses(here, "nvenc", "/dev/dri/renderD128") == ["0"]
+    closed = machine("a", nodes=(node("/dev/dri/renderD128", "Intel"), node("/dev/dri/renderD129", "Intel", present=False)))
+    assert addresses(closed, "qsv") == [intel]
+    assert addresses(closed, "vaapi", "/dev/dri/renderD129") == ["/dev/dri/renderD129"]
+    # With nothing to choose from, the trial fails on what was asked for and says why.
+    empty = Gpus(nvidia=Nvidia(driver=None, problem="no NVML"), nodes=(), platform="linux")
+    assert addresses(empty, "nvenc", "0") == [None]
+    assert addresses(empty, "vaapi", "/dev/dri/renderD199") == ["/dev/dri/renderD199"]
+    assert addresses(empty, "qsv", "/dev/dri/renderD199") == [intel.replace("128", "199")]
 
 
 @pytest.mark.parametrize(

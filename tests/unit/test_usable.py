@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,12 @@ def test_a_success_is_remembered_and_a_failure_tried_again(tmp_path: Path) -> No
     newer = Gpus(nvidia=Nvidia(driver="570.1"), nodes=(), platform="linux")
     resolve(runner, "x264", tmp_path, gpus=newer)
     assert len(runner.asked) == 4, "another driver, another cache"
+    chip = RenderNode(path="/dev/dri/renderD128", vendor="Intel", driver="xe", present=True, access=True, model="0x56a0")
+    for i, node in enumerate((chip, replace(chip, model="0xe20b")), 1):
+        other = Gpus(nvidia=NOTHING.nvidia, nodes=(node,), platform="linux")
+        for _ in range(2):
+            resolve(ScriptedRunner({"h264_qsv": None}), "h264_qsv", tmp_path, gpus=other)
+        assert len(list(tmp_path.iterdir())) == 2 + i, "another chip behind the same node, another cache"
     for file in tmp_path.iterdir():
         file.write_text("{ torn")
     resolve(runner, "x264", tmp_path)

@@ -24,6 +24,7 @@ _CONSUMER = re.compile(r"GeForce|TITAN", re.IGNORECASE)
 # (driver 531), 5 until January 2024 (551), 8 since (the same matrix). Others are bound by memory alone.
 _SESSION_LIMITS = ((551, 8), (531, 5), (0, 3))
 UNRESTRICTED_SESSIONS = 8
+_NODE_VENDORS = {"qsv": ("Intel",), "vaapi": ("Intel", "AMD")}
 DEFAULT_NODE = "/dev/dri/renderD128"
 
 
@@ -64,13 +65,17 @@ class Nvidia:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderNode:
-    """A GPU's render node on Linux. `present` and `access` tell whether the node exists here and may be opened."""
+    """A GPU's render node on Linux. `present` and `access` tell whether the node exists here and may be opened.
+
+    `model` is the maker's number of the chip in hex, None where the kernel does not tell.
+    """
 
     path: str
     vendor: str
     driver: str | None
     present: bool
     access: bool
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +138,7 @@ def render_nodes(drm: Path = Path("/sys/class/drm"), dev: Path = Path("/dev/dri"
         except OSError:
             continue
         node = dev / entry.name
-        link = entry / "device" / "driver"
+        link, chip = entry / "device" / "driver", entry / "device" / "device"
         nodes.append(
             RenderNode(
                 path=str(node),
@@ -141,6 +146,7 @@ def render_nodes(drm: Path = Path("/sys/class/drm"), dev: Path = Path("/dev/dri"
                 driver=link.resolve().name if link.exists() else None,
                 present=node.exists(),
                 access=os.access(node, os.R_OK | os.W_OK),
+                model=chip.read_text().strip() if chip.is_file() else None,
             )  # fmt: skip
         )
     return tuple(nodes)
@@ -172,47 +178,72 @@ class Gpus:
         """The devices to try for encoders of `kind`, in order; (None,) leaves the choice to ffmpeg.
 
         `wanted` restricts them: digits are NVIDIA GPUs as nvidia-smi counts, `/dev/dri/...` render nodes of any
-        maker, `d3d11:N` Windows adapters. Raises UsageError for one that does not exist.
+        maker, `d3d11:N` Windows adapters; a word restricts only the kinds it can be for. One that is not here is never
+        exchanged for another: UsageError, or where there is no driver or node at all, the trial says so.
         """
-        self._check(wanted)
+        words = [w for w in wanted if kind in self.kinds(w)]
         if kind == "nvenc":
-            return self._nvidia_devices([w for w in wanted if w.isdigit()])
+            return self._nvidia_devices(words)
         if kind == "qsv":
-            return self._qsv_devices(wanted)
+            return self._qsv_devices(words)
         if kind == "vaapi":
-            nodes = self._nodes(("Intel", "AMD"), wanted)
+            nodes = self._nodes(_NODE_VENDORS[kind], words)
             found = [Device(kind=kind, address=n.path, name=f"{n.vendor} {n.path}", driver=n.driver) for n in nodes]
             return tuple(found) or (Device(kind=kind, address=DEFAULT_NODE, name=DEFAULT_NODE),)
         return (None,)
 
-    def _check(self, wanted: Sequence[str]) -> None:
-        for word in wanted:
-            if word.isdigit() and int(word) not in [g.index for g in self.nvidia.gpus]:
-                raise UsageError(f"--gpu {word}: no such NVIDIA GPU; the driver shows {len(self.nvidia.gpus)}, counted from 0")
-            if not re.fullmatch(r"\d+|/dev/dri/\w+|d3d11:\d+", word):
-                raise UsageError(f"--gpu takes numbers, /dev/dri/renderD... or d3d11:N, not {word!r}")
+    def kinds(self, word: str) -> tuple[str, ...]:
+        """The kinds of encoders that a word of `--gpu` can be for. Raises UsageError for one that is no GPU here."""
+        if word.isdigit():
+            self._check_number(int(word))
+            return ("nvenc",)
+        if re.fullmatch(r"d3d11:\d+", word):
+            return ("qsv",)
+        if not re.fullmatch(r"/dev/dri/\w+", word):
+            raise UsageError(f"--gpu takes numbers, /dev/dri/renderD... or d3d11:N, not {word!r}")
+        vendor = next((n.vendor for n in self.nodes if n.path == word), None)
+        if vendor is None and self.nodes:
+            raise UsageError(f"--gpu {word}: no such render node; here are {', '.join(n.path for n in self.nodes)}")
+        kinds = tuple(kind for kind, vendors in _NODE_VENDORS.items() if vendor is None or vendor in vendors)
+        if not kinds:
+            raise UsageError(f"--gpu {word}: this is a GPU of {vendor}; NVIDIA's are named by number, as nvidia-smi counts")
+        return kinds
+
+    def _check_number(self, index: int) -> None:
+        if self.nvidia.driver is None:
+            return  # the trial of each NVENC encoder says that there is no driver, and what to do
+        if index not in [g.index for g in self.nvidia.gpus]:
+            raise UsageError(f"--gpu {index}: no such NVIDIA GPU; the driver shows {len(self.nvidia.gpus)}, counted from 0")
+        if index not in [g.index for g in visible(self.nvidia.gpus, self.cuda_visible).values()]:
+            raise UsageError(f"--gpu {index}: CUDA_VISIBLE_DEVICES={self.cuda_visible} hides this GPU; change one of the two")
 
     def _nvidia_devices(self, wanted: Sequence[str]) -> tuple[Device | None, ...]:
         seen = visible(self.nvidia.gpus, self.cuda_visible)
+        indices = [int(w) for w in wanted]
         found = [
             Device(kind="nvenc", address=str(place), name=gpu.name, driver=self.nvidia.driver)
-            for place, gpu in seen.items() if not wanted or str(gpu.index) in wanted
+            for place, gpu in seen.items() if not wanted or gpu.index in indices
         ]  # fmt: skip
         return tuple(found) or (None,)
 
     def _nodes(self, vendors: Sequence[str], wanted: Sequence[str]) -> list[RenderNode]:
-        paths = [w for w in wanted if w.startswith("/dev/")]
-        return [n for n in self.nodes if n.vendor in vendors and n.present and (not paths or n.path in paths)]
+        """Nodes of these makers, or those of `wanted` alone, whether or not they can be opened: a trial tells why not."""
+        if wanted and not self.nodes:
+            return [RenderNode(path=w, vendor="GPU", driver=None, present=False, access=False) for w in wanted]
+        return [n for n in self.nodes if n.vendor in vendors and (n.path in wanted if wanted else n.present)]
 
     def _qsv_devices(self, wanted: Sequence[str]) -> tuple[Device | None, ...]:
+        adapters = [w[6:] for w in wanted if w.startswith("d3d11:")]
+        paths = [w for w in wanted if w.startswith("/dev/")]
+        nodes = [] if adapters and not paths else self._nodes(_NODE_VENDORS["qsv"], paths)
         found = [
-            Device(kind="qsv", address=f"child_device={n.path},child_device_type=vaapi", name=f"Intel {n.path}",
+            Device(kind="qsv", address=f"child_device={n.path},child_device_type=vaapi", name=f"{n.vendor} {n.path}",
                    driver=n.driver)
-            for n in self._nodes(("Intel",), wanted)
+            for n in nodes
         ]  # fmt: skip
         found += [
-            Device(kind="qsv", address=f"child_device={w[6:]},child_device_type=d3d11va", name=f"Intel adapter {w[6:]}")
-            for w in wanted if w.startswith("d3d11:")
+            Device(kind="qsv", address=f"child_device={number},child_device_type=d3d11va", name=f"Intel adapter {number}")
+            for number in adapters
         ]  # fmt: skip
         return tuple(found) or (None,)
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmaftune import diagnosis
+from vmaftune.cell import digest
 from vmaftune.diagnosis import Diagnosis, Reason
 from vmaftune.encoders import ENCODERS, Encoder, Selection
-from vmaftune.errors import ToolError
+from vmaftune.errors import ToolError, UsageError
 from vmaftune.gpus import Device, Gpus, look, session_slots, visible
 from vmaftune.process import Runner
 from vmaftune.versions import Tools, usable_cores
@@ -95,10 +96,15 @@ def cache_folder() -> Path:
 
 
 class Cache:
-    """Trials that worked, for one ffmpeg binary and one set of drivers. A cache that cannot be used is no error."""
+    """Trials that worked, for one ffmpeg binary, one set of drivers and one set of GPUs.
+
+    A cache that cannot be used is no error.
+    """
 
     def __init__(self, tools: Tools, gpus: Gpus, folder: Path | None = None) -> None:
-        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}"
+        # Another GPU at the same address is another matter.
+        chips = [[g.index, g.uuid] for g in gpus.nvidia.gpus] + [[n.path, n.vendor, n.model] for n in gpus.nodes]
+        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}-{digest([chips, gpus.cuda_visible])[:8]}"
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in drivers)
         self._path = (folder or cache_folder()) / f"trials-{tools.ffmpeg_sha256[:16]}-{name}.json"
         self._worked: dict[str, str | None] = {}
@@ -144,9 +150,14 @@ def prove(
     """Try encoders on every device they may use, at the formats that sources of `pix_fmts` need (None: all they take).
 
     Devices are tried side by side, the trials of one device after each other: a consumer GPU refuses sessions beyond
-    a few. Raises UsageError for a GPU that does not exist, Interrupted when the runner was stopped.
+    a few. Raises UsageError for a GPU that does not exist or is for none of the encoders, Interrupted when the runner was
+    stopped.
     """
     gpus = gpus or look()
+    for word in wanted_gpus:
+        takers = gpus.kinds(word)
+        if not any(row.kind in takers for row in encoders):
+            raise UsageError(f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for; leave it out")
     cache = cache or Cache(tools, gpus)
     lanes: dict[str, list[tuple[Encoder, str, Device | None]]] = {}
     for row in encoders:
@@ -270,13 +281,14 @@ def screen(
     for trial in (t for t in trials if t.what_to_do):
         advice.setdefault(trial.what_to_do or "", ENCODERS[trial.encoder].kind or trial.encoder)
     lines += ["what to do:", *(f"  {kind}: {text}" for text, kind in advice.items())]
-    rest = [row for row in ENCODERS.values() if row.group == "software" and row not in (*lost, *working)]
-    able = [t.encoder for t in prove(rest, tools, runner, pix_fmts=("yuv420p",), gpus=gpus, cache=cache) if t.usable]
-    names = [row.name for row in working] + list(dict.fromkeys(able))
     if working:
-        lines.append(f"can run: {', '.join(names)}; go on without the others with --skip-unusable")
-    elif names:
-        lines.append(f"can run: {', '.join(names)}; take all of them with --encoders software")
+        names = ", ".join(row.name for row in working)
+        lines.append(f"can run: {names}; go on without the others with --skip-unusable")
+        return "\n".join(lines)
+    rest = [row for row in ENCODERS.values() if row.group == "software" and row not in lost]
+    able = [t.encoder for t in prove(rest, tools, runner, pix_fmts=("yuv420p",), gpus=gpus, cache=cache) if t.usable]
+    if able:
+        lines.append(f"can run: {', '.join(able)}; take all of them with --encoders software")
     return "\n".join(lines)
 
 
