@@ -100,6 +100,13 @@ def test_two_teachers_never_train_together(corpus: Path, tmp_path: Path) -> None
         dataset.load(write(tmp_path / "cells.jsonl", rows), per_frame=False)
 
 
+def test_rows_that_name_no_teacher_are_told(corpus: Path, tmp_path: Path) -> None:
+    rows = rows_of(corpus, "cells.jsonl")
+    rows[5]["teacher"] = None
+    found = dataset.load(write(tmp_path / "cells.jsonl", rows), per_frame=False)
+    assert found.teacher == "synthetic-smoke" and found.notes[0].startswith("1 rows name no teacher: they are taken for")
+
+
 def lose_feature(row: dict[str, Any]) -> None:
     del row["per_frame_features"]["vif_scale2"]
 
@@ -112,7 +119,24 @@ def lose_score(row: dict[str, Any]) -> None:
     row["vmaf_score"] = None
 
 
-@pytest.mark.parametrize(("damage", "what"), [(lose_feature, "vif_scale2"), (null_feature, "motion2"), (lose_score, "VMAF score")])
+def high_score(row: dict[str, Any]) -> None:
+    row |= {"vmaf_score": 250, "vmaf_unclipped": 250}
+
+
+def low_score(row: dict[str, Any]) -> None:
+    row["vmaf_score"] = -0.5
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lose_feature, "vif_scale2"),
+        (null_feature, "motion2"),
+        (lose_score, "VMAF score"),
+        (high_score, "vmaf_score is 250; a VMAF score is 0..100"),
+        (low_score, "vmaf_score is -0.5"),
+    ],
+)
 def test_a_row_without_feature_or_score_is_refused_with_its_line(
     corpus: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], None], what: str
 ) -> None:

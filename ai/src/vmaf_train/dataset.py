@@ -309,6 +309,9 @@ def _assemble(
     teachers = sorted({r.teacher for r in records if r.teacher is not None})
     if len(teachers) > 1:
         raise DatasetError(f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one")
+    nameless = sum(r.teacher is None for r in records)
+    if teachers and nameless:
+        notes.append(f"{nameless} rows name no teacher: they are taken for scores of {teachers[0]}, which the others name")
     _check_groups(path, records)
     if not per_frame:
         known = [r for r in records if r.encoder is not None and r.quality is not None]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import ALIASES, DEFAULT_PRESET, FEATURES, check_settings, feature_value
+from vmaf_train.contract import ALIASES, DEFAULT_PRESET, FEATURES, SCORE_RANGE, check_settings, feature_value
 from vmaf_train.errors import DatasetError
 
 Row = dict[str, Any]
@@ -23,6 +23,7 @@ EXTERNAL = "external"
 """Encoder name of scored pairs: nobody knows what made the distorted file."""
 
 _MACHINE_FACTS = frozenset({"device", "machine", "host", "hostname"})
+_ROUNDING = 1e-6  # a mean of scores of 100 may end a little above
 _TIMES = ("_at", "_wall_s", "_cpu_s")
 
 
@@ -210,9 +211,12 @@ def _preset(row: Mapping[str, Any]) -> str | None:
 
 
 def _score(path: Path, line: int, row: Mapping[str, Any]) -> float:
+    low, high = SCORE_RANGE
     for name in ("vmaf_score", "vmaf", "vmaf_mean"):
         value = row.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            if not low - _ROUNDING <= value <= high + _ROUNDING:
+                raise DatasetError(f"{path}:{line}: {name} is {value}; a VMAF score is {low:g}..{high:g}, as the teacher clips it")
             return float(value)
     raise DatasetError(f"{path}:{line}: no finite VMAF score; a row without one cannot be learned from")
 
