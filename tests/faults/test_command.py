@@ -53,6 +53,32 @@ def test_a_newline_in_a_name_is_refused_with_the_way_out(clip: Make, tool: Any, 
         assert "Traceback" not in done.stderr
 
 
+def test_a_path_that_is_no_utf8_is_refused_before_anything_is_written(clip: Make, tool: Any, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    (tmp_path / odd).mkdir()
+    (tmp_path / odd / "a.mkv").write_bytes(clip("odd names.mkv", frames=4).read_bytes())
+    (tmp_path / "a.mkv").write_bytes((tmp_path / odd / "a.mkv").read_bytes())
+    (tmp_path / "p.csv").write_text("reference,distorted\na.mkv,a.mkv\n")
+    before = sorted(tmp_path.rglob("*"))
+    for args in (
+        (odd, *ONE, "--out", "run"), ("a.mkv", *ONE, "--out", odd + "2"),
+        ("a.mkv", *ONE, "--out", odd + "2", "--dry-run", "--json"),
+        (tmp_path / odd / "a.mkv", *ONE), ("--pairs", "p.csv", "--out", odd + "2"),
+    ):  # fmt: skip
+        done = tool.run("corpus", *args, code=2)
+        assert "no UTF-8; rename" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_sweep_that_needs_more_room_than_there_is_leaves_no_plan(clip: Make, tool: Any, tmp_path: Path) -> None:
+    source = clip("odd names.mkv", frames=4)
+    (tmp_path / "there").mkdir()
+    for out in ("new", "there"):
+        done = tool.run("corpus", source, *ONE, "--scale", "200000x200000", "--out", out, code=3)
+        assert "GiB free" in done.stderr
+        tool.run("corpus", source, *ONE, "--out", out)
+
+
 def test_events_are_json_with_the_keys_of_the_contract(clip: Make, tool: Any, wrapper: Callable[..., str], tmp_path: Path) -> None:
     bad = wrapper("if ENCODE and '31' in argv: sys.exit(3)")
     args = (clip("odd names.mkv", frames=4), *ONE[:4], "--quality", "30,31", "--out", "run", "--ffmpeg", bad)

@@ -286,6 +286,23 @@ def test_a_file_that_cannot_grow_keeps_what_is_done_and_ends_with_3(
     assert events[-1]["num_done"] == 60
 
 
+def test_a_plan_that_cannot_be_written_ends_with_3_and_leaves_nothing(clip: Make, tool: Any, tmp_path: Path) -> None:
+    """The plan of 511 cells is longer than every file that a trial of the tools writes: the limit hits it alone."""
+    size = 5_000
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "0:51:0.1")
+    done = tool.run("corpus", clip("kill.mkv", frames=12), *many, "--out", "run", code=3, preexec_fn=limit)
+    assert "File too large" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    tool.run("corpus", clip("kill.mkv", frames=12), *many, "--out", "kept", code=3, preexec_fn=limit)
+    assert [p.name for p in kept.iterdir()] == [".lock"]
+
+
 def test_clean_removes_what_a_kill_left(
     clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
 ) -> None:

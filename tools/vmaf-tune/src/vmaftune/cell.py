@@ -31,6 +31,13 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def check_utf8(*texts: object) -> None:
+    """Raises UsageError for a path or argument with bytes that are no UTF-8, which no JSON file can keep."""
+    for text in map(str, texts):
+        if re.search(r"[\ud800-\udfff]", text):
+            raise UsageError(f"{text!r} holds bytes that are no UTF-8; rename that file or folder")
+
+
 def digest(value: Any) -> str:
     """Hex sha256 of the canonical JSON of a value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

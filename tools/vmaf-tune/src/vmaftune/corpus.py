@@ -70,12 +70,16 @@ def latest_rows(folder: Path) -> dict[str, dict[str, Any]]:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document so that it appears whole or not at all."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def append_run(folder: Path, row: Mapping[str, Any]) -> None:

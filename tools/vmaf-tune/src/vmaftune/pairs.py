@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from vmaftune import encoders
 from vmaftune import probe as probing
-from vmaftune.cell import SCORING, Color, Raw, Source, digest, parse_size
+from vmaftune.cell import SCORING, Color, Raw, Source, check_utf8, digest, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.features import LEAST_LONG, LEAST_SHORT
 from vmaftune.score import scoring_format
@@ -342,6 +342,7 @@ def _names(paths: Sequence[Path], short: Callable[[Path], str]) -> dict[Path, st
 
 def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: str) -> Source:
     """One file as a clip from end to end; its digest comes later. Raises SourceError for what is refused."""
+    check_utf8(os.path.relpath(path))
     if name != name.strip() or not name or re.search(r"[\x00-\x1f]", name):
         raise SourceError(f"{path}: {name!r} cannot be a name: no control character, no space at the ends; rename the file")
     facts = probing.probe(path, raw)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmaftune import probe as probing
-from vmaftune.cell import Source, digest, parse_crop, parse_size
+from vmaftune.cell import Source, check_utf8, digest, parse_crop, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.request import Clip, Preparation, Request, find_clips
 from vmaftune.versions import sha256_file
@@ -53,6 +53,7 @@ def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Source, 
     Raises SourceError with the way out for interlaced, VFR and HDR clips, odd sizes, and windows outside the clip.
     """
     wanted = clip.preparation.over(common)
+    check_utf8(os.path.relpath(clip.path))
     raw = None
     if clip.path.suffix.lower() == ".yuv":
         raw = probing.raw_format(clip.path, wanted.size, wanted.fps, wanted.pix_fmt)

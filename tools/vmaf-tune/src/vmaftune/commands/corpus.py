@@ -81,6 +81,7 @@ def corpus(
     from vmaftune import gpu_score, usable
     from vmaftune import plan as planning
     from vmaftune import request as asking
+    from vmaftune.cell import check_utf8
     from vmaftune.commands.folder import drive, interruptible
     from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
@@ -122,6 +123,7 @@ def corpus(
         whole = planning.resolve(request, clips, usable_rows, notices=notices)
         plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
         folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, whole))
+        check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
         from vmaftune import run as running
         from vmaftune import sweep as sweeping

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,16 @@ def drive(
     """Open `folder` for `plan`, or with `part` for some of it, run what `make` gives then, and show it.
 
     Returns the number of failed cells. Raises UsageError and ToolError for a folder that cannot be one, FolderError for
-    one that is in use or holds another plan. A folder that was made for a run that did not begin is removed again.
+    one that is in use or holds another plan. Of a run that did not begin neither plan nor folder are left.
     """
     from vmaftune import corpus as rows
     from vmaftune import run as running
+    from vmaftune.cell import check_utf8
 
+    check_utf8(*sys.argv)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
-    made = not folder.exists()
+    made, fresh = not folder.exists(), not (folder / rows.SWEEP).exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         holder = rows.lock(folder)
@@ -51,10 +53,13 @@ def drive(
                 last = event
         return int(last["num_failed"])
     finally:
+        if fresh and not (folder / rows.RUNS).exists():
+            (folder / rows.SWEEP).unlink(missing_ok=True)
         holder.close()
         if made and not (folder / rows.SWEEP).exists():
             (folder / rows.LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+            with suppress(OSError):  # so that nothing hides why we are here
+                folder.rmdir()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     """
     from vmaftune import pairs as pairing
     from vmaftune import run as running
-    from vmaftune.cell import TEACHER
+    from vmaftune.cell import TEACHER, check_utf8
     from vmaftune.commands.folder import drive
     from vmaftune.pair_run import PairRun
     from vmaftune.request import Preparation, check_preparation
@@ -52,6 +52,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     )  # fmt: skip
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = given["out"] or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    check_utf8(folder)
     options = running.Options(
         jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
     )
