@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,6 +133,28 @@ def test_a_run_without_a_file_is_refused(run_folder: Path, tmp_path: Path, file:
     (tmp_path / "run" / file).unlink()
     with pytest.raises(DatasetError, match=file):
         evaluate.load_run(tmp_path / "run")
+
+
+def test_metrics_that_do_not_tell_enough_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    for changed, what in (
+        ({}, "model_id is None, known are fr_regressor_v2"),
+        (metrics | {"model_id": ["a"]}, r"model_id is \['a'\]"),
+        ({k: v for k, v in metrics.items() if k != "corpus"}, r"does not say corpus\.path"),
+        (metrics | {"corpus": {"path": "x"}}, r"does not say corpus\.digest"),
+        ({k: v for k, v in metrics.items() if k != "num_seeds"}, "does not say num_seeds"),
+    ):
+        (tmp_path / "run" / "metrics.json").write_text(json.dumps(changed))
+        with pytest.raises(DatasetError, match=what):
+            evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    with pytest.raises(DatasetError, match="does not say the recipe's name"):
+        evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        evaluate.load_run(tmp_path / "nowhere")
 
 
 def test_a_table_of_another_form_is_refused(run_folder: Path, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     facts = json.loads(cli("eval", folder, "--json").stdout)
     assert facts["summary"]["loso"]["metrics"]["y_model"]["plcc"]["num_seeds"] == 2
     assert cli("train", "--out", folder).returncode == 2
+    (folder / "metrics.json").write_text('{"model_id": "fr_regressor_v2"}')
+    untold = cli("eval", folder)
+    assert untold.returncode == 4 and "does not say corpus.path" in untold.stderr
 
 
 def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vmaf_train.contract import QUALITY_MAX, QUALITY_SCALE
+from vmaf_train.contract import MODELS, QUALITY_MAX, QUALITY_SCALE
 from vmaf_train.dataset import LOEO, LOSO, Dataset
 from vmaf_train.errors import DatasetError
 from vmaf_train.metrics import METRICS, Floats, agreement
@@ -98,13 +98,20 @@ def newest_run(runs_dir: Path | str, model_id: str) -> Path:
 def load_run(path: Path | str) -> Run:
     """The run in folder `path`. Raises DatasetError when it is incomplete, or a file is missing or has another form."""
     folder = Path(path)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} does not exist, or is no folder; name the folder of a training run")
     if not (folder / METRICS_FILE).is_file():
         raise DatasetError(f"{folder} is not a complete run: it has no {METRICS_FILE}; train again")
     metrics = _json(folder / METRICS_FILE)
+    if metrics.get("model_id") not in tuple(MODELS):  # it may be no string
+        raise DatasetError(
+            f"{folder / METRICS_FILE} names no model of ours: model_id is {metrics.get('model_id')!r}, known are "
+            f"{', '.join(MODELS)}; train again"
+        )
     predictions = load_predictions(folder / PREDICTIONS)
     return Run(
         path=folder,
-        model_id=str(metrics.get("model_id", "")),
+        model_id=metrics["model_id"],
         predictions=predictions,
         metrics=metrics,
         recipe=_json(folder / "recipe.json"),
@@ -112,6 +119,19 @@ def load_run(path: Path | str) -> Run:
         sidecar=_json(folder / "candidate.json"),
         smoke=bool(metrics.get("smoke", True)),
     )
+
+
+def require_facts(run: Run) -> None:
+    """Raise DatasetError unless `run` says what it learned from and how: facts that `eval` and the model card tell."""
+    corpus = run.metrics.get("corpus")
+    facts = corpus if isinstance(corpus, dict) else {}
+    wanted = ("path", "digest", "num_rows", "num_groups", "groups", "encoders", "teacher")
+    missing = [f"corpus.{name}" for name in wanted if name not in facts]
+    missing += [name for name in ("smoke", "num_seeds") if name not in run.metrics]
+    if missing:
+        raise DatasetError(f"{run.path / METRICS_FILE} does not say {', '.join(missing)}; train again")
+    if "name" not in run.recipe:
+        raise DatasetError(f"{run.path / 'recipe.json'} does not say the recipe's name; train again")
 
 
 def load_predictions(file: Path) -> pd.DataFrame:

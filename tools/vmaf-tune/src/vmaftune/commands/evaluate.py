@@ -37,6 +37,7 @@ def evaluate(
     from vmaf_train import evaluate as evaluation
 
     run = evaluation.load_run(_run_folder(target, runs_dir))
+    evaluation.require_facts(run)
     result = evaluation.evaluation(run.predictions)
     if as_json:
         facts = {k: run.metrics[k] for k in ("model_id", "smoke", "corpus", "num_seeds")}
