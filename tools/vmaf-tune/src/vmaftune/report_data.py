@@ -8,7 +8,6 @@ A curve is one encoder with one preset. Nothing is computed here but the mean of
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,8 +166,8 @@ def _checked(file: Path, number: int, row: Row) -> Row:
         value = row.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise DatasetError(f"{file}:{number}: {name} is {value!r:.40}; it must be a finite number, or null when not measured")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DatasetError(f"{file}:{number}: {name} is {value!r:.40}; it must be a number, or null when not measured")
         if name == "bitrate_kbps" and value <= 0:
             raise DatasetError(f"{file}:{number}: bitrate_kbps is {value}; a measured bitrate is more than 0")
     for name in ("flags", "argv"):

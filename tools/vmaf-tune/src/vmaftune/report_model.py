@@ -112,17 +112,8 @@ def read(folder: Path, corpus: Path) -> ModelRun:
         recipe=str(run.recipe.get("name", "unknown")),
         corpus=str(learned.get("path", "an unknown corpus")),
         digest=str(learned.get("digest", "unknown")),
-        same_corpus=learned.get("digest") == _digest(corpus),
+        same_corpus=learned.get("digest") == corpus_digest(corpus),
     )
-
-
-def _digest(corpus: Path) -> str:
-    try:
-        return corpus_digest(corpus)
-    except ValueError as failure:
-        raise DatasetError(
-            f"{corpus} holds a value that no digest can be taken of ({failure}); null means not measured"
-        ) from failure
 
 
 def _seed_means(rows: Any) -> Any:

@@ -23,7 +23,7 @@ def report(
     model_run: Annotated[
         Path | None,
         typer.Option(
-            "--model-run", metavar="DIR|MODEL", help="Training run to report on as well, or a model for its newest one in runs/."
+            "--model-run", metavar="RUN", help="Folder of a training run to report on as well, or a model for its newest run."
         ),
     ] = None,
     output: Annotated[
