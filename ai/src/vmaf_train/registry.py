@@ -4,8 +4,9 @@
     promote: write the new pair, then replace registry.json    rollback: replace registry.json by the entry before
 
 Replacing `registry.json` is the only commit: a promotion that is killed anywhere leaves the old registry or the new
-one. The entry that a promotion replaced is kept in the new sidecar (`promotion.previous`), and its pair on disk, until
-the next promotion; that is what `rollback` restores. Nothing else writes these files.
+one. The new sidecar keeps the entry itself (`promotion.entry`: an edit by hand shows) and the one that it replaced
+(`promotion.previous`), whose pair stays on disk until the next promotion; that is what `rollback` restores.
+Nothing else writes these files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import MODELS
+from vmaf_train.contract import MODELS, PRESET_ORDINALS, VOCABULARY
 from vmaf_train.errors import ModelError
 from vmaf_train.export import OPSET, json_bytes, sync_folder, write_whole
 
@@ -89,14 +90,34 @@ def load(model_dir: Path) -> Registry:
 
 
 def read_pair(registry: Registry, entry: Entry) -> tuple[bytes, dict[str, Any]]:
-    """ONNX bytes and sidecar of `entry`. Raises ModelError when a file is missing, elsewhere, or not the entry's."""
+    """ONNX bytes and sidecar of `entry`. Raises ModelError when a file is missing, elsewhere, or not as it was promoted."""
     data = _read(registry.folder / entry.onnx)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise ModelError(f"{entry.onnx} does not have the sha256 of its registry entry; {_BY_HAND}")
     sidecar = _json(registry.folder / entry.sidecar, _read(registry.folder / entry.sidecar))
     if sidecar.get("id") != entry.id or sidecar.get("sha256") != entry.sha256:
         raise ModelError(f"{entry.sidecar} is the sidecar of another model than {entry.onnx}; {_BY_HAND}")
+    _check_promoted(registry, entry, sidecar)
     return data, sidecar
+
+
+def _check_promoted(registry: Registry, entry: Entry, sidecar: Mapping[str, Any]) -> None:
+    """Raise ModelError unless `ship` wrote this entry, with the tables that the contract still has."""
+    promotion = sidecar.get("promotion")
+    written = promotion.get("entry") if isinstance(promotion, dict) else None
+    if not isinstance(written, dict):
+        raise ModelError(f"{entry.sidecar} does not hold the entry that it was promoted with; {_BY_HAND}")
+    changed = [name for name, value in asdict(entry).items() if written.get(name) != value]
+    if changed:
+        raise ModelError(
+            f"the entry {entry.id} of {registry.folder / REGISTRY} is not the one that was promoted: "
+            f"{', '.join(changed)} changed since; {_BY_HAND}"
+        )
+    if MODELS[entry.id].has_codec:
+        known = {name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY}
+        for field_name, value in (("vocabulary", list(VOCABULARY)), ("preset_ordinals", known)):
+            if sidecar.get(field_name) != value:
+                raise ModelError(f"{entry.sidecar} has another {field_name} than this release's contract; {_BY_HAND}")
 
 
 def new_entry(model_id: str, onnx_bytes: bytes, *, description: str, notes: str) -> Entry:
@@ -130,6 +151,7 @@ def promote(model_dir: Path, entry: Entry, onnx_bytes: bytes, sidecar: Mapping[s
             return registry
         promotion = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "entry": asdict(entry),
             "previous": asdict(incumbent) if incumbent else None,
         }
         write_whole(folder / entry.onnx, onnx_bytes)
@@ -238,7 +260,7 @@ def _parse(folder: Path, data: bytes) -> Registry:
     value = _json(folder / REGISTRY, data)
     if set(value) != {"schema_version", "entries"} or not isinstance(value["entries"], list):
         raise ModelError(f"{folder / REGISTRY} must hold schema_version and a list of entries, nothing else; {_BY_HAND}")
-    if value["schema_version"] != SCHEMA_VERSION:
+    if type(value["schema_version"]) is not int or value["schema_version"] != SCHEMA_VERSION:
         raise ModelError(f"{folder / REGISTRY} has schema_version {value['schema_version']!r}; this release reads {SCHEMA_VERSION}")
     entries = tuple(_entry(folder, item) for item in value["entries"])
     ids = [e.id for e in entries]

@@ -109,6 +109,9 @@ BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda v: entry_of(v).update(kind="nr"), "kind fr"),
     (lambda v: entry_of(v).update(quant_mode="int8"), "quant_mode fp32"),
     (lambda v: entry_of(v).update(id="my_model"), "not one of"),
+    (lambda v: entry_of(v).update(description="the best"), "not the one that was promoted: description changed"),
+    (lambda v: entry_of(v).update(notes="", license="MIT"), "license, notes changed"),
+    (lambda v: v.update(schema_version=True), "schema_version True"),
     (lambda v: v["entries"].reverse(), "sorted"),
     (lambda v: v["entries"].append(v["entries"][1]), "once"),
     (lambda v: v["entries"].append("x"), "unknown or missing fields"),
@@ -160,6 +163,22 @@ def test_files_that_are_not_the_entrys_are_refused(project: Any, tmp_path: Path)
     sidecar.write_text(json.dumps({**json.loads(text), "sha256": "0" * 64}))
     with pytest.raises(ModelError, match="another model"):
         registry.load(project.model_dir)
+
+
+def test_a_sidecar_edited_by_hand_is_refused(project: Any) -> None:
+    sidecar = project.model_dir / "tiny" / promote(project).sidecar
+    value = json.loads(sidecar.read_text())
+    registry.load(project.model_dir)
+    ordinals = value["preset_ordinals"]
+    for change, sentence in (
+        ({"preset_ordinals": ordinals | {"libx264": ordinals["libx264"] | {"slow": 9}}}, "another preset_ordinals"),
+        ({"vocabulary": value["vocabulary"][::-1]}, "another vocabulary"),
+        ({"promotion": None}, "does not hold the entry"),
+        ({"promotion": [1]}, "does not hold the entry"),
+    ):
+        sidecar.write_text(json.dumps(value | change))
+        with pytest.raises(ModelError, match=sentence):
+            registry.load(project.model_dir)
 
 
 def test_unknown_models_and_folders_get_a_sentence(project: Any, tmp_path: Path) -> None:
