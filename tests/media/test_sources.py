@@ -190,6 +190,25 @@ def test_variable_frame_rate_is_refused_then_paired_by_index(
     assert (before.row["status"], before.row["flags"]) == ("ok", [])
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_constant_window_of_a_variable_clip_has_its_own_rate(
+    suffix: str, clip: Make, planned: Callable[..., Plan], swept: Callable[..., Any]
+) -> None:
+    gaps = "setpts='round((N+if(gt(N,4),4,0)+if(gt(N,30),7,0))/25/TB)'"  # without frames 5 to 8, and a longer gap later
+    source = clip(f"gaps.{suffix}", frames=50, vf=gaps, args=("-fps_mode", "passthrough", *X264))
+    run = swept(source, frames=4)
+    assert (run.row["fps"], run.row["flags"]) == ("25", [])
+    assert run.row["bitrate_kbps"] == pytest.approx(run.row["size_bytes"] * 8 / 1000 / (4 / 25))
+    (middle,) = planned(source, start=0.4, frames=20).sources  # 10 intervals of 1/25 s, of which the clip has 6
+    assert (middle.start_frame, middle.fps) == (6, "25")
+    (end,) = planned(source, start=2).sources
+    assert (end.start_frame, end.expected_frames, end.fps) == (39, 11, "25")
+    refused(planned, source, "variable frame rate (frame 5)", frames=6)
+    refused(planned, source, "variable frame rate", start=0.4)  # the first gap is not in it, the second is
+    refused(planned, source, "begins at frame 50", start=1000)
+    assert planned(source, allow=("vfr",)).sources[0].flags == ("vfr",)
+
+
 @pytest.mark.parametrize(("transfer", "word"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG")])
 def test_hdr_is_refused_then_marked(
     transfer: str, word: str, clip: Make, planned: Callable[..., Plan], swept: Callable[..., Any]
@@ -252,7 +271,8 @@ def test_damaged_frames_give_failed_rows(clip: Make, swept: Callable[..., Any], 
 def test_windows_outside_the_clip_are_refused(clip: Make, planned: Callable[..., Plan]) -> None:
     source = clip("short.mkv", frames=10)
     refused(planned, source, "10 frames", "0 to 10", frames=11)
-    refused(planned, source, "10 frames", start=0.4)
+    refused(planned, source, "10 frames", "begins at frame 10", start=0.4)
+    refused(planned, source, "begins at frame 25000", start=1000)
     assert planned(source, start=0.2, frames=5).sources[0].start_frame == 5
     refused(planned, source, "frames 5 to 10", start=0.2, frames=6)
     refused(planned, source, "does not fit", crop="96x64+2+0")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +40,7 @@ class Facts:
     """What a clip is, before any preparation. Sizes are those after the rotation that ffmpeg applies on decoding.
 
     `num_packets` counts packets that will be shown. `vfr_at` is the first shown frame whose interval is off, or None.
+    `stamps` are the frames' times in units of `time_base` where the rate varies and every frame has one, else empty.
     """
 
     width: int
@@ -51,6 +54,23 @@ class Facts:
     num_streams: int
     interlaced: bool
     vfr_at: int | None
+    stamps: tuple[int, ...] = ()
+    time_base: Fraction = Fraction(1)
+    nominal: Fraction | None = None
+
+    def first_frame(self, start_s: Fraction) -> int:
+        """The frame shown `start_s` seconds after the first one; that of a constant rate where that is what there is."""
+        if not self.stamps:
+            return round(start_s * Fraction(self.fps))
+        half = median(b - a for a, b in pairwise(self.stamps)) / 2
+        return bisect_left(self.stamps, self.stamps[0] + start_s / self.time_base - Fraction(half))
+
+    def window(self, start: int, end: int) -> Facts:
+        """These facts for frames `start` up to `end`: their own rate if it is constant there while the whole clip's is not."""
+        if not self.stamps:
+            return replace(self, vfr_at=self.vfr_at if self.vfr_at is not None and start < self.vfr_at < end else None)
+        fps, vfr_at = _timing(self.stamps[start:end], self.time_base, self.nominal)
+        return replace(self, fps=fps, vfr_at=None) if vfr_at is None else replace(self, vfr_at=start + vfr_at)
 
 
 def raw_format(path: Path, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
@@ -163,7 +183,9 @@ def _container_facts(path: Path, box: object) -> Facts:
     if first.rotation % 180:
         width, height = height, width
     context = stream.codec_context
-    fps, vfr_at = _timing(sorted(stamps), stream.time_base, stream.guessed_rate or stream.average_rate)
+    stamps.sort()
+    nominal = stream.guessed_rate or stream.average_rate
+    fps, vfr_at = _timing(stamps, stream.time_base, nominal)
     sar = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
     pix_fmt, full = _planar(path, first.format.name)
     rgb = first.format.is_rgb  # converted to limited-range yuv with ffmpeg's default matrix
@@ -177,7 +199,8 @@ def _container_facts(path: Path, box: object) -> Facts:
             range="tv" if rgb else "pc" if full else RANGES.get(int(context.color_range), "unknown"),
         ),
         num_packets=num_packets, stream_index=stream.index, num_streams=len(videos), interlaced=interlaced,
-        vfr_at=vfr_at,
+        vfr_at=vfr_at, stamps=tuple(stamps) if vfr_at is not None and len(stamps) == num_packets else (),
+        time_base=stream.time_base or Fraction(1), nominal=nominal,
     )  # fmt: skip
 
 

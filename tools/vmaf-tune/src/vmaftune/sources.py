@@ -70,10 +70,13 @@ def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Source, 
         flags.append("interlaced")
     if wanted.deinterlace and facts.interlaced:
         flags.append("deinterlaced")
-    rate = Fraction(facts.fps)
-    start = round(Fraction(wanted.start or 0).limit_denominator(10**6) * rate)
+    start = facts.first_frame(Fraction(wanted.start or 0).limit_denominator(10**6))
     end = start + wanted.frames if wanted.frames is not None else facts.num_packets
-    if facts.vfr_at is not None and start < facts.vfr_at < end:
+    if end > facts.num_packets or start >= facts.num_packets:
+        asked = f"asks for frames {start} to {end - 1}" if wanted.frames is not None else f"begins at frame {start}"
+        raise SourceError(f"{where} has {facts.num_packets} frames, counted from 0; the window {asked}")
+    facts = facts.window(start, end)
+    if facts.vfr_at is not None:
         if "vfr" not in wanted.allow:
             raise SourceError(
                 f"{where} has a variable frame rate (frame {facts.vfr_at}); cut a window without it, convert it to a "
@@ -87,10 +90,6 @@ def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Source, 
                 "measure it all the same, with marked rows, with --allow hdr"
             )
         flags.append("hdr")
-    if end > facts.num_packets or start >= facts.num_packets:
-        raise SourceError(
-            f"{where} has {facts.num_packets} frames; the window asks for frames {start} to {end - 1}"
-        )
     width, height, crop, scale = _geometry(where, facts, wanted)
     source = Source(
         name=name, group=clip.group or name, path=os.path.relpath(clip.path), sha256="",
