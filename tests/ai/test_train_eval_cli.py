@@ -32,6 +32,8 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     (tmp_path / "broken" / "torch.py").write_text("raise ImportError('eval imported torch')")
     shown = cli("eval", "--card", "cards/v2.md", PYTHONPATH=str(tmp_path / "broken"))
     assert shown.returncode == 0, shown.stderr
+    titles = [line for line in shown.stdout.splitlines() if line.startswith(("loso", "loeo", "kfold"))]
+    assert titles[-1].startswith("loso: one group held out at a time") and len(titles) > 6
     for needed in ("codec-blind network", "ridge on the six features", "loeo", "score_band", "95% interval"):
         assert needed in shown.stdout
     assert (tmp_path / "cards" / "v2.md").exists() and (tmp_path / "cards" / "v2-residuals.png").exists()

@@ -71,13 +71,13 @@ def _show_run(run: Run, result: dict[str, Any]) -> None:
     if not result["summary"]:
         console.warn("this run was made without --loso: nothing was held out, so there is nothing to tell")
         return
-    for scheme, part in result["summary"].items():
+    _show_slices(result)
+    for scheme, part in reversed(result["summary"].items()):  # what counts most, one source held out, stands last
+        console.table(f"{scheme}: all predictors", ("predictor", *card.PREDICTOR_COLUMNS), card.predictor_rows(part))
         rows = card.model_rows(part)
         title = f"{scheme}: one {part['held_out']} held out at a time, mean over {run.metrics['num_seeds']} seeds"
         console.table(title, (part["held_out"], "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
         _reasons(part["table"])
-        console.table(f"{scheme}: the same folds", ("predictor", *card.PREDICTOR_COLUMNS), card.predictor_rows(part))
-    _show_slices(result)
     sentence = card.lift_sentence(result)
     if sentence:
         console.out(sentence)

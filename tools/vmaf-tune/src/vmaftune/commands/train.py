@@ -28,7 +28,7 @@ def train(
     loso: Annotated[bool, typer.Option("--loso", help="Hold every source out once: the evidence that `ship` asks for.")] = False,
     corpus: Annotated[
         list[Path] | None,
-        typer.Option(help="Run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete sweep in runs/."),
+        typer.Option(help="One run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete sweep in runs/."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="default, or seed (Research-0067 to the letter).")] = "default",
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows. Default: the recipe's.")] = None,
