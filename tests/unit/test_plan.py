@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vmaftune.cell import Color, Source
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.errors import UsageError
+from vmaftune.plan import resolve
 from vmaftune.request import Clip, Preparation, parse_values, per_encoder, read_sweep, request_from
 from vmaftune.sources import name_clips
 
@@ -90,6 +92,11 @@ def test_values_per_encoder_that_are_none(text: str, words: str) -> None:
         ({"quality": "good"}, "not a number"),
         ({"quality": "nan"}, "out of range"),
         ({"encoders": ","}, "no encoder was named"),
+        ({"encoders": ""}, "no encoder was named"),
+        ({"quality": ""}, "--quality is empty"),
+        ({"presets": ""}, "--presets is empty"),
+        ({"size": "96x64"}, "--size describes raw .yuv sources, and there are none"),
+        ({"fps": "25"}, "--fps describes raw"),
         ({"encoders": "x262"}, "no encoder is called 'x262'"),
         ({"select": ["nothing*"]}, "no cell matches --select"),
         ({"threads": 0}, "use 1 to 64"),
@@ -179,6 +186,82 @@ def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any
     ]
 
 
+def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
+    """preset/quality of every encoder of a sweep file with flags over it."""
+    given = {"encoders": None, "presets": None, "quality": None} | flags
+    request, _ = request_from(sweep=path, places=[], preparation=Preparation(), threads=None, teacher=None, **given)
+    source = Source(name="s", group="s", path="s", sha256="", size_bytes=1, start_frame=0, num_frames=None, expected_frames=9,
+                    crop=None, scale=None, deinterlace=False, width=64, height=64, pix_fmt="yuv420p", fps="25", sar="1",
+                    color=Color(), stream_index=0, raw=None)  # fmt: skip
+    found: dict[str, list[str]] = {}
+    for cell in resolve(request, [source]).cells:
+        found.setdefault(cell.encoder.name, []).append(cell.id.split("/", 2)[2])
+    return found
+
+
+def test_the_top_level_of_a_sweep_file_is_the_default_of_every_block(tmp_path: Path) -> None:
+    bare = sweep_file(tmp_path, 'quality = "30,40"\npresets = { x264 = "fast", svtav1 = "10" }')
+    assert grid(bare, encoders="x264") == {"libx264": ["fast/30", "fast/40"]}
+    assert grid(bare, encoders="x264,x265", quality="35") == {"libx264": ["fast/35"], "libx265": ["medium/35"]}
+    assert set(grid(bare)) == {row.name for row in SIX} and grid(bare)["libsvtav1"] == ["10/30", "10/40"]
+    blocks = sweep_file(
+        tmp_path,
+        """
+        quality = "30,40"
+        presets = { x264 = "fast", svtav1 = "10" }
+        [[grid]]
+        encoders = ["x264"]
+        [[grid]]
+        encoders = ["svtav1"]
+        quality = 50
+        """,
+    )
+    assert grid(blocks) == {"libx264": ["fast/30", "fast/40"], "libsvtav1": ["10/50"]}
+    assert grid(blocks, encoders="vp9") == {"libvpx-vp9": ["good/30", "good/40"]}
+
+
+def test_a_flag_for_one_encoder_leaves_the_blocks_of_the_others_alone(tmp_path: Path) -> None:
+    path = sweep_file(
+        tmp_path,
+        """
+        [[grid]]
+        encoders = ["x264", "x265"]
+        presets = "veryfast"
+        quality = "20,30"
+        [[grid]]
+        encoders = ["vp9"]
+        presets = "realtime"
+        quality = "40"
+        """,
+    )
+    one = {"libx264": ["veryfast/25"], "libx265": ["veryfast/20", "veryfast/30"], "libvpx-vp9": ["realtime/40"]}
+    assert grid(path, quality="x264=25") == one
+    assert grid(path, quality="x264=25", encoders="x264") == {"libx264": ["veryfast/25"]}
+    assert grid(path, quality="33") == {"libx264": ["veryfast/33"], "libx265": ["veryfast/33"], "libvpx-vp9": ["realtime/33"]}
+    for flags in ({"quality": "aom=25"}, {"encoders": "x264", "quality": "vp9=25"}):
+        with pytest.raises(UsageError, match="not among the encoders of this sweep"):
+            grid(path, **flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("quality = ''", "--quality is empty"), ("[[grid]]\nencoders = ['x264']\nquality = 'vp9=20'", "not among the encoders")],
+)
+def test_grids_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        grid(sweep_file(tmp_path, text))
+
+
+def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_path: Path) -> None:
+    for name in ("b[1]", "b1"):
+        (tmp_path / f"{name}.mkv").write_bytes(clip(f"glob {name}.mkv", frames=4 + len(name)).read_bytes())
+    path = sweep_file(tmp_path, "sources = ['.']\n[[grid]]\nencoders = ['x264']\nquality = '30'\nsources = ['b[1]']")
+    plan = planned(sweep=path, encoders=None, presets=None, quality=None)
+    assert {s.name for s in plan.sources} == {"b[1]", "b1"}
+    assert [c.id for c in planned(tmp_path, select=["b[[]1]/*"]).cells] == ["b[1]/libx264/ultrafast/30"]
+    assert len(planned(tmp_path, select=["b[1]/libx264/ultrafast/30"]).cells) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -197,6 +280,10 @@ def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any
         ("source = 5", "source"),
         ("grid = ['x']", "grid"),
         ("out = 5", "out"),
+        ("out = ''", "out is empty"),
+        ("vmaf_model = ''", "vmaf_model is empty"),
+        ("encoders = ''", "no encoder was named"),
+        ("[[grid]]\nencoders = ['x264']\n[[grid]]\nquality = '20'", "my sweep.toml, grid 2 names no encoders"),
         ("vmaf_model = 5", "vmaf_model"),
         ("threads_per_encode = true", "threads"),
         ("[[source]]\npath = 'a.mkv'\nname = 5", "name"),

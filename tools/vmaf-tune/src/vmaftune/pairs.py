@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import csv
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from vmaftune import probe as probing
 from vmaftune.cell import SCORING, Color, Raw, Source, check_utf8, digest, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.features import LEAST_LONG, LEAST_SHORT
+from vmaftune.plan import matches
 from vmaftune.score import scoring_format
 from vmaftune.sources import hashed
 from vmaftune.versions import Tools
@@ -298,7 +298,7 @@ def resolve(
         if pairs.setdefault(pair.id, pair) is not pair:
             raise UsageError(f"{one.where} names the pair {one.reference} and {one.distorted} twice")
         _check_size(pair)
-    kept = {i: p for i, p in pairs.items() if not select_globs or any(fnmatch.fnmatchcase(i, g) for g in select_globs)}
+    kept = {i: p for i, p in pairs.items() if not select_globs or matches(i, select_globs)}
     if not kept:
         raise UsageError(f"no pair matches --select {' '.join(select_globs)}; see the ids with --dry-run --json")
     _check_groups(tuple(kept.values()))

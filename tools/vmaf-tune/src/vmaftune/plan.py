@@ -70,6 +70,11 @@ def grid_ids(document: Mapping[str, Any]) -> set[str]:
     }
 
 
+def matches(name: str, globs: Sequence[str]) -> bool:
+    """True when one of the globs is or matches `name`: a name may itself hold brackets."""
+    return any(name == glob or fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
 def _number(text: str, row: Encoder, what: str) -> float:
     try:
         return row.check_quality(float(text))
@@ -82,9 +87,10 @@ def block_cells(
 ) -> list[Cell]:
     """The cells of one block of the grid, each checked against the encoder table; `usable` None keeps every encoder."""
     encoders = select(block.encoders).encoders
-    presets = per_encoder(block.presets, encoders, "--presets")
-    quality = per_encoder(block.quality, encoders, "--quality")
-    chosen = [s for s in sources if any(fnmatch.fnmatchcase(s.name, glob) for glob in block.sources)]
+    others = select([word for other in request.blocks for word in other.encoders]).encoders
+    presets = per_encoder(block.presets, encoders, "--presets", others)
+    quality = per_encoder(block.quality, encoders, "--quality", others)
+    chosen = [s for s in sources if matches(s.name, block.sources)]
     if not chosen:
         raise UsageError(f"no source matches {', '.join(block.sources)} of a [[grid]] block")
     cells = []
@@ -119,7 +125,7 @@ def resolve(
         for cell in block_cells(block, usable, sources, request):
             cells.setdefault(cell.id, cell)
     if select_globs:
-        cells = {i: c for i, c in cells.items() if any(fnmatch.fnmatchcase(i, g) for g in select_globs)}
+        cells = {i: c for i, c in cells.items() if matches(i, select_globs)}
         if not cells:
             raise UsageError(f"no cell matches --select {' '.join(select_globs)}; see the ids with --dry-run --json")
     used = {cell.source.name for cell in cells.values()}

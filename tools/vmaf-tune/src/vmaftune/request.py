@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from vmaftune import probe as probing
 from vmaftune.cell import TEACHER, parse_crop, parse_size
-from vmaftune.encoders import Encoder, Selection, format_quality, select
+from vmaftune.encoders import ENCODERS, Encoder, Selection, format_quality, select
 from vmaftune.errors import SourceError, UsageError
 
 ALLOW = ("vfr", "interlaced", "hdr")
@@ -114,10 +114,13 @@ def parse_values(text: str, what: str) -> list[str]:
     return values
 
 
-def per_encoder(text: str | None, encoders: Sequence[Encoder], what: str) -> dict[str, list[str]]:
+def per_encoder(
+    text: str | None, encoders: Sequence[Encoder], what: str, others: Collection[Encoder] = ()
+) -> dict[str, list[str]]:
     """`--quality` and `--presets`: a bare list for every encoder, or `x264=fast,slow;svtav1=10,5` per encoder.
 
-    Returns encoder name -> texts; an encoder that is not named has no entry. Raises UsageError.
+    Returns encoder name -> texts; an encoder that is not named has no entry, and one of `others` is passed over.
+    Raises UsageError.
     """
     if text is None:
         return {}
@@ -134,14 +137,20 @@ def per_encoder(text: str | None, encoders: Sequence[Encoder], what: str) -> dic
         word, separator, values = part.partition("=")
         if not separator:
             raise UsageError(f"{what}: {part!r} names no encoder; write it like x264={part}")
-        rows = [row for row in select([word.strip()]).encoders if row.name in present]
-        if not rows:
+        named = select([word.strip()]).encoders
+        rows = [row for row in named if row.name in present]
+        if not rows and not any(row in others for row in named):
             raise UsageError(f"{what} names {word.strip()}, which is not among the encoders of this sweep")
         for row in rows:
             if row.name in chosen:
                 raise UsageError(f"{what} names {row.name} twice")
             chosen[row.name] = parse_values(values, f"{what} of {row.name}")
     return chosen
+
+
+def _written(values: Mapping[str, Sequence[str]]) -> str | None:
+    """What `per_encoder` reads as `values`; None for nothing."""
+    return ";".join(f"{name}={','.join(texts)}" for name, texts in values.items()) or None
 
 
 def _strings(value: Any, what: str) -> tuple[str, ...]:
@@ -229,7 +238,8 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
         raise UsageError(f"the sweep file {path} is not TOML: {failure}") from failure
     _known(table, _SWEEP_KEYS, str(path))
     for name in ("out", "vmaf_model"):
-        _text(table, name, str(path))
+        if _text(table, name, str(path)) == "":
+            raise UsageError(f"{path}: {name} is empty; leave it out, or give it a value")
     clips = []
     for i, entry in enumerate(_tables(table, "source", str(path)), 1):
         where = f"{path}, source {i}"
@@ -249,11 +259,13 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
     for i, entry in enumerate(_tables(table, "grid", str(path)), 1):
         where = f"{path}, grid {i}"
         _known(entry, _GRID_KEYS, where)
+        if not _strings(entry.get("encoders", []), f"{where}: encoders"):
+            raise UsageError(f"{where} names no encoders; write them like encoders = [\"x264\"]")
         blocks.append(
             Block(
-                encoders=_strings(entry.get("encoders", []), f"{where}: encoders"),
-                presets=_grammar(entry.get("presets"), f"{where}: presets"),
-                quality=_grammar(entry.get("quality"), f"{where}: quality"),
+                encoders=_strings(entry["encoders"], f"{where}: encoders"),
+                presets=_grammar(entry.get("presets", table.get("presets")), f"{where}: presets"),
+                quality=_grammar(entry.get("quality", table.get("quality")), f"{where}: quality"),
                 sources=_strings(entry.get("sources", ["*"]), f"{where}: sources"),
             )
         )  # fmt: skip
@@ -300,6 +312,35 @@ def find_clips(places: Sequence[Path]) -> list[Clip]:
     return clips
 
 
+def _for_encoders(block: Block, words: tuple[str, ...]) -> Block:
+    """The block for other encoders: its texts may speak of ones that are not among them."""
+    rows, known = select(words).encoders, tuple(ENCODERS.values())
+    return replace(
+        block, encoders=words, presets=_written(per_encoder(block.presets, rows, "presets", known)),
+        quality=_written(per_encoder(block.quality, rows, "quality", known)),
+    )  # fmt: skip
+
+
+def _flags_over(blocks: Sequence[Block], presets: str | None, quality: str | None) -> tuple[Block, ...]:
+    """The blocks with `--presets` and `--quality` over their own; where a flag names encoders, the others keep theirs."""
+    rows = [select(block.encoders).encoders for block in blocks]
+    every = {row.name: row for own in rows for row in own}.values()
+    chosen = [row for row in every if any(b.only is None or row.name in b.only for b in blocks)]
+
+    def over(flag: str | None, own: str | None, members: Sequence[Encoder], what: str) -> str | None:
+        if flag is None:
+            return own
+        wanted = per_encoder(flag, chosen, what)
+        return _written(
+            per_encoder(own, members, what, every) | {r.name: wanted[r.name] for r in members if r.name in wanted}
+        )
+
+    return tuple(
+        replace(b, presets=over(presets, b.presets, own, "--presets"), quality=over(quality, b.quality, own, "--quality"))
+        for b, own in zip(blocks, rows, strict=True)
+    )
+
+
 def request_from(
     *,
     sweep: Path | None,
@@ -318,22 +359,26 @@ def request_from(
         clips = tuple(find_clips(places))
     # A flag wins over a source's own entry, which wins over the file's top level.
     clips = tuple(replace(c, preparation=preparation.over(c.preparation.over(common))) for c in clips)
-    if encoders:
+    defaults = Block(
+        encoders=("software",), presets=_grammar(table.get("presets"), f"{sweep}: presets"),
+        quality=_grammar(table.get("quality"), f"{sweep}: quality"),
+    )  # fmt: skip
+    if encoders is not None:
         # A flag narrows the file's blocks; an encoder that is in none of them gets a block of its own.
         words = tuple(w for w in encoders.split(",") if w.strip())
         names = frozenset(row.name for row in select(words).encoders)
         listed = {row.name for b in blocks for row in select(b.encoders).encoders}
         blocks = tuple(replace(b, only=names) for b in blocks)
         new = tuple(w for w in words if not {row.name for row in select([w]).encoders} <= listed)
-        blocks += (Block(encoders=new),) if new else ()
+        blocks += (_for_encoders(defaults, new),) if new else ()
     if not blocks:
-        blocks = (Block(encoders=("software",)),)
-    if presets or quality:
-        blocks = tuple(replace(b, presets=presets or b.presets, quality=quality or b.quality) for b in blocks)
+        blocks = (defaults,)
+    blocks = _flags_over(blocks, presets, quality)
     count = threads if threads is not None else table.get("threads_per_encode", 1)
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 64:
         raise UsageError(f"--threads-per-encode is {count}; use 1 to 64")
     return Request(
-        clips=clips, blocks=blocks, preparation=common, teacher=teacher or table.get("vmaf_model", TEACHER), threads=count,
+        clips=clips, blocks=blocks, preparation=common, threads=count,
+        teacher=teacher if teacher is not None else table.get("vmaf_model", TEACHER),
         name=sweep.stem if sweep else "",
     ), table  # fmt: skip

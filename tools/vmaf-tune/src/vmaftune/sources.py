@@ -132,6 +132,9 @@ def hashed(source: Source, cache: Mapping[tuple[str, int], str]) -> Source:
 def resolve_sources(request: Request) -> tuple[tuple[Source, ...], tuple[str, ...]]:
     """The sources of a request, probed and hashed, and notices about them. Raises UsageError, SourceError."""
     clips = request.clips or tuple(find_clips([Path("sources")]))
+    raw = [n for n in ("size", "fps", "pix_fmt") if any(getattr(c.preparation.over(request.preparation), n) for c in clips)]
+    if raw and not any(clip.path.suffix.lower() == ".yuv" for clip in clips):
+        raise UsageError(f"--{raw[0].replace('_', '-')} describes raw .yuv sources, and there are none; --scale changes a size")
     names = name_clips(clips)
     sources, notices = [], []
     digests: dict[tuple[str, int], str] = {}
