@@ -139,7 +139,8 @@ def difference(registry: Registry, entry: Entry) -> dict[str, tuple[Any, Any]]:
 def promote(model_dir: Path, entry: Entry, onnx_bytes: bytes, sidecar: Mapping[str, Any]) -> Registry:
     """Make `entry` the shipped model of its id; the caller has judged it. Returns the registry as it is afterwards.
 
-    Shipping the bytes that are already shipped changes nothing. Raises ModelError when the registry is not in order,
+    Shipping the bytes that are already shipped renews the evidence in their sidecar, where the entry stays the same, and
+    changes nothing else. Raises ModelError when the registry is not in order,
     or entry, bytes and sidecar do not belong together.
     """
     if not hashlib.sha256(onnx_bytes).hexdigest() == entry.sha256 == sidecar.get("sha256"):
@@ -148,6 +149,9 @@ def promote(model_dir: Path, entry: Entry, onnx_bytes: bytes, sidecar: Mapping[s
         registry = load(model_dir)
         incumbent = registry.find(entry.id)
         if incumbent is not None and incumbent.sha256 == entry.sha256:
+            if incumbent == entry:
+                promotion = read_pair(registry, entry)[1]["promotion"]
+                write_whole(folder / entry.sidecar, json_bytes({**sidecar, "promotion": promotion}))
             return registry
         promotion = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -28,8 +28,13 @@ def test_a_good_run_is_promoted_and_read_back(project: Any) -> None:
     assert data == (folder / "candidate.onnx").read_bytes()
     assert sidecar["gate"]["verdict"] == "pass" and sidecar["promotion"]["previous"] is None
     assert json.loads((folder / "verdict.json").read_text())["verdict"] == "pass"
+    told = registry.read_pair(registry.load(project.model_dir), entry)[1]
     again = project.cli("ship", FR)
-    assert again.returncode == 0 and "nothing changed" in again.stderr
+    assert again.returncode == 0 and "the registry stays" in again.stderr
+    # The incumbent counts now: the same weights carry the newer verdict, and the promotion that they had.
+    newer = registry.read_pair(registry.load(project.model_dir), entry)[1]
+    assert newer["promotion"] == told["promotion"]
+    assert [c["verdict"] for c in newer["gate"]["checks"] if "incumbent" in c["name"]] == ["pass"]
 
 
 def test_the_newest_run_is_judged_and_rollback_brings_the_one_before_back(project: Any) -> None:

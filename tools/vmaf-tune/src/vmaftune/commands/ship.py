@@ -65,7 +65,7 @@ def ship(
         _write_verdict(candidate, verdict)
     if verdict.passed and not dry_run:
         _promote(candidate, verdict, entry, model_dir)
-        console.say(f"shipped {entry.onnx}" if changes else f"{entry.onnx} was shipped already; nothing changed", "green")
+        console.say(f"shipped {entry.onnx}" if changes else f"{entry.onnx} was shipped already; the registry stays", "green")
     if as_json:
         facts = {"run": str(candidate.path), "dry_run": dry_run, "onnx": entry.onnx, "changes": changes}
         console.json_document({**facts, **verdict.to_json()})
