@@ -153,6 +153,39 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(clip: Make, tool: Any, wrap
     assert json.loads(tool.run("corpus", source, *ONE, "--dry-run", "--json", "--out", "run").stdout)["num_done"] == 1
 
 
+def test_a_dry_run_says_what_it_does_not_prove_and_what_would_be_refused(clip: Make, tool: Any) -> None:
+    source = clip("odd names.mkv", frames=4)
+    assert "a dry run tries no encoder" in tool.run("corpus", source, "--encoders", "auto", "--dry-run", "--json").stderr
+    tool.run("corpus", source, *ONE, "--out", "run")
+    assert tool.run("corpus", source, *ONE, "--out", "run", "--dry-run").stderr.count("note:") == 0
+    other = ("corpus", source, *ONE, "--frames", "3", "--out", "run", "--dry-run")
+    assert "would be refused: run holds another plan: source odd names has num_frames 3" in tool.run(*other).stderr
+    assert "would be refused: --extend adds cells" in tool.run(*other, "--extend").stderr
+    more = ("corpus", source, *ONE[:4], "--quality", "30,31", "--out", "run", "--dry-run")
+    assert "1 cells more" in tool.run(*more).stderr
+    assert "refused" not in tool.run(*more, "--extend").stderr + tool.run(*more, "--select", "*/30", "--extend").stderr
+
+
+def test_the_next_command_can_be_pasted_and_is_not_given_when_nothing_worked(
+    clip: Make, tool: Any, wrapper: Callable[..., str], tmp_path: Path
+) -> None:
+    source = clip("odd names.mkv", frames=4)
+    assert tool.run("corpus", source, *ONE, "--out", "my run").stderr.rstrip().endswith("next: vmaf-tune report 'my run'")
+    done = tool.run("corpus", source, *ONE, "--out", "b", "--ffmpeg", wrapper("if ENCODE: sys.exit(3)"), code=5)
+    assert "next:" not in done.stderr
+    (tmp_path / "p.csv").write_text(f"reference,distorted\n{source},{source}\n")
+    done = tool.run("corpus", "--pairs", "p.csv", "--out", "my pairs")
+    assert done.stderr.rstrip().endswith("next: vmaf-tune report 'my pairs'")
+    assert "describes raw .yuv files" in tool.run("corpus", "--pairs", "p.csv", "--size", "96x64", code=2).stderr
+
+
+def test_encodes_of_finished_cells_are_not_kept_and_that_is_said(clip: Make, tool: Any) -> None:
+    args = (clip("odd names.mkv", frames=4), *ONE, "--out", "run")
+    assert [e["event"] for e in tool.events(*args, "--keep-encodes")][0] == "start"
+    (notice,) = (e["message"] for e in tool.events(*args, "--keep-encodes") if e["event"] == "notice")
+    assert "1 finished cells are not encoded again" in notice
+
+
 def test_the_default_folder_is_found_again_and_does_not_depend_on_select(clip: Make, tool: Any, tmp_path: Path) -> None:
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources/one.mkv").write_bytes(clip("odd names.mkv", frames=4).read_bytes())
@@ -176,6 +209,11 @@ def test_the_default_folder_is_found_again_and_does_not_depend_on_select(clip: M
     (["a.mkv", "--ffmpeg", "/no/ffmpeg"], 3, "is not an executable file"), (["a.mkv", "--vmaf-model", "vmaf_v9"], 3, "vmaf_v9"),
     (["a.mkv", "--ffmpeg", "/bin/true"], 3, "is not an ffmpeg"), (["a.mkv", "--out", "a.mkv"], 2, "is a file"),
     (["a.mkv", "--encoders", "h264_amf"], 3, "h264_amf"), (["a.mkv", "--jobs", "0"], 2, "jobs"),
+    (["a.mkv", "--quality", ""], 2, "--quality is empty"), (["a.mkv", "--encoders", ""], 2, "--encoders is empty"),
+    (["a.mkv", "--presets", "", "--dry-run"], 2, "--presets is empty"), (["a.mkv", "--gpu", ""], 2, "--gpu is empty"),
+    (["a.mkv", "--scorer", "foo", "--dry-run"], 2, "auto, cpu or cuda, not 'foo'"),
+    (["--pairs", "a.mkv", "--scorer", "foo"], 2, "auto, cpu or cuda, not 'foo'"),
+    (["--pairs", "a.mkv", "--scorer", "cuda"], 2, "--scorer cuda does not go with --pairs"),
     (["a.mkv", "--out", "/proc/nothing"], 3, "/proc"), (["a.mkv", "--no-such-flag"], 2, "no-such-flag"),
 ])  # fmt: skip
 def test_refusals_are_a_sentence_and_a_code(args: list[str], code: int, words: str, clip: Make, tool: Any, tmp_path: Path) -> None:

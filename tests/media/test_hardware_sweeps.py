@@ -88,6 +88,10 @@ def test_skip_unusable_runs_the_rest_and_says_so_in_the_folder(tmp_path: Path) -
     document = json.loads((tmp_path / "run" / "sweep.json").read_text())
     assert document["skipped_encoders"] == ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
     assert [block["encoder"] for block in document["grid"]] == ["libx264"]
+    more = vmaf_tune(tmp_path, *arguments[:3], "qsv,x264", *arguments[4:], "--skip-unusable")
+    assert more.returncode == 0, more.stderr
+    again = json.loads((tmp_path / "run" / "sweep.json").read_text())
+    assert again == {**document, "skipped_encoders": ["h264_qsv", "hevc_qsv", "av1_qsv"]}
     rows = [json.loads(line) for line in (tmp_path / "run" / "cells.jsonl").read_text().splitlines()]
     assert [(r["cell"], r["status"], r["device"]) for r in rows] == [("a/libx264/medium/30", "ok", None)]
 

@@ -354,6 +354,13 @@ def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: s
                 "as they are with --allow interlaced"
             )
         flags.append("interlaced")
+    if facts.vfr_at is not None:
+        if "vfr" not in allow:
+            raise SourceError(
+                f"{path} has a variable frame rate (frame {facts.vfr_at}); convert both files of the pair to one constant rate "
+                "first, or pair their frames by index with --allow vfr"
+            )
+        flags.append("vfr")
     if facts.color.transfer in probing.HDR_TRANSFERS:
         if "hdr" not in allow:
             raise SourceError(

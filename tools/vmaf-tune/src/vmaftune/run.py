@@ -107,13 +107,25 @@ def open_folder(
 ) -> Mapping[str, Any]:
     """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it with `extend`.
 
+    The encoders that the latest run left out are noted in it. Raises FolderError as `agreed`.
+    """
+    new = {"schema_version": 1, "argv": list(argv), "created_at": corpus.now(), **plan.document(),
+           "skipped_encoders": list(skipped)}  # fmt: skip
+    document = agreed(folder, new, extend=extend, part=part)
+    if skipped and list(skipped) != document["skipped_encoders"]:
+        document = {**document, "skipped_encoders": list(skipped)}
+    path = folder / corpus.SWEEP
+    if not path.exists() or document != json.loads(path.read_text(encoding="utf-8")):
+        corpus.write_json(path, document)
+    return document
+
+
+def agreed(folder: Path, document: dict[str, Any], *, extend: bool, part: bool) -> Mapping[str, Any]:
+    """What sweep.json of `folder` has to hold for the plan in `document`: what is there, `document`, or both together.
+
     Raises FolderError naming the first difference, and the way out.
     """
     path = folder / corpus.SWEEP
-    document: dict[str, Any] = {
-        "schema_version": 1, "argv": list(argv), "created_at": corpus.now(), **plan.document(),
-        "skipped_encoders": list(skipped),
-    }  # fmt: skip
     if path.exists():
         try:
             old: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -127,10 +139,9 @@ def open_folder(
         if not extend:
             extend_hint = "" if conflict(old, document) else ", or add the cells with --extend"
             raise FolderError(f"{folder} holds another plan: {change}; write elsewhere with --out{extend_hint}")
-        document = _merge(folder, old, document)
-    elif (folder / corpus.CELLS).exists():
+        return _merge(folder, old, document)
+    if (folder / corpus.CELLS).exists():
         raise FolderError(f"{folder} holds rows but no {corpus.SWEEP}; write elsewhere with --out")
-    corpus.write_json(path, document)
     return document
 
 

@@ -85,10 +85,10 @@ class Sweep(Run[Cell]):
         executor: Executor | None = None, scorer: GpuScorer | None = None,
     ) -> None:
         lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {}) | ({LANE: SLOTS} if scorer else {})
-        super().__init__(
-            plan.cells, state(plan, folder, tools, retry_failed=options.retry_failed), plan.notices, folder, tools, runner,
-            options, executor or LaneExecutor(lanes),
-        )  # fmt: skip
+        found = state(plan, folder, tools, retry_failed=options.retry_failed)
+        kept = f"--keep-encodes: {len(found.done)} finished cells are not encoded again, and no encode of them is kept now"
+        notices = (*plan.notices, kept) if options.keep_encodes and found.done else plan.notices
+        super().__init__(plan.cells, found, notices, folder, tools, runner, options, executor or LaneExecutor(lanes))
         self._able = hardware.devices if hardware else {}
         self._devices: dict[str, Device] = {}  # where each hardware cell was encoded
         self._scorer = scorer
@@ -207,7 +207,8 @@ class Sweep(Run[Cell]):
         os.replace(made, folder / f"{name}-{self.state.keys[cell.id][:8]}.mkv")
 
     def _command(self, cell: Cell) -> str:
+        device = self._devices.get(cell.id)
         return paste(
-            self._tools.ffmpeg, prepare_argv(cell.source), encode_argv(cell), score_argv(cell),
+            self._tools.ffmpeg, prepare_argv(cell.source), encode_argv(cell, device.address if device else None), score_argv(cell),
             src=cell.source.path, ref="reference.yuv", out="encode.mkv",
         )  # fmt: skip

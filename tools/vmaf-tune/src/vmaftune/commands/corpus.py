@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from vmaftune.errors import SweepFailed, UsageError
 if TYPE_CHECKING:
     from vmaftune.cell import Cell
     from vmaftune.plan import Plan
+    from vmaftune.request import Request
     from vmaftune.run import State
 
 
@@ -82,15 +83,14 @@ def corpus(
     from vmaftune import plan as planning
     from vmaftune import request as asking
     from vmaftune.cell import check_utf8
-    from vmaftune.commands.folder import drive, interruptible
+    from vmaftune.commands.folder import drive, foresee, interruptible, next_report
     from vmaftune.commands.pairs import score_pairs
     from vmaftune.process import Runner
     from vmaftune.sources import resolve_sources
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
     runner = Runner()
-    if features not in ("six", "full") or features == "full" and pairs is None:
-        raise UsageError(f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps the six")
+    check_flags(given)
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, given)
@@ -119,7 +119,7 @@ def corpus(
                 request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted, pix_fmts=formats
             )
         usable_rows = hardware.encoders if hardware else None
-        notices = (*notices, *(hardware.notices if hardware else ()))
+        notices = (*notices, *(hardware.notices if hardware else unproven(request)))
         whole = planning.resolve(request, clips, usable_rows, notices=notices)
         plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
         folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, whole))
@@ -129,6 +129,7 @@ def corpus(
         from vmaftune import sweep as sweeping
 
         if dry_run:
+            foresee(folder, whole, extend=extend, part=bool(select))
             state = sweeping.state(plan, folder, tools, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
@@ -139,12 +140,32 @@ def corpus(
         )  # fmt: skip
         if not as_json:
             summary(plan, folder)
-        console.next_command(f"vmaf-tune report {folder}")
+        if num_failed < len(plan.cells):
+            next_report(folder)
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
             "command to paste; try them again with --retry-failed"
         )
+
+
+def check_flags(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an empty value (think of --quality "$Q") and for a word that its flag does not know."""
+    for name, value in given.items():
+        if value == "" or isinstance(value, list) and "" in value:
+            raise UsageError(f"--{name.replace('_', '-')} is empty; leave it out, or give it a value")
+    if given["scorer"] not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--scorer is auto, cpu or cuda, not {given['scorer']!r}")
+    features = given["features"]
+    if features not in ("six", "full") or features == "full" and given["pairs"] is None:
+        raise UsageError(f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps the six")
+
+
+def unproven(request: Request) -> tuple[str, ...]:
+    """What a dry run cannot tell of the encoders asked for."""
+    if not request.selection().auto:
+        return ()
+    return ("a dry run tries no encoder: auto stands for all there are, and `vmaf-tune doctor` tells which of them run here",)
 
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
@@ -154,6 +175,8 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
 
     seconds = running.expected_seconds(state.left, slots)
     need = sweeping.need_bytes(state.left)
+    for notice in plan.notices:
+        console.warn(notice)
     if as_json:
         console.json_document({
             "folder": str(folder), "num_cells": len(plan.cells), "num_frames": plan.num_frames,
@@ -161,8 +184,6 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
             "expected_s": round(seconds, 1), "disk_bytes": need, "cells": [c.id for c in plan.cells],
         })  # fmt: skip
         return
-    for notice in plan.notices:
-        console.warn(notice)
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in plan.cells:
         groups.setdefault((cell.encoder.name, cell.preset), []).append(cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmaftune import console
-from vmaftune.errors import Interrupted, ToolError, UsageError
+from vmaftune.errors import FolderError, Interrupted, ToolError, UsageError
 
 if TYPE_CHECKING:
     from vmaftune.process import Runner
@@ -60,6 +61,21 @@ def drive(
             (folder / rows.LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # so that nothing hides why we are here
                 folder.rmdir()
+
+
+def foresee(folder: Path, plan: Planned, *, extend: bool, part: bool) -> None:
+    """Note on the screen that a run of `plan` in `folder` would be refused, if so; writes nothing."""
+    from vmaftune import run as running
+
+    try:
+        running.agreed(folder, {**plan.document(), "skipped_encoders": []}, extend=extend, part=part)
+    except FolderError as failure:
+        console.warn(f"without --dry-run this would be refused: {failure}")
+
+
+def next_report(folder: Path) -> None:
+    """The command after a run, with the folder as a shell takes it."""
+    console.next_command(f"vmaf-tune report {shlex.quote(str(folder))}")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune import pairs as pairing
     from vmaftune import run as running
     from vmaftune.cell import TEACHER, check_utf8
-    from vmaftune.commands.folder import drive
+    from vmaftune.commands.folder import drive, foresee, next_report
     from vmaftune.pair_run import PairRun
     from vmaftune.request import Preparation, check_preparation
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
@@ -42,6 +42,8 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
             f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its files are scored as they are, "
             "from the first frame to the last"
         )
+    if given["scorer"] == "cuda":
+        raise UsageError("--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out")
     allow = tuple(w.strip() for w in (given["allow"] or "").split(",") if w.strip())
     check_preparation(Preparation(allow=allow), "the command line")
     teacher = given["vmaf_model"] or TEACHER
@@ -50,6 +52,9 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
         allow=allow, teacher=teacher,
         features="full" if given["features"] == "full" else "six", select_globs=given["select"] or [],
     )  # fmt: skip
+    raw = [name for name in ("size", "fps", "pix_fmt") if given[name]]
+    if raw and not any(clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)):
+        raise UsageError(f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has one; leave it out")
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = given["out"] or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
@@ -57,6 +62,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
         jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
     )
     if given["dry_run"]:
+        foresee(folder, plan, extend=given["extend"], part=bool(given["select"]))
         _show_plan(plan, folder, tools, options, as_json=given["as_json"])
         return
     num_failed = drive(
@@ -65,7 +71,8 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     )  # fmt: skip
     if not given["as_json"]:
         _summary(plan, folder)
-    console.next_command(f"vmaf-tune report {folder}")
+    if num_failed < len(plan.pairs):
+        next_report(folder)
     if num_failed:
         raise SweepFailed(
             f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl say why and give a command "
