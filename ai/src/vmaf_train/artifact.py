@@ -29,7 +29,6 @@ class Artifact:
 
     contract: ModelContract
     sha256: str
-    operators: frozenset[str]
     widths: tuple[int, ...]
     first_weight: NDArray[np.float32]
     feature_mean: NDArray[np.float64]
@@ -61,7 +60,6 @@ def inspect(data: bytes, model_id: str) -> Artifact:
     return Artifact(
         contract=contract,
         sha256=hashlib.sha256(data).hexdigest(),
-        operators=frozenset(node.op_type for node in model.graph.node),
         widths=tuple(len(w) for w in layers),
         first_weight=layers[0],
         feature_mean=mean,
