@@ -70,3 +70,21 @@ def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
     assert not any("-gpu" in r["argv"] for r in rows), "a row and its key do not depend on the GPU that was free"
     said = log.read_text().splitlines()
     assert said.count("gpu 0") + said.count("gpu 1") == 8 and "refused" in said
+
+
+def test_the_command_to_paste_names_the_gpu_that_failed(
+    clip: Callable[..., Path], planned: Callable[..., Plan], wrapper: Callable[..., str], tools: Tools, tmp_path: Path
+) -> None:
+    fails = f"LOG = {str(tmp_path / 'sessions')!r}\nif ENCODE: sys.exit(3)\n{PRETEND}"
+    pretending, here = replace(tools, ffmpeg=wrapper(fails)), two_gpus()
+    one = replace(here, cuda_visible="1")
+    hardware = usable.resolve(
+        select(["h264_nvenc"]), pretending, Runner(), gpus=one, wanted_gpus=["1"],
+        cache=usable.Cache(pretending, one, tmp_path / "cache"),
+    )  # fmt: skip
+    with lock(tmp_path):
+        plan = planned(clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20")
+        list(Sweep(plan, tmp_path, pretending, Runner(), Options(jobs=1), hardware).run([]))
+    (row,) = latest_rows(tmp_path).values()
+    assert (row["status"], row["device"]) == ("failed", "GeForce 1 570.1")
+    assert "-gpu 0 " in row["error"]["command"] and "-gpu" not in row["argv"]

@@ -129,7 +129,8 @@ def test_containers_are_paired_by_index_and_a_csv_with_settings_can_be_learned_f
 ) -> None:
     reference = make("film_25fps.yuv", MOVING)
     # Stamps of 1/1000 s at 24000/1001, a start that is not 0: paired by stamps this would be another score.
-    encode = make("good.mkv", reference, vf="settb=1/90000,setpts=N*3753.75+9000", args=(*X264, "-fps_mode", "passthrough"))
+    encode = make("good.mkv", reference, vf="settb=1/90000,setpts=N*3753.75+9000",
+                  args=(*X264, "-fps_mode", "passthrough", "-enc_time_base", "1/90000"))  # fmt: skip
     make("late.mkv", reference, vf="tpad=start=1:start_mode=clone,trim=end_frame=30", args=X264)
     table = write_csv(
         tmp_path / "pairs of mine.csv", "reference, distorted, encoder, preset, crf, note",
@@ -339,3 +340,18 @@ def test_options_that_pairs_have_no_use_for_are_refused(tool: Any) -> None:
     assert "--allow takes vfr, interlaced, hdr" in tool.run("corpus", "--pairs", "p.csv", "--allow", "all", code=2).stderr
     assert "with --pairs" in tool.run("corpus", "--features", "full", code=2).stderr
     assert "there is no p.csv" in tool.run("corpus", "--pairs", "p.csv", code=2).stderr
+
+
+def test_a_variable_rate_is_refused_then_flagged(
+    make: Callable[..., Path], tool: Any, tmp_path: Path, read_run: Callable[[Path], Any]
+) -> None:
+    reference = make("film_25fps.yuv", MOVING)
+    make("even.mkv", reference, args=X264)
+    make("gap.mkv", reference, vf="setpts='(N+if(gt(N,11),3,0))/25/TB'", args=("-fps_mode", "passthrough", *X264))
+    write_csv(tmp_path / "p.csv", "reference,distorted", "even.mkv,gap.mkv")
+    done = tool.run("corpus", "--pairs", "p.csv", "--out", "run", code=2)
+    assert "gap.mkv has a variable frame rate (frame 12)" in done.stderr and "--allow vfr" in done.stderr
+    tool.run("corpus", "--pairs", "p.csv", "--out", "run", "--allow", "vfr")
+    row = read_run(tmp_path / "run").row
+    assert (row["status"], row["num_frames"]) == ("ok", N)
+    assert "vfr" in row["flags"]
