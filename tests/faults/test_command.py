@@ -222,3 +222,36 @@ def test_refusals_are_a_sentence_and_a_code(args: list[str], code: int, words: s
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv"]
+
+
+def test_a_reader_that_leaves_stops_the_sweep_quietly(
+    clip: Make, tool: Any, wrapper: Callable[..., str], read_run: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    args = (clip("odd names.mkv", frames=4), *ONE[:4], "--quality", "20:40:1", "--out", "run", "--json", "--jobs", "1")
+    child = tool.start("corpus", *args, "--ffmpeg", wrapper("if ENCODE: time.sleep(0.1)"))
+    assert child.stdout is not None and child.stderr is not None
+    assert json.loads(child.stdout.readline())["event"] == "start"
+    child.stdout.close()
+    said = child.stderr.read()
+    assert child.wait(60) == 130, said
+    assert said.strip() == "error: stopped; finished cells are kept, and the same command goes on from here"
+    assert not (tmp_path / "run/tmp").exists()
+    assert all(row["status"] == "ok" for row in read_run(tmp_path / "run").rows.values())
+
+
+def test_a_reader_of_a_table_may_leave_early(clip: Make, tool: Any, tmp_path: Path) -> None:
+    tool.run("corpus", clip("odd names.mkv", frames=4), *ONE, "--out", "run")
+    for args in (("status", "run", "--json"), ("corpus", "--help")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        child = tool.start(*args, stdout=writer)
+        os.close(writer)
+        assert child.stderr is not None
+        assert (child.stderr.read(), child.wait(60)) == ("", 0)
+
+
+def test_a_path_that_cannot_be_is_no_bug(tool: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = tool.run("train", "--smoke", "--out", "file", code=3)
+    assert "file/corpus cannot be used: Not a directory; name another" in done.stderr
+    assert "Traceback" not in done.stderr

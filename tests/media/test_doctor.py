@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from vmaftune.errors import ToolError
 from vmaftune.gpus import look
+from vmaftune.health import MODELS, libvmaf_facts
+from vmaftune.process import Runner
+from vmaftune.versions import Tools, probe_tools, try_model
 
 HERE = look()
 HARDWARE = bool(HERE.nvidia.driver or HERE.nodes)
@@ -60,6 +65,28 @@ def test_a_program_that_is_no_ffmpeg_is_described_and_not_a_crash(tmp_path: Path
     assert done.returncode == 0
     assert "is not an ffmpeg" in done.stderr
     assert "libx264" in done.stdout
+
+
+def test_an_ffmpeg_that_cannot_score_is_unfit_for_whatever_was_asked_for(
+    wrapper: Callable[..., str], tools: Tools, tmp_path: Path
+) -> None:
+    silent = wrapper("if SCORE: sys.exit(0)")  # ends with 0 and has scored nothing
+    found = json.loads(vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--json").stdout)
+    assert found["ffmpeg"]["version"] == tools.ffmpeg_version and "cannot score" in found["ffmpeg"]["problem"]
+    for arguments in (("--encoders", "x264"), ("--encoders", "x264", "--json"), ("--confirm",)):
+        done = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, *arguments)
+        assert done.returncode == 3 and done.stderr.count("cannot score with libvmaf") == 1, done.stderr
+    shown = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--encoders", "x264").stdout
+    assert tools.ffmpeg_version in shown and "missing, or it does not score" in shown
+
+
+def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_there(ffmpeg: str) -> None:
+    found = libvmaf_facts(Runner(), probe_tools(Runner(), ffmpeg))
+    for model in MODELS:
+        assert (try_model(Runner(), ffmpeg, model)[0] is not None) == (model in found["models"])
+    assert probe_tools(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").libvmaf_version, "CAMBI takes no picture below 216x176"
+    with pytest.raises(ToolError, match="has no model 'vmaf_v9'; `vmaf-tune doctor` lists the models"):
+        probe_tools(Runner(), ffmpeg, "vmaf_v9")
 
 
 @no_hardware

@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -31,6 +32,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 )
 
 UNFIT_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 app = typer.Typer(
     name="vmaf-tune", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -76,15 +78,20 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except (errors.VmafTuneError, train_errors.TrainError, KeyboardInterrupt) as failure:
-        console.error(str(failure) or "interrupted")
+        with suppress(SystemExit):  # rich's word for a reader of stderr that has gone
+            console.error(str(failure) or "interrupted")
         sys.exit(exit_code(failure))
-    except BrokenPipeError:
+    except SystemExit as leave:
+        if not isinstance(leave.__context__, BrokenPipeError):
+            raise
+        # A reader that has seen enough (`| head`): click and rich both leave with 1.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as failure:
-        if failure.errno not in UNFIT_DISK:
+        if failure.errno not in (*UNFIT_DISK, *UNFIT_PATH):
             _bug()
-        console.error(f"{failure.filename or 'the disk'} cannot be written: {failure.strerror}; make room or choose another place")
+        way_out = "make room or choose another place" if failure.errno in UNFIT_DISK else "name another file or folder"
+        console.error(f"{failure.filename or 'the disk'} cannot be used: {failure.strerror}; {way_out}")
         sys.exit(exit_code(errors.ToolError()))
     except Exception:
         _bug()

@@ -10,17 +10,15 @@ import json
 import re
 import shutil
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from vmaftune.errors import ToolError
 from vmaftune.gpus import Gpus
 from vmaftune.process import Runner
 from vmaftune.usable import Trial
-from vmaftune.versions import Tools, machine, packages, probe_tools, sha256_file, usable_cores
+from vmaftune.versions import Tools, machine, packages, probe_tools, sha256_file, show_version, try_model, usable_cores
 
 MODELS = (
     "vmaf_v0.6.1", "vmaf_v0.6.1neg", "vmaf_4k_v0.6.1", "vmaf_4k_v0.6.1neg", "vmaf_float_v0.6.1", "vmaf_float_v0.6.1neg",
@@ -54,35 +52,26 @@ print("\\n" + json.dumps({{"version": ort.__version__, "listed": listed, "provid
 
 def identify(runner: Runner, ffmpeg: str) -> tuple[Tools, str | None]:
     """The ffmpeg and its libvmaf, and what is wrong with them, if anything. An unfit one is described all the same."""
+    version = "unknown"
     try:
+        version = show_version(runner, ffmpeg)
         return probe_tools(runner, ffmpeg), None
     except ToolError as failure:
-        unknown = Tools(
-            ffmpeg=ffmpeg, ffmpeg_version="unknown", ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version="none"
-        )  # fmt: skip
-        return unknown, str(failure)
+        unfit = Tools(ffmpeg=ffmpeg, ffmpeg_version=version, ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version="none")
+        return unfit, str(failure)
 
 
 def libvmaf_facts(runner: Runner, tools: Tools) -> dict[str, Any]:
     """Models that load, whether the filter libvmaf_cuda is there, and a known fault of this version (None without one)."""
     filters = runner.run([tools.ffmpeg, "-hide_banner", "-filters"], timeout_s=60).stdout.decode("utf-8", "replace")
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        loads = dict(zip(MODELS, pool.map(lambda m: model_loads(runner, tools.ffmpeg, m), MODELS), strict=True))
+        loads = dict(zip(MODELS, pool.map(lambda m: try_model(runner, tools.ffmpeg, m)[0] is not None, MODELS), strict=True))
     return {
         "version": tools.libvmaf_version, "models": [m for m in MODELS if loads[m]],
         "models_missing": [m for m in MODELS if not loads[m]],
         "libvmaf_cuda": bool(re.search(r"^ \S+ libvmaf_cuda ", filters, re.MULTILINE)),
         "warning": known_fault(tools.libvmaf_version),
     }  # fmt: skip
-
-
-def model_loads(runner: Runner, ffmpeg: str, model: str) -> bool:
-    """True when libvmaf scores three frames with its built-in `model`."""
-    graph = f"testsrc2=size=192x108:rate=25:duration=0.12,split[a][b];[a][b]libvmaf=model=version={model}"
-    with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
-        argv = [ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i", graph, "-f", "null", "-"]
-        done = runner.run(argv, timeout_s=120, cwd=Path(folder))
-    return done.returncode == 0 and not done.timed_out
 
 
 def known_fault(version: str) -> str | None:

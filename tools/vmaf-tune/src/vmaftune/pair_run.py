@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class PairRun(Run[Pair]):
         )  # fmt: skip
         self._full = any(pair.features == "full" for pair in plan.pairs)
 
-    def run(self, argv: Sequence[str]) -> Iterator[Event]:
+    def run(self, argv: Sequence[str]) -> Generator[Event, None, None]:
         """See Run.run; the table of the full set is made before `end`."""
         for event in super().run(argv):
             if event["event"] == "end" and self._full:

@@ -11,7 +11,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -199,7 +199,7 @@ class Run(ABC, Generic[W]):
     def _finish(self, cell: W, ended: Ended) -> Event:
         """Write a cell's row and tell of it."""
 
-    def run(self, argv: Sequence[str]) -> Iterator[Event]:
+    def run(self, argv: Sequence[str]) -> Generator[Event, None, None]:
         """Do what is left. Yields events; ends with `end`. Raises ToolError when the disk is full or too small."""
         for notice in (*self._notices, *self._writer.notices):
             yield {"event": "notice", "message": notice}

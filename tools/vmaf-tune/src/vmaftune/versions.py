@@ -62,30 +62,43 @@ def probe_tools(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Tool
 
     Raises ToolError when it is no ffmpeg, has no libvmaf, or does not hold the model.
     """
+    shown = show_version(runner, ffmpeg)
+    libvmaf, why = try_model(runner, ffmpeg, model)
+    if libvmaf is None and "could not load libvmaf model" in why:
+        raise ToolError(f"the libvmaf of {ffmpeg} has no model {model!r}; `vmaf-tune doctor` lists the models that load")
+    if libvmaf is None:
+        raise ToolError(
+            f"{ffmpeg} cannot score with libvmaf model {model} ({(why.splitlines() or ['it said nothing'])[-1]}); "
+            f"`vmaf-tune doctor` lists the models that load, and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded ffmpeg"
+        )
+    return Tools(ffmpeg=ffmpeg, ffmpeg_version=shown, ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version=libvmaf)
+
+
+def show_version(runner: Runner, ffmpeg: str) -> str:
+    """The version that `ffmpeg -version` shows. Raises ToolError when it is no ffmpeg."""
     shown = runner.run([ffmpeg, "-hide_banner", "-version"], timeout_s=60)
     line = shown.stdout.decode("utf-8", "replace").splitlines()[:1]
     if shown.returncode or not line or not line[0].startswith("ffmpeg version"):
         raise ToolError(f"{ffmpeg} is not an ffmpeg: `-version` ended with {shown.returncode}")
+    return line[0].split(" Copyright")[0].removeprefix("ffmpeg version ")
+
+
+def try_model(runner: Runner, ffmpeg: str, model: str) -> tuple[str | None, str]:
+    """Score three frames with a built-in libvmaf model: libvmaf's version, None without a score; and the end of the log.
+
+    The exit code alone says 0 when libvmaf gave up. 640x360, because CAMBI, part of the newer models, takes none below 216x176.
+    """
+    graph = "testsrc2=size=640x360:rate=25:duration=0.12,split[a][b];[a][b]libvmaf="
+    argv = [
+        ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i",
+        f"{graph}model=version={model}:log_fmt=json:log_path=vmaf.json", "-f", "null", "-",
+    ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
-        argv = [
-            ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i",
-            "testsrc2=size=192x108:rate=25:duration=0.12,split[a][b];[a][b]libvmaf="
-            f"model=version={model}:log_fmt=json:log_path=vmaf.json",
-            "-f", "null", "-",
-        ]  # fmt: skip
         trial = runner.run(argv, timeout_s=120, cwd=Path(folder))
         log = Path(folder, "vmaf.json")
-        if trial.returncode or not log.exists():
-            why = (trial.tail.splitlines() or ["it said nothing"])[-1]
-            raise ToolError(
-                f"{ffmpeg} cannot score with libvmaf model {model} ({why}); `vmaf-tune doctor` lists the models that load, "
-                f"and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded ffmpeg"
-            )
-        version = str(json.loads(log.read_text())["version"])
-    return Tools(
-        ffmpeg=ffmpeg, ffmpeg_version=line[0].split(" Copyright")[0].removeprefix("ffmpeg version "),
-        ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version=version,
-    )  # fmt: skip
+        found = json.loads(log.read_text()) if log.exists() and not trial.returncode and not trial.timed_out else {}
+    scored = isinstance(found.get("pooled_metrics", {}).get("vmaf", {}).get("mean"), float)
+    return (str(found["version"]) if scored else None), trial.tail
 
 
 def packages() -> dict[str, str | None]:

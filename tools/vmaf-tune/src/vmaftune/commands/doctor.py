@@ -30,16 +30,20 @@ def doctor(
     from vmaftune import gpus as devices
     from vmaftune import health, usable
     from vmaftune.encoders import ENCODERS, select
-    from vmaftune.errors import ToolError
+    from vmaftune.errors import ToolError, UsageError
     from vmaftune.process import Runner
     from vmaftune.versions import find_ffmpeg
 
     runner = Runner()
+    if "" in (encoders, gpu):
+        raise UsageError(f"--{'encoders' if encoders == '' else 'gpu'} is empty; leave it out, or give it a value")
     asked = select(encoders.split(",")) if encoders else None
     wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
     tools, problem = health.identify(runner, find_ffmpeg(ffmpeg))
     here = devices.look()
     if confirm:
+        if problem:
+            raise ToolError(problem)
         from vmaftune.confirm import run
 
         run(runner, tools, here, asked, wanted, as_json=as_json)
@@ -52,6 +56,10 @@ def doctor(
         console.json_document(found)
     else:
         show(found)
+    if problem and asked:
+        raise ToolError(problem)
+    if problem and not as_json:
+        console.warn(problem)
     if asked:
         # A format that only deeper sources need is shown above, and is no reason to refuse.
         common = [t for t in trials if t.pix_fmt == ENCODERS[t.encoder].pix_fmt_for("yuv420p")]
@@ -67,8 +75,6 @@ def show(found: Mapping[str, Any]) -> None:
     console.table("encoders", ("encoder", "usable", "formats", "why not", "what to do"), encoder_lines(found["encoders"]),
                   left=5, styles={"yes": "green", "no": "red"})  # fmt: skip
     console.table("machine", ("what", "found"), facts(found), left=2)
-    if found["ffmpeg"]["problem"]:
-        console.warn(found["ffmpeg"]["problem"])
     if found["libvmaf"] and found["libvmaf"]["warning"]:
         console.warn(found["libvmaf"]["warning"])
     for name in ("torch", "onnxruntime"):
@@ -103,6 +109,8 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("models that load", " ".join(vmaf["models"])),
             ("libvmaf_cuda", "in this ffmpeg" if vmaf["libvmaf_cuda"] else "not in this ffmpeg; scoring runs on the CPU"),
         ]
+    else:
+        lines.append(("libvmaf", "missing, or it does not score"))
     if gpus["nvidia_driver"]:
         lines.append(("NVIDIA driver", gpus["nvidia_driver"]))
     else:

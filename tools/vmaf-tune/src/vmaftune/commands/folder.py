@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,16 @@ def drive(
         run = make()
         costs = {c.id: (c.kind, c.expected_encode_s + c.expected_score_s) for c in run.state.left}
         last: dict[str, Any] = {}
-        with console.SweepView(costs, jobs, as_json=as_json) as view:
-            for event in run.run(sys.argv):
+        with console.SweepView(costs, jobs, as_json=as_json) as view, closing(run.run(sys.argv)) as events:
+            for event in events:
                 view.feed(event)
                 last = event
         return int(last["num_failed"])
+    except (BrokenPipeError, SystemExit) as failure:  # rich makes the first of them the second
+        if not isinstance(failure, BrokenPipeError) and not isinstance(failure.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print goes nowhere
+        raise Interrupted("nobody reads the output any more") from failure
     finally:
         if fresh and not (folder / rows.RUNS).exists():
             (folder / rows.SWEEP).unlink(missing_ok=True)
