@@ -7,7 +7,7 @@ constant needs a new model id. Pure data and arithmetic; imports nothing heavy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, SupportsFloat
 
@@ -163,19 +163,17 @@ MODELS: Mapping[str, ModelContract] = {
 """The three models of this project by id (ADR-0291, ADR-0249 and ADR-0244 of the seeds)."""
 
 
-_ALIASES = {
-    **{name: (name, f"integer_{name}") for name in FEATURES},
-}
+_MEANS = {name: (f"{name}_mean", f"integer_{name}_mean") for name in FEATURES}
+_SPELLINGS = {name: (name, f"integer_{name}", *_MEANS[name]) for name in FEATURES}
 
 
-def feature_value(row: Mapping[str, object], name: str, forms: Sequence[str] = ("{}", "{}_mean")) -> float | None:
+def feature_value(row: Mapping[str, object], name: str, *, only_means: bool = False) -> float | None:
     """The finite value of feature `name` in `row` under any of its known spellings; None when absent.
 
-    Spellings: the bare name, with the `integer_` prefix, and each of them with the suffix `_mean`.
+    Spellings: the bare name, with the prefix `integer_`, and each of them with the suffix `_mean` (`only_means`: these alone).
     """
-    for alias in _ALIASES[name]:
-        for form in forms:
-            value = row.get(form.format(alias))
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
+    for spelling in (_MEANS if only_means else _SPELLINGS)[name]:
+        value = row.get(spelling)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
     return None

@@ -111,7 +111,7 @@ def holds_frames(row: Mapping[str, Any]) -> bool:
         return True
     if isinstance(row.get("per_frame_features"), dict) or "vmaf_score" in row or "status" in row:
         return False
-    return feature_value(row, FEATURES[0], ("{}_mean",)) is None
+    return feature_value(row, FEATURES[0], only_means=True) is None
 
 
 def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | None]:
