@@ -211,6 +211,7 @@ def test_the_default_folder_is_found_again_and_does_not_depend_on_select(clip: M
     (["a.mkv", "--encoders", "h264_amf"], 3, "h264_amf"), (["a.mkv", "--jobs", "0"], 2, "jobs"),
     (["a.mkv", "--quality", ""], 2, "--quality is empty"), (["a.mkv", "--encoders", ""], 2, "--encoders is empty"),
     (["a.mkv", "--presets", "", "--dry-run"], 2, "--presets is empty"), (["a.mkv", "--gpu", ""], 2, "--gpu is empty"),
+    (["a.mkv", "--out", ""], 2, "--out is empty"), ([""], 2, "a source is empty"),
     (["a.mkv", "--scorer", "foo", "--dry-run"], 2, "auto, cpu or cuda, not 'foo'"),
     (["--pairs", "a.mkv", "--scorer", "foo"], 2, "auto, cpu or cuda, not 'foo'"),
     (["--pairs", "a.mkv", "--scorer", "cuda"], 2, "--scorer cuda does not go with --pairs"),

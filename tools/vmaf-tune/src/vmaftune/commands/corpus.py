@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def corpus(
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders of clips. Default: sources/", show_default=False)
+        list[str] | None, typer.Argument(help="Files or folders of clips. Default: sources/", show_default=False)
     ] = None,
     encoders: Annotated[
         str | None, typer.Option(help="Names, aliases or groups: x264,svtav1,nvenc,software,auto. Default: software.")
@@ -47,7 +47,9 @@ def corpus(
     features: Annotated[
         str, typer.Option(help="With --pairs: six per frame, or libvmaf's full set too.", metavar="six|full")
     ] = "six",
-    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/phase_a/<name of the sweep>.")] = None,
+    out: Annotated[  # a text, because an empty path would be the folder we are in; so are the sources
+        str | None, typer.Option(help="The run's folder. Default: runs/phase_a/<name of the sweep>.", metavar="PATH")
+    ] = None,
     extend: Annotated[bool, typer.Option("--extend", help="Add these cells to the plan that the folder holds.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. Default: cores / threads per encode.")] = None,
     threads_per_encode: Annotated[
@@ -102,7 +104,7 @@ def corpus(
         "the command line",
     )  # fmt: skip
     request, table = asking.request_from(
-        sweep=sweep, places=sources or [], encoders=encoders, presets=presets, quality=quality,
+        sweep=sweep, places=[Path(p) for p in sources or []], encoders=encoders, presets=presets, quality=quality,
         preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
     )  # fmt: skip
     with interruptible(runner):
@@ -122,7 +124,8 @@ def corpus(
         notices = (*notices, *(hardware.notices if hardware else unproven(request)))
         whole = planning.resolve(request, clips, usable_rows, notices=notices)
         plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
-        folder = out or (Path(table["out"]) if "out" in table else planning.default_folder(request, whole))
+        named = out or table.get("out")
+        folder = Path(named) if named else planning.default_folder(request, whole)
         check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
         from vmaftune import run as running
@@ -153,7 +156,8 @@ def check_flags(given: Mapping[str, Any]) -> None:
     """Raises UsageError for an empty value (think of --quality "$Q") and for a word that its flag does not know."""
     for name, value in given.items():
         if value == "" or isinstance(value, list) and "" in value:
-            raise UsageError(f"--{name.replace('_', '-')} is empty; leave it out, or give it a value")
+            what = "a source" if name == "sources" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{what} is empty; leave it out, or give it a value")
     if given["scorer"] not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--scorer is auto, cpu or cuda, not {given['scorer']!r}")
     features = given["features"]

@@ -56,7 +56,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     if raw and not any(clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)):
         raise UsageError(f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has one; leave it out")
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
-    folder = given["out"] or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    folder = Path(given["out"]) if given["out"] else Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
     options = running.Options(
         jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
