@@ -108,6 +108,8 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
     from vmaf_train import card
 
     plot = None
+    if file.is_dir():
+        raise UsageError(f"--card {file} is a folder; name a file, such as {file}/{run.model_id}.md")
     if result["scheme"]:
         plot = file.with_name(f"{file.stem}-residuals.png")
         try:
