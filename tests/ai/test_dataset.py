@@ -51,6 +51,18 @@ def test_frames_carry_their_cell(frames: Dataset, cells: Dataset) -> None:
         assert frames.y[frames.key == cells.key[i]].mean() == pytest.approx(cells.y[i])
 
 
+def test_a_nan_of_pandas_is_a_missing_value(corpus: Path, tmp_path: Path) -> None:
+    rows = rows_of(corpus, "cells.jsonl")
+    write(tmp_path / "some" / "cells.jsonl", [{**row, "size_bytes": 7 if i else None} for i, row in enumerate(rows)])
+    table = pd.DataFrame(rows).assign(size_bytes=[float("nan")] + [7.0] * (len(rows) - 1))
+    (tmp_path / "nan").mkdir()
+    table.to_parquet(tmp_path / "nan" / "cells.parquet")
+    assert dataset.load(tmp_path / "nan", per_frame=False).digest == dataset.load(tmp_path / "some", per_frame=False).digest
+    table.assign(size_bytes=float("inf")).to_parquet(tmp_path / "nan" / "cells.parquet")
+    with pytest.raises(DatasetError, match="not finite"):
+        dataset.load(tmp_path / "nan", per_frame=False)
+
+
 def test_one_digest_for_jsonl_and_parquet(corpus: Path, tmp_path: Path) -> None:
     pd.DataFrame(rows_of(corpus, "cells.jsonl")).to_parquet(tmp_path / "cells.parquet")
     table = pd.DataFrame(rows_of(corpus, "frames.jsonl"))

@@ -62,10 +62,15 @@ def read(path: Path) -> list[tuple[int, Row]]:
 
 def _parquet(path: Path) -> list[Row]:
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow import compute, parquet
 
     try:
         table = parquet.read_table(path)
+        for i, field in enumerate(table.schema):  # pandas writes a missing number as NaN
+            if pyarrow.types.is_floating(field.type):
+                column = table.column(i)
+                nothing = pyarrow.scalar(None, field.type)
+                table = table.set_column(i, field, compute.if_else(compute.is_nan(column), nothing, column))
         # pandas may have stored its row labels: they are no field of the rows.
         rows: list[Row] = table.select([n for n in table.column_names if not n.startswith("__index_")]).to_pylist()
     except (pyarrow.ArrowException, OSError) as failure:
@@ -229,7 +234,10 @@ def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
     lines = []
     for row in rows:
         facts = {k: v for k, v in row.items() if k not in _MACHINE_FACTS and not k.endswith(_TIMES)}
-        text = json.dumps(_plain(facts), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(_plain(facts), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        except ValueError as failure:
+            raise DatasetError(f"the row of {row.get('cell') or row.get('src')} holds a number that is not finite") from failure
         lines.append((tuple(_sortable(row.get(name)) for name in order), text))
     total = hashlib.sha256()
     for _, text in sorted(lines):
