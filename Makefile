@@ -61,11 +61,11 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	  echo "== 4. The shipped model on this sweep (its own corpus holds other cuts of some of these films)"; \
 	  set -x; $(BIN)/vmaf-tune eval fr_regressor_v2 --corpus $(DEMO); \
 	fi
-	@echo "== 5. All of it as one page"
+	@echo "== 5. What training found; at its end the table of held-out sources"
+	$(BIN)/vmaf-tune eval --runs-dir runs/demo
+	@echo "== 6. All of it as one page"
 	@run=$$(ls runs/demo/fr_regressor_v2/*/metrics.json | tail -n 1); \
 	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
-	@echo "== 6. What training found; at its end the table of held-out sources"
-	$(BIN)/vmaf-tune eval --runs-dir runs/demo
 	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
 test: .venv/.test ## the test suite, but for the browser
