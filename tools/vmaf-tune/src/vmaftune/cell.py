@@ -20,6 +20,8 @@ from vmaftune.versions import Tools
 
 TEACHER = "vmaf_v0.6.1"
 SCHEMA_VERSION = 1
+# What a run's folder holds besides its rows, by which it is told from a folder of clips.
+SWEEP, TMP, ENCODES = "sweep.json", "tmp", "encodes"
 # One entry per thing that changes numbers in the scoring command; bump when score.py changes what it asks for.
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
 # A chroma sample stands for this many pixels across and down.

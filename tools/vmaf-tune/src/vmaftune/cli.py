@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 th
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from contextlib import suppress
@@ -82,10 +81,8 @@ def main() -> None:
             console.error(str(failure) or "interrupted")
         sys.exit(exit_code(failure))
     except SystemExit as leave:
-        if not isinstance(leave.__context__, BrokenPipeError):
+        if not console.reader_left(leave):
             raise
-        # A reader that has seen enough (`| head`): click and rich both leave with 1.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as failure:
         if failure.errno not in (*UNFIT_DISK, *UNFIT_PATH):

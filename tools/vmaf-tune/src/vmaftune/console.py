@@ -81,6 +81,17 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
+def reader_left(failure: BaseException) -> bool:
+    """True when nobody reads our output any more (`| head`); what is left to print then goes nowhere.
+
+    rich and click turn such a BrokenPipeError into SystemExit(1).
+    """
+    if not isinstance(failure, BrokenPipeError) and not isinstance(failure.__context__, BrokenPipeError):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
 def table(
     title: str,
     columns: Sequence[str],

@@ -16,12 +16,13 @@ from typing import IO, Any
 from vmaf_train.contract import FEATURES
 
 from vmaftune.cell import SCHEMA_VERSION, Cell
+from vmaftune.cell import SWEEP as SWEEP
 from vmaftune.encode import CellFailure, Encode
 from vmaftune.errors import FolderError, ToolError, UsageError
 from vmaftune.score import Frame, Score
 from vmaftune.versions import Tools
 
-CELLS, FRAMES, RUNS, SWEEP, LOCK = "cells.jsonl", "frames.jsonl", "runs.jsonl", "sweep.json", ".lock"
+CELLS, FRAMES, RUNS, LOCK = "cells.jsonl", "frames.jsonl", "runs.jsonl", ".lock"
 
 
 def now() -> str:

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -52,11 +53,12 @@ print("\\n" + json.dumps({{"version": ort.__version__, "listed": listed, "provid
 
 def identify(runner: Runner, ffmpeg: str) -> tuple[Tools, str | None]:
     """The ffmpeg and its libvmaf, and what is wrong with them, if anything. An unfit one is described all the same."""
-    version = "unknown"
     try:
-        version = show_version(runner, ffmpeg)
         return probe_tools(runner, ffmpeg), None
     except ToolError as failure:
+        version = "unknown"
+        with suppress(ToolError):
+            version = show_version(runner, ffmpeg)
         unfit = Tools(ffmpeg=ffmpeg, ffmpeg_version=version, ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version="none")
         return unfit, str(failure)
 

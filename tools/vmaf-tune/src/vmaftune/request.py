@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmaftune import probe as probing
-from vmaftune.cell import TEACHER, parse_crop, parse_size
+from vmaftune.cell import ENCODES, SWEEP, TEACHER, TMP, parse_crop, parse_size
 from vmaftune.encoders import ENCODERS, Encoder, Selection, format_quality, select
 from vmaftune.errors import SourceError, UsageError
 
@@ -114,6 +114,19 @@ def parse_values(text: str, what: str) -> list[str]:
     return values
 
 
+def words(text: str | None) -> tuple[str, ...]:
+    """The words of a list with commas, `nvenc, qsv`; none for None."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def refuse_empty(given: Mapping[str, object]) -> None:
+    """Raises UsageError for a flag, by its name, whose value is empty (think of --quality "$Q")."""
+    for name, value in given.items():
+        if value == "" or isinstance(value, list) and "" in value:
+            what = "a source" if name == "sources" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{what} is empty; leave it out, or give it a value")
+
+
 def per_encoder(
     text: str | None, encoders: Sequence[Encoder], what: str, others: Collection[Encoder] = ()
 ) -> dict[str, list[str]]:
@@ -155,7 +168,7 @@ def _written(values: Mapping[str, Sequence[str]]) -> str | None:
 
 def _strings(value: Any, what: str) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return words(value)
     if isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     raise UsageError(f"{what} takes a list of names, not {value!r}")
@@ -281,12 +294,12 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
 def _files_in(place: Path) -> Iterator[Path]:
     """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their folders hold sweep.json)."""
     for root, folders, names in os.walk(place):
-        ours = "sweep.json" in names
+        ours = SWEEP in names
         if ours and Path(root) != place:
             folders.clear()
             continue
         # `place` itself may be a run's folder, with clips of the user beside what the run wrote.
-        folders[:] = [n for n in folders if not n.startswith(".") and not (ours and n in ("tmp", "encodes"))]
+        folders[:] = [n for n in folders if not n.startswith(".") and not (ours and n in (TMP, ENCODES))]
         yield from (Path(root, n) for n in names if not n.startswith("."))
 
 
@@ -365,11 +378,11 @@ def request_from(
     )  # fmt: skip
     if encoders is not None:
         # A flag narrows the file's blocks; an encoder that is in none of them gets a block of its own.
-        words = tuple(w for w in encoders.split(",") if w.strip())
-        names = frozenset(row.name for row in select(words).encoders)
+        asked = words(encoders)
+        names = frozenset(row.name for row in select(asked).encoders)
         listed = {row.name for b in blocks for row in select(b.encoders).encoders}
         blocks = tuple(replace(b, only=names) for b in blocks)
-        new = tuple(w for w in words if not {row.name for row in select([w]).encoders} <= listed)
+        new = tuple(w for w in asked if not {row.name for row in select([w]).encoders} <= listed)
         blocks += (_for_encoders(defaults, new),) if new else ()
     if not blocks:
         blocks = (defaults,)

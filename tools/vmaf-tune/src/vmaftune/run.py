@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from vmaftune import corpus
+from vmaftune.cell import TMP as TMP
 from vmaftune.encode import CellFailure
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.executor import Ended, Executor, Started, Task
@@ -25,7 +26,6 @@ from vmaftune.process import Runner
 from vmaftune.versions import Tools, machine, packages
 
 Event = dict[str, Any]
-TMP = "tmp"
 MIN_TIMEOUT_S = 600.0
 # A stall is told from slowness by this factor over the expected time of one process.
 TIMEOUT_FACTOR = 60.0

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from vmaftune import corpus
-from vmaftune.cell import Cell, Source
+from vmaftune.cell import ENCODES, Cell, Source
 from vmaftune.diagnosis import Reason, classify
 from vmaftune.encode import CellFailure, Encode, encode, encode_argv, paste, prepare, prepare_argv
 from vmaftune.errors import ToolError
@@ -25,7 +25,6 @@ from vmaftune.score import Score, score, score_argv
 from vmaftune.usable import Resolved, lane_name, slots
 from vmaftune.versions import Tools
 
-ENCODES = "encodes"
 REFERENCE_BUDGET_BYTES = 8 * 2**30
 
 

@@ -99,7 +99,7 @@ def corpus(
     preparation = asking.check_preparation(
         asking.Preparation(
             start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
-            allow=tuple(w.strip() for w in (allow or "").split(",") if w.strip()), deinterlace=deinterlace,
+            allow=asking.words(allow), deinterlace=deinterlace,
         ),
         "the command line",
     )  # fmt: skip
@@ -111,7 +111,7 @@ def corpus(
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
         if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
-            wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
+            wanted = asking.words(gpu)
             hardware = usable.resolve(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
             on_gpu = gpu_score.choose(scorer, runner, tools, hardware.gpus)
         clips, notices = resolve_sources(request)
@@ -153,11 +153,10 @@ def corpus(
 
 
 def check_flags(given: Mapping[str, Any]) -> None:
-    """Raises UsageError for an empty value (think of --quality "$Q") and for a word that its flag does not know."""
-    for name, value in given.items():
-        if value == "" or isinstance(value, list) and "" in value:
-            what = "a source" if name == "sources" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{what} is empty; leave it out, or give it a value")
+    """Raises UsageError for an empty value and for a word that its flag does not know."""
+    from vmaftune.request import refuse_empty
+
+    refuse_empty(given)
     if given["scorer"] not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--scorer is auto, cpu or cuda, not {given['scorer']!r}")
     features = given["features"]

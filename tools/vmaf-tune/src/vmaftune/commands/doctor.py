@@ -30,15 +30,15 @@ def doctor(
     from vmaftune import gpus as devices
     from vmaftune import health, usable
     from vmaftune.encoders import ENCODERS, select
-    from vmaftune.errors import ToolError, UsageError
+    from vmaftune.errors import ToolError
     from vmaftune.process import Runner
+    from vmaftune.request import refuse_empty, words
     from vmaftune.versions import find_ffmpeg
 
     runner = Runner()
-    if "" in (encoders, gpu):
-        raise UsageError(f"--{'encoders' if encoders == '' else 'gpu'} is empty; leave it out, or give it a value")
+    refuse_empty({"encoders": encoders, "gpu": gpu})
     asked = select(encoders.split(",")) if encoders else None
-    wanted = [w.strip() for w in (gpu or "").split(",") if w.strip()]
+    wanted = words(gpu)
     tools, problem = health.identify(runner, find_ffmpeg(ffmpeg))
     here = devices.look()
     if confirm:

@@ -53,10 +53,9 @@ def drive(
                 view.feed(event)
                 last = event
         return int(last["num_failed"])
-    except (BrokenPipeError, SystemExit) as failure:  # rich makes the first of them the second
-        if not isinstance(failure, BrokenPipeError) and not isinstance(failure.__context__, BrokenPipeError):
+    except (BrokenPipeError, SystemExit) as failure:
+        if not console.reader_left(failure):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print goes nowhere
         raise Interrupted("nobody reads the output any more") from failure
     finally:
         if fresh and not (folder / rows.RUNS).exists():

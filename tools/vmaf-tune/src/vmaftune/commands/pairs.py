@@ -33,7 +33,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune.cell import TEACHER, check_utf8
     from vmaftune.commands.folder import drive, foresee, next_report
     from vmaftune.pair_run import PairRun
-    from vmaftune.request import Preparation, check_preparation
+    from vmaftune.request import Preparation, check_preparation, words
     from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
 
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
@@ -44,7 +44,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
         )
     if given["scorer"] == "cuda":
         raise UsageError("--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out")
-    allow = tuple(w.strip() for w in (given["allow"] or "").split(",") if w.strip())
+    allow = words(given["allow"])
     check_preparation(Preparation(allow=allow), "the command line")
     teacher = given["vmaf_model"] or TEACHER
     plan = pairing.resolve(
