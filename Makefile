@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-browser check bench reproduce clean
+.PHONY: help demo test test-browser contracts check bench reproduce clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -76,6 +76,9 @@ test-browser: .venv/.test-browser ## the report page in a headless Chromium
 	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || \
 	  { echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/browser
+
+contracts: .venv/.test ## keys, digests and shipped bytes are what they were: seconds
+	$(BIN)/python -m pytest -q tests/contracts
 
 check: .venv/.test ## lint, types, import contracts: under a minute
 	$(BIN)/ruff check $(SOURCE_DIRS)
