@@ -86,11 +86,11 @@ check: .venv/.test ## lint, types, import contracts: under a minute
 	$(BIN)/lint-imports
 
 bench: .venv/.demo ## the sweep against a plain loop, batched training against plain training; wants an idle machine
-	$(BIN)/python tools/vmaf-tune/bench/sweep_bench.py
-	$(BIN)/python -m vmaf_train.bench
+	$(BIN)/python tools/vmaf-tune/dev/bench_sweep.py
+	$(BIN)/python ai/dev/bench_training.py
 
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
-	$(BIN)/python -m vmaf_train.reproduce
+	$(BIN)/python ai/dev/reproduce.py
 
 clean: ## remove .venv, caches and the demo's results; other runs stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(DEMO) runs/demo

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune import corpus as rows_module
-from vmaftune import plan as planning
-from vmaftune import request as asking
-from vmaftune.process import Runner
-from vmaftune.run import Options, open_folder
-from vmaftune.sources import resolve_sources
-from vmaftune.sweep import Sweep
-from vmaftune.versions import Tools, find_ffmpeg, probe_tools
+from vmaftune.cell import Tools
+from vmaftune.engine.folder import latest_rows, lock, read_jsonl
+from vmaftune.engine.study import Options, open_folder
+from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools
+from vmaftune.media.process import Runner
+from vmaftune.questions.grid import Sweep
+from vmaftune.request.cells import Plan, plan_cells
+from vmaftune.request.flags import Preparation, check_preparation, request_from
+from vmaftune.request.sources import resolve_sources
 
+pytest_plugins = ["corpora", "projects"]
 # What differs between two runs of the same cell.
 TIMES = ("encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
 
@@ -51,8 +53,8 @@ class Swept:
 
 def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept:
     return Swept(
-        folder=folder, rows=rows_module.latest_rows(folder), events=events,
-        frames=list(rows_module.read_jsonl(folder / "frames.jsonl")),
+        folder=folder, rows=latest_rows(folder), events=events,
+        frames=list(read_jsonl(folder / "frames.jsonl")),
     )  # fmt: skip
 
 
@@ -122,27 +124,27 @@ def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def planned() -> Callable[..., planning.Plan]:
+def planned() -> Callable[..., Plan]:
     """A plan from places and the flags of the command line, without the command line."""
 
     def make(
         *places: Path, encoders: str | None = "x264", presets: str | None = "ultrafast", quality: str | None = "30",
         sweep: Path | None = None, select: Sequence[str] = (), threads: int | None = None, teacher: str | None = None,
         **preparation: Any,
-    ) -> planning.Plan:  # fmt: skip
-        wanted = asking.check_preparation(asking.Preparation(**preparation), "the command line")
-        request, _ = asking.request_from(
+    ) -> Plan:  # fmt: skip
+        wanted = check_preparation(Preparation(**preparation), "the command line")
+        request, _ = request_from(
             sweep=sweep, places=places, encoders=encoders, presets=presets, quality=quality, preparation=wanted,
             threads=threads, teacher=teacher,
         )  # fmt: skip
         sources, notices = resolve_sources(request)
-        return planning.resolve(request, sources, select_globs=select, notices=notices)
+        return plan_cells(request, sources, select_globs=select, notices=notices)
 
     return make
 
 
 @pytest.fixture
-def swept(planned: Callable[..., planning.Plan], tools: Tools, tmp_path: Path) -> Callable[..., Swept]:
+def swept(planned: Callable[..., Plan], tools: Tools, tmp_path: Path) -> Callable[..., Swept]:
     """Run a sweep in this process and read its folder."""
 
     def run(
@@ -155,7 +157,7 @@ def swept(planned: Callable[..., planning.Plan], tools: Tools, tmp_path: Path) -
         plan = planned(*places, **flags)
         whole = planned(*places, **{**flags, "select": ()})
         options = Options(jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed)
-        with rows_module.lock(folder):
+        with lock(folder):
             open_folder(folder, whole, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
             events = list(Sweep(plan, folder, used, Runner(), options).run(["vmaf-tune"]))
         return read_folder(folder, events)

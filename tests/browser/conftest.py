@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import time
@@ -12,26 +11,19 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import synthetic as corpus_maker
+import synthetic_run as run_maker
 
-REPORT_TESTS = Path(__file__).parents[1] / "report"
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
 
-def _maker(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"browser_{name}", REPORT_TESTS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def synthetic_run() -> ModuleType:
     """The maker of training runs."""
-    return _maker("synthetic_run")
+    return run_maker
 
 
 @pytest.fixture(scope="session")
@@ -53,30 +45,30 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of a sweep of five sources with hostile names and of a training run."""
-    from vmaftune import report
+    from vmaftune.report.build import build, write_page
 
-    synthetic = _maker("synthetic")
+    synthetic = corpus_maker
     folder = synthetic.write(tmp_path_factory.mktemp("sweep") / "a 'sweep' & <more>", names=synthetic.sources(5), failed=2)
-    run = _maker("synthetic_run").write(tmp_path_factory.mktemp("run") / "one")
-    return report.write_page(report.build(folder, run), folder / "report.html")
+    run = run_maker.write(tmp_path_factory.mktemp("run") / "one")
+    return write_page(build(folder, run), folder / "report.html")
 
 
 @pytest.fixture
 def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
     """Opens a page of the synthetic sweep after `change` has been at each of its cell rows (None = without the row)."""
-    from vmaftune import report
+    from vmaftune.report.build import build, write_page
 
     contexts = []
 
     def open_page(
         change: Callable[[dict[str, Any]], dict[str, Any] | None], model_run: Path | None = None, **settings: Any
     ) -> Visit:
-        synthetic = _maker("synthetic")
+        synthetic = corpus_maker
         folder = synthetic.write(tmp_path / "sweep", names=synthetic.sources(4), encoders=("libx264", "libsvtav1"), failed=0)
         cells = folder / "cells.jsonl"
         changed = [change(json.loads(line)) for line in cells.read_text(encoding="utf-8").splitlines()]
         cells.write_text("".join(json.dumps(row) + "\n" for row in changed if row), encoding="utf-8")
-        page = report.write_page(report.build(folder, model_run), tmp_path / "page.html")
+        page = write_page(build(folder, model_run), tmp_path / "page.html")
         contexts.append(chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True, **settings}))
         visit = Visit(contexts[-1].new_page())
         visit.page.goto(page.as_uri())
@@ -91,9 +83,9 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
 @pytest.fixture(scope="session")
 def document(report_file: Path) -> dict[str, Any]:
     """What `vmaf-tune report --json` says about the same sweep."""
-    from vmaftune import report
+    from vmaftune.report.build import build
 
-    return report.build(report_file.parent).document()
+    return build(report_file.parent).document()
 
 
 class Visit:

@@ -306,9 +306,9 @@ def test_numbers_and_headings_stay_whole_on_a_phone(visit: Any) -> None:
 
 
 def test_thinned_frames_are_said_to_be(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from vmaftune import report_page
+    from vmaftune.report.page import render
 
-    monkeypatch.setattr(report_page, "MAX_FRAMES", 3000)
+    monkeypatch.setattr(render, "MAX_FRAMES", 3000)
     visit = opened(lambda row: row)
     assert re.search(r"Each point is the lowest of \d+ frames", visit.page.inner_text("#frames figcaption"))
     assert "Lowest VMAF of" in visit.page.evaluate("document.getElementById('frames-plot').layout.yaxis.title.text")

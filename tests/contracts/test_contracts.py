@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaf_train import dataset
-from vmaftune.cell import Cell, Color, Crop, Raw, Source
-from vmaftune.encode import encode_argv
+from vmaf_train.corpus import dataset
+from vmaftune.cell import Cell, Color, Crop, Pair, Raw, Setting, Source, Tools
 from vmaftune.encoders import ENCODERS, format_quality
-from vmaftune.pair_score import pair_argv
-from vmaftune.pairs import Pair, Setting
-from vmaftune.versions import Tools
+from vmaftune.media.encode import encode_argv
+from vmaftune.media.score_pair import pair_argv
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "runs/phase_a/software"

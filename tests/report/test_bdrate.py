@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vmaftune.bdrate import compare, convex_hull, quality_for, rate_curve
+from vmaftune.report.bdrate import compare, convex_hull, quality_for, rate_curve
 
 # Example data of the package `bjontegaard` 1.3.0 (its README; ffmpeg libx265 presets) with its PCHIP result, which its
 # authors checked against the Excel sheet of JVET-T2010 to ten decimals; then the four points that Bjontegaard metric

@@ -16,17 +16,23 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
-from vmaf_train import evaluate
-from vmaf_train.dataset import corpus_digest
+from vmaf_train.corpus.dataset import corpus_digest
 from vmaf_train.errors import DatasetError
-from vmaftune import cli, report, report_analysis, report_data, report_figures, report_model, report_page
+from vmaf_train.results.run_folder import MODEL, load_run, slice_table
+from vmaftune import cli
 from vmaftune.errors import UsageError
-from vmaftune.report_text import CSV_COLUMNS, cells_csv, tables
+from vmaftune.report import model_run as report_model
+from vmaftune.report.analysis import summary
+from vmaftune.report.build import Report, build, write_page
+from vmaftune.report.figures import write
+from vmaftune.report.page import render
+from vmaftune.report.read import read
+from vmaftune.report.tables import CSV_COLUMNS, cells_csv, tables
 
 
 @pytest.fixture(scope="module")
-def made(small: Path) -> report.Report:
-    return report.build(small)
+def made(small: Path) -> Report:
+    return build(small)
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -40,7 +46,7 @@ def embedded(page: str) -> dict[str, object]:
     return value
 
 
-def test_every_finished_cell_is_a_point(small: Path, made: report.Report) -> None:
+def test_every_finished_cell_is_a_point(small: Path, made: Report) -> None:
     sweep, ok = made.analysis.sweep, [r for r in rows(small) if r["status"] == "ok"]
     assert len(sweep.points) == len(ok) == 4 * (3 + 3 + 2) * 6 - 1
     assert [c.label for c in sweep.curves] == [
@@ -53,7 +59,7 @@ def test_every_finished_cell_is_a_point(small: Path, made: report.Report) -> Non
     assert [f.kind for f in sweep.failures] == ["EncodeError"]
 
 
-def test_bd_rates_are_those_the_corpus_was_made_with(made: report.Report) -> None:
+def test_bd_rates_are_those_the_corpus_was_made_with(made: Report) -> None:
     labels = [c.label for c in made.analysis.sweep.curves]
     found = made.analysis.bd_rates(labels.index("libx264 veryfast"), labels.index("libx264 medium"))
     assert len(found) == 4 and all(28 < rate < 32 for rate in found.values())
@@ -67,16 +73,16 @@ def test_unclipped_scores_are_compared(small: Path, tmp_path: Path) -> None:
     key = lines[0]["key"]
     text = "".join(json.dumps({**r, "vmaf_unclipped": r["vmaf"] + 7 * (r["key"] == key)}) + "\n" for r in lines)
     (folder / "frames.jsonl").write_text(text, encoding="utf-8")
-    point = next(p for p in report_data.read(folder).points if p.key == key)
+    point = next(p for p in read(folder).points if p.key == key)
     assert point.vmaf_unclipped == pytest.approx(point.vmaf + 7)
 
 
-def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: report.Report) -> None:
+def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: Report) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     lines = (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()
     pd.DataFrame(map(json.loads, lines)).to_parquet(folder / "frames.parquet")
     (folder / "frames.jsonl").unlink()
-    found = report_data.read(folder)
+    found = read(folder)
     assert {k: list(v) for k, v in found.frames.items()} == {k: list(v) for k, v in made.analysis.sweep.frames.items()}
 
 
@@ -87,7 +93,7 @@ def test_torn_lines_and_replaced_rows(small: Path, tmp_path: Path) -> None:
         file.write(json.dumps(again) + '\n{"cell": "torn')
     with (folder / "frames.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"key": "new", "frame_index": 0, "vmaf": 12.5, "vmaf_unclipped": 12.5}\n{"key": "n')
-    sweep = report_data.read(folder)
+    sweep = read(folder)
     point = next(p for p in sweep.points if p.key == "new")
     assert point.vmaf == 12.5 and list(sweep.frames["new"]) == [12.5]
     assert len(sweep.frames) == len(sweep.points)
@@ -97,7 +103,7 @@ def test_a_corpus_without_frames_or_plan_is_reported(small: Path, tmp_path: Path
     folder = tmp_path / "bare"
     folder.mkdir()
     shutil.copy(small / "cells.jsonl", folder)
-    page = report_page.render(report.build(folder).analysis, None)
+    page = render.render(build(folder).analysis, None)
     assert set(embedded(page)["frames"]["count"]) == {0}  # type: ignore[index]
 
 
@@ -107,14 +113,14 @@ def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> 
     unknown = {"encoder": "external", "preset": None, "crf": None, "argv": None, "rate_control": None, "encode_cpu_s": None}
     lines = [json.dumps({**row, **unknown, "cell": str(i)}) for i, row in enumerate(rows(small)) if row["status"] == "ok"]
     (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    made = report.build(folder)
+    made = build(folder)
     assert [c.label for c in made.analysis.sweep.curves] == ["external"]
-    assert report_analysis.summary(made.analysis)[0].startswith("4 sources, 1 encoder, 1 encoder and preset pair")
-    report_page.render(made.analysis, None)
+    assert summary(made.analysis)[0].startswith("4 sources, 1 encoder, 1 encoder and preset pair")
+    render.render(made.analysis, None)
     assert [line["cell"] for line in csv.DictReader(io.StringIO(cells_csv(made.analysis)))] == [
         p.cell for p in made.analysis.sweep.points
     ]
-    report_figures.write(made.analysis, None, tmp_path / "png")  # a warning would be an error
+    write(made.analysis, None, tmp_path / "png")  # a warning would be an error
 
 
 def test_only_a_corpus_with_quality_values_is_offered_to_train(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("x", encoding="utf-8")
     with pytest.raises(UsageError, match="is no corpus"):
-        report.build(tmp_path)
+        build(tmp_path)
 
 
 def test_a_corpus_without_a_measured_cell(run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path) -> None:
@@ -174,8 +180,8 @@ def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
     grid = [{"encoder": "libx264", "preset": "slow", "quality": [18, 22.5], "sources": [name, "b"]}]
     plan = {"sources": [source, {"name": "other"}], "grid": grid, "skipped_encoders": ["h264_nvenc", "hevc_nvenc"]}
     (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
-    made = report.build(folder)
-    page = report_page.render(made.analysis, None)
+    made = build(folder)
+    page = render.render(made.analysis, None)
     assert "from frame 286, crop 968x544+156+88, scaled to 640x360" in page
     assert '<th scope="row">libx264</th><td class="text">slow</td><td class="text">18, 22.5</td><td>2</td>' in page
     assert "Left out of the sweep, as they cannot run on its machine: h264_nvenc, hevc_nvenc." in page
@@ -185,7 +191,7 @@ def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     (folder / "frames.jsonl").write_text("{]\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="frame rows"):
-        report.build(folder)
+        build(folder)
 
 
 def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path) -> None:
@@ -198,7 +204,7 @@ def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path
 
     lines = [json.dumps(row) for row in rows(folder) if kept(row)]
     (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    document = report.build(folder).document()
+    document = build(folder).document()
     pair = next(p for p in document["bd_rate"] if (p["test"], p["anchor"]) == ("libsvtav1 8", "libx264 medium"))
     assert pair["mean"] is None and pair["per_source"] == {"a": None, "b": None}
     assert pair["reasons"]["a"] == "libsvtav1 8 not measured on this source"
@@ -222,32 +228,32 @@ def partial(small: Path, tmp_path: Path) -> Path:
 
 
 def test_time_and_bits_of_a_curve_are_over_the_same_sources(partial: Path, tmp_path: Path) -> None:
-    made = report.build(partial)
+    made = build(partial)
     slow = next(s for s in made.document()["speed"] if s["curve"] == "libx264 slow")
     assert slow["num_sources"] == 2 and slow["cpu_s_per_frame"] == pytest.approx(0.036 * 10**0.5)
     speeds = next(t for t in tables(made.analysis, None) if t.title.startswith("Speed"))
     assert [r[3] for r in speeds.rows if r[0] in ("libx264 slow", "libx264 medium")] == ["4", "2 of 4 sources"]
-    assert not any("libx264 slow" in s for s in report_analysis.summary(made.analysis))
-    report_figures.write(made.analysis, None, tmp_path / "png")
+    assert not any("libx264 slow" in s for s in summary(made.analysis))
+    write(made.analysis, None, tmp_path / "png")
 
 
 def test_a_curve_is_not_compared_with_itself_where_it_was_not_measured(partial: Path) -> None:
-    analysis = report.build(partial).analysis
+    analysis = build(partial).analysis
     slow = [c.label for c in analysis.sweep.curves].index("libx264 slow")
     assert len(analysis.bd_rates(slow, slow)) == 2
 
 
 def test_two_thousand_cells_fit_the_size(synthetic: ModuleType, tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "big", names=synthetic.sources(21), num_frames=100)
-    made = report.build(folder)
+    made = build(folder)
     assert len(made.analysis.sweep.points) > 2000
-    page = report.write_page(made, tmp_path / "deeper" / "page.html")
+    page = write_page(made, tmp_path / "deeper" / "page.html")
     assert page.stat().st_size < 8_000_000
 
 
-def test_a_corpus_of_long_clips_keeps_the_lowest_frames(small: Path, made: report.Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_page, "MAX_FRAMES", 2000)
-    frames = report_page.page_data(made.analysis, None)["frames"]
+def test_a_corpus_of_long_clips_keeps_the_lowest_frames(small: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "MAX_FRAMES", 2000)
+    frames = render.page_data(made.analysis, None)["frames"]
     total = sum(len(s) for s in made.analysis.sweep.frames.values())
     assert frames["block"] == -(-total // 2000) and sum(frames["count"]) <= total / frames["block"] + len(frames["count"])
 
@@ -265,9 +271,9 @@ class Collector(HTMLParser):
         self.attributes += attrs
 
 
-def test_hostile_names_are_text_and_nothing_is_loaded(made: report.Report, model_run: Path, small: Path) -> None:
-    whole = report.build(small, model_run)
-    page = report_page.render(whole.analysis, whole.model)
+def test_hostile_names_are_text_and_nothing_is_loaded(made: Report, model_run: Path, small: Path) -> None:
+    whole = build(small, model_run)
+    page = render.render(whole.analysis, whole.model)
     plotly = re.search(r"<script>(/\*\*?\n\* plotly\.js.*?)</script>", page, re.DOTALL)
     assert plotly, "plotly.js is not in the page"
     parsed = Collector()
@@ -279,8 +285,8 @@ def test_hostile_names_are_text_and_nothing_is_loaded(made: report.Report, model
     assert embedded(page)["sources"] == list(whole.analysis.sweep.sources)
 
 
-def test_the_page_names_its_figures_and_tables(made: report.Report) -> None:
-    page = report_page.render(made.analysis, None)
+def test_the_page_names_its_figures_and_tables(made: Report) -> None:
+    page = render.render(made.analysis, None)
     assert page.count('class="plot"') == page.count("<figcaption>") == 6
     assert page.count("<table") == page.count("<caption>")
     assert re.findall(r"<h1>(.*?)</h1>", page) == ["small sweep"]
@@ -289,10 +295,10 @@ def test_the_page_names_its_figures_and_tables(made: report.Report) -> None:
 def test_an_unfinished_sweep_says_so(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     (folder / "sweep.json").write_text(json.dumps({"num_cells": 1000, "argv": ["vmaf-tune"]}), encoding="utf-8")
-    assert report_data.read(folder).notes == ("The sweep is not finished: 192 of 1,000 planned cells have a row.",)
+    assert read(folder).notes == ("The sweep is not finished: 192 of 1,000 planned cells have a row.",)
 
 
-def test_csv_holds_every_cell(made: report.Report) -> None:
+def test_csv_holds_every_cell(made: Report) -> None:
     lines = list(csv.DictReader(io.StringIO(cells_csv(made.analysis))))
     assert tuple(lines[0]) == CSV_COLUMNS and len(lines) == len(made.analysis.sweep.points)
     assert {line["source"] for line in lines} == set(made.analysis.sweep.sources)
@@ -301,23 +307,23 @@ def test_csv_holds_every_cell(made: report.Report) -> None:
 
 
 def test_model_run(small: Path, model_run: Path) -> None:
-    made = report.build(small, model_run)
+    made = build(small, model_run)
     assert made.model is not None
     assert len(made.model.groups) == 9 and made.model.num_rows == 9 * 3 * 12 and made.model.num_seeds == 3
     assert made.model.overall["rmse"]["mean"] == pytest.approx(0.58, abs=0.05)
     assert all(0.2 < band["bias"] < 0.8 for band in made.model.bands)
     assert sum(band["n"] for band in made.model.bands) == made.model.num_rows
     assert [c["verdict"] for c in made.model.gate] == ["pass", "hold", "n/a"]
-    page = report_page.render(made.analysis, made.model)
+    page = render.render(made.analysis, made.model)
     assert '<td class="hold">hold</td><td class="text">group &lt;crowd&gt;</td>' in page
 
 
 def test_a_model_says_what_it_was_trained_on(synthetic_run: ModuleType, small: Path, model_run: Path, tmp_path: Path) -> None:
-    other = report.build(small, model_run)
+    other = build(small, model_run)
     assert other.model is not None and other.document()["model_run"]["same_corpus"] is False
-    own = report.build(small, synthetic_run.write(tmp_path / "run", corpus_digest=corpus_digest(small)))
+    own = build(small, synthetic_run.write(tmp_path / "run", corpus_digest=corpus_digest(small)))
     for made, warned in ((other, True), (own, False)):
-        page = report_page.render(made.analysis, made.model)
+        page = render.render(made.analysis, made.model)
         caption = next(t.caption for t in tables(made.analysis, made.model) if t.title.startswith("fr_regressor_v2")) or ""
         for text in (page, caption):
             assert "Recipe default, trained on runs/phase_a/other/cells.jsonl (digest " in text
@@ -325,23 +331,23 @@ def test_a_model_says_what_it_was_trained_on(synthetic_run: ModuleType, small: P
 
 
 def test_thinned_marks_are_said_to_be(small: Path, model_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made = report.build(small, model_run)
-    assert "evenly picked" not in report_page.render(made.analysis, made.model)
+    made = build(small, model_run)
+    assert "evenly picked" not in render.render(made.analysis, made.model)
     monkeypatch.setattr(report_model, "MAX_DRAWN", 100)
-    made = report.build(small, model_run)
-    assert "81 of the 324 rows are drawn, evenly picked." in report_page.render(made.analysis, made.model)
-    report_figures.write(made.analysis, made.model, tmp_path)
+    made = build(small, model_run)
+    assert "81 of the 324 rows are drawn, evenly picked." in render.render(made.analysis, made.model)
+    write(made.analysis, made.model, tmp_path)
 
 
 def test_score_bands_are_spelled_as_in_the_evaluation(small: Path, model_run: Path) -> None:
-    made = report.build(small, model_run)
-    table = evaluate.slice_table(evaluate.load_run(model_run).predictions, evaluate.MODEL, "score_band")
+    made = build(small, model_run)
+    table = slice_table(load_run(model_run).predictions, MODEL, "score_band")
     assert made.model is not None and {b["band"] for b in made.model.bands} == set(table["group"])
 
 
 def test_incomplete_model_run(small: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="not a complete run"):
-        report.build(small, tmp_path)
+        build(small, tmp_path)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from vmaftune.encoders import Encoder, format_quality, planar
 from vmaftune.errors import UsageError
-from vmaftune.versions import Tools
 
 TEACHER = "vmaf_v0.6.1"
 SCHEMA_VERSION = 1
@@ -24,6 +23,10 @@ SCHEMA_VERSION = 1
 SWEEP, TMP, ENCODES = "sweep.json", "tmp", "encodes"
 # One entry per thing that changes numbers in the scoring command; bump when score.py changes what it asks for.
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
+# One entry per thing that changes a pair's numbers or flags beyond its command; part of every pair's key.
+JUDGING = "aligned by 25 frames at 5 offsets,v1"
+EXTERNAL = "external"
+Features = Literal["six", "full"]
 # A chroma sample stands for this many pixels across and down.
 _CHROMA = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 
@@ -49,6 +52,22 @@ def frame_bytes(width: int, height: int, pix_fmt: str) -> int:
     """Bytes of one frame of planar yuv, 8 or 10 bit. Raises KeyError for any other format."""
     across, down = _CHROMA[pix_fmt.removesuffix("10le")]
     return (width * height + 2 * -(-width // across) * -(-height // down)) * (2 if pix_fmt.endswith("10le") else 1)
+
+
+def scoring_format(first: str, second: str) -> str:
+    """The deeper and the wider of two planar formats: what both pads are converted to."""
+    chroma = max((f[:7] for f in (first, second)), key=("yuv420p", "yuv422p", "yuv444p").index)
+    return chroma + ("10le" if first.endswith("10le") or second.endswith("10le") else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """One ffmpeg binary: absolute path, the first line of `-version`, and the sha256 of the file."""
+
+    ffmpeg: str
+    ffmpeg_version: str
+    ffmpeg_sha256: str
+    libvmaf_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,3 +239,88 @@ class Cell:
     @property
     def _relative_pixels(self) -> float:
         return self.source.width * self.source.height / (640 * 360)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What made a distorted file, where its CSV says so: ffmpeg's encoder name, preset, quality value."""
+
+    encoder: str
+    preset: str
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One distorted file to score against its reference: both as decoded clips, from the first frame to the last.
+
+    `kbps` is the bitrate that the name of a raw file tells; None where it tells none.
+    """
+
+    reference: Source
+    distorted: Source
+    setting: Setting | None
+    teacher: str
+    features: Features
+    kbps: float | None
+
+    @property
+    def id(self) -> str:
+        """Readable identity: `source/encoder/distorted`, the encoder being `external` unless it is known."""
+        return f"{self.reference.name}/{self.setting.encoder if self.setting else EXTERNAL}/{self.distorted.name}"
+
+    @property
+    def pix_fmt(self) -> str:
+        """The deeper and the wider of the two formats: what is scored."""
+        return scoring_format(self.distorted.pix_fmt, self.reference.pix_fmt)
+
+    @property
+    def scale(self) -> tuple[int, int] | None:
+        """The size that the distorted clip is brought to; None where the sizes are equal."""
+        same = (self.distorted.width, self.distorted.height) == (self.reference.width, self.reference.height)
+        return None if same else (self.reference.width, self.reference.height)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is known before scoring: policies that were waived, a change of size, a change of chroma or depth."""
+        found = dict.fromkeys((*self.reference.flags, *self.distorted.flags))
+        formats = {self.reference.pix_fmt, self.distorted.pix_fmt}
+        return (*found, *(["scaled"] if self.scale else []), *(["converted"] if len(formats) > 1 else []))
+
+    @property
+    def color(self) -> Color:
+        """The tags that both clips get: those of the one that has any."""
+        pairs = {n: (getattr(self.reference.color, n), getattr(self.distorted.color, n)) for n in Color.__dataclass_fields__}
+        return Color(**{name: a if a != "unknown" else b for name, (a, b) in pairs.items()})
+
+    def identity(self) -> dict[str, Any]:
+        """What decides this pair's pixels and what its row says of their making."""
+        made = self.setting
+        return {
+            "reference": self.reference.identity(), "distorted": self.distorted.identity(),
+            "setting": [made.encoder, made.preset, made.quality] if made else None, "group": self.reference.group,
+            "features": self.features,
+        }  # fmt: skip
+
+    def key(self, argv: Sequence[str], tools: Tools) -> str:
+        """Digest of everything that decides this pair's numbers. `argv` is the scoring command with paths replaced."""
+        return digest({
+            "pair": self.identity(), "argv": list(argv), "teacher": self.teacher, "scoring": SCORING, "judging": JUDGING,
+            "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256], "libvmaf": tools.libvmaf_version,
+        })  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        """What its cost goes by, besides the source."""
+        return self.features
+
+    @property
+    def expected_encode_s(self) -> float:
+        """Nothing is encoded."""
+        return 0.0
+
+    @property
+    def expected_score_s(self) -> float:
+        """Seconds of one core: about 8 ms per 640x360 frame, 150 with the full set; half as much again at 10 bit."""
+        ms = (150.0 if self.features == "full" else 8.0) * (1.5 if self.pix_fmt.endswith("le") else 1.0)
+        return ms / 1000 * self.reference.expected_frames * self.reference.width * self.reference.height / (640 * 360)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
-from vmaf_train import errors as train_errors
+from vmaf_train.errors import DatasetError, DependencyError, ModelError, TrainError
 
 from vmaftune import console, errors
 from vmaftune.commands import clean, corpus, doctor, evaluate, predict, report, ship, status, train
@@ -21,9 +21,9 @@ from vmaftune.commands import clean, corpus, doctor, evaluate, predict, report, 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
     (errors.ToolError, 3),
-    (train_errors.DependencyError, 3),
-    (train_errors.DatasetError, 4),
-    (train_errors.ModelError, 4),
+    (DependencyError, 3),
+    (DatasetError, 4),
+    (ModelError, 4),
     (errors.SweepFailed, 5),
     (errors.GateHold, 6),
     (errors.Interrupted, 130),
@@ -49,9 +49,9 @@ app.command("report")(report.report)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from vmaftune import versions
+        from vmaftune.media.ffmpeg import show
 
-        versions.show()
+        show()
         raise typer.Exit
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     """Run the command line; every expected error ends as one sentence on stderr and its exit code."""
     try:
         app(standalone_mode=True)
-    except (errors.VmafTuneError, train_errors.TrainError, KeyboardInterrupt) as failure:
+    except (errors.VmafTuneError, TrainError, KeyboardInterrupt) as failure:
         with suppress(SystemExit):  # rich's word for a reader of stderr that has gone
             console.error(str(failure) or "interrupted")
         sys.exit(exit_code(failure))

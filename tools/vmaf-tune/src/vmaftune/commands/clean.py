@@ -21,15 +21,15 @@ def clean(
     """
     import shutil
 
-    from vmaftune import corpus as rows
-    from vmaftune import run
+    from vmaftune.engine.folder import SWEEP, lock
+    from vmaftune.engine.study import TMP, stale
 
-    if not (folder / rows.SWEEP).is_file():
-        raise UsageError(f"{folder} holds no sweep ({rows.SWEEP} is missing)")
-    with rows.lock(folder):
-        found = run.stale(folder)
+    if not (folder / SWEEP).is_file():
+        raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)")
+    with lock(folder):
+        found = stale(folder)
         size = sum(p.stat().st_size for place in found for p in place.rglob("*") if p.is_file())
-        shutil.rmtree(folder / run.TMP, ignore_errors=True)
+        shutil.rmtree(folder / TMP, ignore_errors=True)
     if as_json:
         console.json_document({"folder": str(folder), "removed": [str(p) for p in found], "bytes": size})
     else:

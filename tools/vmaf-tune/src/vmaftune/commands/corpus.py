@@ -13,9 +13,9 @@ from vmaftune.errors import SweepFailed, UsageError
 
 if TYPE_CHECKING:
     from vmaftune.cell import Cell
-    from vmaftune.plan import Plan
-    from vmaftune.request import Request
-    from vmaftune.run import State
+    from vmaftune.engine.study import State
+    from vmaftune.request.cells import Plan
+    from vmaftune.request.flags import Request
 
 
 def corpus(
@@ -81,29 +81,30 @@ def corpus(
     Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
     """
     given = dict(locals())
-    from vmaftune import gpu_score, usable
-    from vmaftune import plan as planning
-    from vmaftune import request as asking
     from vmaftune.cell import check_utf8
-    from vmaftune.commands.folder import drive, foresee, interruptible, next_report
     from vmaftune.commands.pairs import score_pairs
-    from vmaftune.process import Runner
-    from vmaftune.sources import resolve_sources
-    from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.commands.running import drive, foresee, interruptible, next_report
+    from vmaftune.hardware.cuda import choose_scorer
+    from vmaftune.hardware.selection import choose_encoders
+    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.media.process import Runner
+    from vmaftune.request.cells import default_folder, plan_cells
+    from vmaftune.request.flags import Preparation, check_preparation, request_from, words
+    from vmaftune.request.sources import resolve_sources
 
     runner = Runner()
     check_flags(given)
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, given)
-    preparation = asking.check_preparation(
-        asking.Preparation(
+    preparation = check_preparation(
+        Preparation(
             start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
-            allow=asking.words(allow), deinterlace=deinterlace,
+            allow=words(allow), deinterlace=deinterlace,
         ),
         "the command line",
     )  # fmt: skip
-    request, table = asking.request_from(
+    request, table = request_from(
         sweep=sweep, places=[Path(p) for p in sources or []], encoders=encoders, presets=presets, quality=quality,
         preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
     )  # fmt: skip
@@ -111,34 +112,34 @@ def corpus(
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
         if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
-            wanted = asking.words(gpu)
-            hardware = usable.resolve(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
-            on_gpu = gpu_score.choose(scorer, runner, tools, hardware.gpus)
+            wanted = words(gpu)
+            hardware = choose_encoders(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
+            on_gpu = choose_scorer(scorer, runner, tools, hardware.gpus)
         clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
-            hardware = usable.resolve(
+            hardware = choose_encoders(
                 request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted, pix_fmts=formats
             )
         usable_rows = hardware.encoders if hardware else None
         notices = (*notices, *(hardware.notices if hardware else unproven(request)))
-        whole = planning.resolve(request, clips, usable_rows, notices=notices)
-        plan = planning.resolve(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
+        whole = plan_cells(request, clips, usable_rows, notices=notices)
+        plan = plan_cells(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
         named = out or table.get("out")
-        folder = Path(named) if named else planning.default_folder(request, whole)
+        folder = Path(named) if named else default_folder(request, whole)
         check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
-        from vmaftune import run as running
-        from vmaftune import sweep as sweeping
+        from vmaftune.engine.study import Options
+        from vmaftune.questions import grid
 
         if dry_run:
             foresee(folder, whole, extend=extend, part=bool(select))
-            state = sweeping.state(plan, folder, tools, retry_failed=retry_failed)
+            state = grid.state(plan, folder, tools, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
-        options = running.Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        options = Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
         num_failed = drive(
-            folder, whole, lambda: sweeping.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
+            folder, whole, lambda: grid.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
             jobs=slots, extend=extend, part=bool(select), as_json=as_json, skipped=hardware.skipped if hardware else (),
         )  # fmt: skip
         if not as_json:
@@ -154,7 +155,7 @@ def corpus(
 
 def check_flags(given: Mapping[str, Any]) -> None:
     """Raises UsageError for an empty value and for a word that its flag does not know."""
-    from vmaftune.request import refuse_empty
+    from vmaftune.request.flags import refuse_empty
 
     refuse_empty(given)
     if given["scorer"] not in ("auto", "cpu", "cuda"):
@@ -173,11 +174,11 @@ def unproven(request: Request) -> tuple[str, ...]:
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
-    from vmaftune import run as running
-    from vmaftune import sweep as sweeping
+    from vmaftune.engine.study import expected_seconds
+    from vmaftune.questions import grid
 
-    seconds = running.expected_seconds(state.left, slots)
-    need = sweeping.need_bytes(state.left)
+    seconds = expected_seconds(state.left, slots)
+    need = grid.need_bytes(state.left)
     for notice in plan.notices:
         console.warn(notice)
     if as_json:
@@ -207,7 +208,7 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
 
 def summary(plan: Plan, folder: Path) -> None:
     """A table of the plan's finished cells per encoder and preset."""
-    from vmaftune import corpus as rows
+    from vmaftune.engine import folder as rows
 
     found = rows.latest_rows(folder)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}

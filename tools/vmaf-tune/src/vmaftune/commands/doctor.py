@@ -27,31 +27,32 @@ def doctor(
 
     Example: vmaf-tune doctor --encoders nvenc,x264
     """
-    from vmaftune import gpus as devices
-    from vmaftune import health, usable
     from vmaftune.encoders import ENCODERS, select
     from vmaftune.errors import ToolError
-    from vmaftune.process import Runner
-    from vmaftune.request import refuse_empty, words
-    from vmaftune.versions import find_ffmpeg
+    from vmaftune.hardware.checkup import identify, report
+    from vmaftune.hardware.gpus import look
+    from vmaftune.hardware.selection import Cache, acceptable, prove, split
+    from vmaftune.media.ffmpeg import find_ffmpeg
+    from vmaftune.media.process import Runner
+    from vmaftune.request.flags import refuse_empty, words
 
     runner = Runner()
     refuse_empty({"encoders": encoders, "gpu": gpu})
     asked = select(encoders.split(",")) if encoders else None
     wanted = words(gpu)
-    tools, problem = health.identify(runner, find_ffmpeg(ffmpeg))
-    here = devices.look()
+    tools, problem = identify(runner, find_ffmpeg(ffmpeg))
+    here = look()
     if confirm:
         if problem:
             raise ToolError(problem)
-        from vmaftune.confirm import run
+        from vmaftune.commands.confirm import run
 
         run(runner, tools, here, asked, wanted, as_json=as_json)
         return
-    cache = usable.Cache(tools, here)
+    cache = Cache(tools, here)
     rows = asked.encoders if asked else tuple(ENCODERS.values())
-    trials = usable.prove(rows, tools, runner, gpus=here, wanted_gpus=wanted, cache=cache)
-    found = health.report(runner, tools, problem, trials, here)
+    trials = prove(rows, tools, runner, gpus=here, wanted_gpus=wanted, cache=cache)
+    found = report(runner, tools, problem, trials, here)
     if as_json:
         console.json_document(found)
     else:
@@ -63,8 +64,8 @@ def doctor(
     if asked:
         # A format that only deeper sources need is shown above, and is no reason to refuse.
         common = [t for t in trials if t.pix_fmt == ENCODERS[t.encoder].pix_fmt_for("yuv420p")]
-        working, lost = usable.split(asked, common)
-        if not usable.acceptable(asked, working, lost, skip_unusable=False):
+        working, lost = split(asked, common)
+        if not acceptable(asked, working, lost, skip_unusable=False):
             raise ToolError(f"{', '.join(row.name for row in lost)} cannot run on this machine; the table says why")
     if not as_json and any(t.usable and ENCODERS[t.encoder].kind for t in trials):
         console.next_command("vmaf-tune doctor --confirm")

@@ -11,7 +11,7 @@ from vmaftune import console
 from vmaftune.errors import ToolError, UsageError
 
 if TYPE_CHECKING:
-    from vmaf_train.evaluate import Run
+    from vmaf_train.results.run_folder import Run
 
 
 def evaluate(
@@ -34,11 +34,11 @@ def evaluate(
             raise UsageError("--card describes a training run; leave out --corpus")
         _score(target or "fr_regressor_v2", corpus, model_dir, as_json=as_json)
         return
-    from vmaf_train import evaluate as evaluation
+    from vmaf_train.results import run_folder
 
-    run = evaluation.load_run(_run_folder(target, runs_dir))
-    evaluation.require_facts(run)
-    result = evaluation.evaluation(run.predictions)
+    run = run_folder.load_run(_run_folder(target, runs_dir))
+    run_folder.require_facts(run)
+    result = run_folder.evaluation(run.predictions)
     if as_json:
         facts = {k: run.metrics[k] for k in ("model_id", "smoke", "corpus", "num_seeds")}
         console.json_document({"run": str(run.path), **facts, **result})
@@ -51,19 +51,19 @@ def evaluate(
 
 
 def _run_folder(target: str | None, runs_dir: Path) -> Path:
-    from vmaf_train import evaluate as evaluation
     from vmaf_train.contract import MODELS
+    from vmaf_train.results import run_folder
 
     word = target or "fr_regressor_v2"
     if word in MODELS:
-        return evaluation.newest_run(runs_dir, word)
+        return run_folder.newest_run(runs_dir, word)
     if not Path(word).is_dir():
         raise UsageError(f"{word} is neither a run's folder nor a model; models are {', '.join(MODELS)}")
     return Path(word)
 
 
 def _show_run(run: Run, result: dict[str, Any]) -> None:
-    from vmaf_train import card
+    from vmaf_train.results import card
 
     smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
     corpus = run.metrics["corpus"]
@@ -84,7 +84,7 @@ def _show_run(run: Run, result: dict[str, Any]) -> None:
 
 
 def _show_slices(result: dict[str, Any]) -> None:
-    from vmaf_train import card
+    from vmaf_train.results import card
 
     for by, rows in result["slices"].items():
         lifts = {row["slice"]: row for row in (result["lift"] or {}).get(by, [])}
@@ -105,7 +105,7 @@ def _reasons(rows: list[dict[str, Any]]) -> None:
 
 
 def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
-    from vmaf_train import card
+    from vmaf_train.results import card
 
     plot = None
     if file.is_dir():
@@ -123,15 +123,15 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
 
 def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None:
     """A shipped model on every row of a corpus."""
-    from vmaf_train import card, predictor
-    from vmaf_train import dataset as datasets
-    from vmaf_train import evaluate as evaluation
+    from vmaf_train.corpus.dataset import load
+    from vmaf_train.results import card, run_folder
+    from vmaf_train.shipping import predictor
 
     model = predictor.load(model_id, model_dir)
-    data = datasets.load(path, per_frame=model.contract.unit == "frame")
+    data = load(path, per_frame=model.contract.unit == "frame")
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
-    table = evaluation.score_table(data, model.predict(data.features, data.codec if model.contract.has_codec else None))
-    result = evaluation.evaluation(table)
+    table = run_folder.score_table(data, model.predict(data.features, data.codec if model.contract.has_codec else None))
+    result = run_folder.evaluation(table)
     notes = [*data.notes, *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None))]
     if same:
         notes.append("the model was trained on these rows: this is agreement with its training data, not held-out evidence")
@@ -140,7 +140,7 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
         return
     for note in notes:
         console.warn(note)
-    part = result["summary"][evaluation.CORPUS]
+    part = result["summary"][run_folder.CORPUS]
     label = "in sample" if same else "on another corpus than its own (sources may be in both)"
     title = f"{model_id} {label}: {data.path}, {model.provider_note}"
     rows = [row for row in card.model_rows(part) if row[0] != "± over seeds"]

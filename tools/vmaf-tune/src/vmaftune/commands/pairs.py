@@ -11,10 +11,10 @@ from vmaftune import console
 from vmaftune.errors import SweepFailed, UsageError
 
 if TYPE_CHECKING:
-    from vmaftune.pairs import PairPlan
-    from vmaftune.process import Runner
-    from vmaftune.run import Options
-    from vmaftune.versions import Tools
+    from vmaftune.cell import Tools
+    from vmaftune.engine.study import Options
+    from vmaftune.media.process import Runner
+    from vmaftune.questions.pairs import PairPlan
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
 NOT_WITH_PAIRS = (
@@ -28,13 +28,13 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
 
     Raises UsageError for an option that pairs have no use for, SweepFailed when pairs failed.
     """
-    from vmaftune import pairs as pairing
-    from vmaftune import run as running
     from vmaftune.cell import TEACHER, check_utf8
-    from vmaftune.commands.folder import drive, foresee, next_report
-    from vmaftune.pair_run import PairRun
-    from vmaftune.request import Preparation, check_preparation, words
-    from vmaftune.versions import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.commands.running import drive, foresee, next_report
+    from vmaftune.engine import study
+    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.questions.pair_run import PairRun
+    from vmaftune.questions.pairs import plan_pairs
+    from vmaftune.request.flags import Preparation, check_preparation, words
 
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
     if useless:
@@ -47,7 +47,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     allow = words(given["allow"])
     check_preparation(Preparation(allow=allow), "the command line")
     teacher = given["vmaf_model"] or TEACHER
-    plan = pairing.resolve(
+    plan = plan_pairs(
         place, size=given["size"], fps=given["fps"], pix_fmt=given["pix_fmt"],
         allow=allow, teacher=teacher,
         features="full" if given["features"] == "full" else "six", select_globs=given["select"] or [],
@@ -58,7 +58,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = Path(given["out"]) if given["out"] else Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
-    options = running.Options(
+    options = study.Options(
         jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
     )
     if given["dry_run"]:
@@ -81,11 +81,11 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
 
 
 def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool) -> None:
-    from vmaftune import run as running
-    from vmaftune.pair_run import state
+    from vmaftune.engine import study
+    from vmaftune.questions.pair_run import state
 
     found = state(plan, folder, tools, retry_failed=options.retry_failed)
-    seconds = running.expected_seconds(found.left, options.jobs)
+    seconds = study.expected_seconds(found.left, options.jobs)
     if as_json:
         console.json_document({
             "folder": str(folder), "num_cells": len(plan.pairs),
@@ -110,9 +110,9 @@ def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, 
 
 def _summary(plan: PairPlan, folder: Path) -> None:
     """A table of the plan's finished pairs per source."""
-    from vmaftune import corpus as rows
+    from vmaftune.engine.folder import latest_rows
 
-    found = rows.latest_rows(folder)
+    found = latest_rows(folder)
     sources: dict[str, list[dict[str, Any]]] = {}
     for pair in plan.pairs:
         if pair.id in found:

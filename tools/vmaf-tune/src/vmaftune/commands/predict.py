@@ -13,7 +13,7 @@ from vmaftune import console
 from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmaf_train.predictor import Predictor
+    from vmaf_train.shipping.predictor import Predictor
 
 _SHOWN = ("cell", "key", "src", "encoder", "preset", "crf", "frame_index")
 Located = tuple[str, dict[str, Any]]
@@ -62,7 +62,7 @@ def predict(
     rows: list[Located] = []
     if not self_test:
         rows = list(_read(jsonl)) if jsonl is not None else [("the command line", _row(encoder, preset, quality, flags))]
-    from vmaf_train import predictor
+    from vmaf_train.shipping import predictor
 
     loaded = predictor.load(model, model_dir, device)  # type: ignore[arg-type]  # checked above
     console.say(f"{model} runs {loaded.provider_note}")
@@ -97,7 +97,7 @@ def _row(encoder: str | None, preset: str | None, quality: float | None, feature
 
 def _read(name: str) -> Iterator[Located]:
     """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a JSON object."""
-    from vmaf_train import rows as corpus_rows
+    from vmaf_train.corpus import rows as corpus_rows
     from vmaf_train.errors import DatasetError
 
     try:
@@ -141,8 +141,8 @@ def _inputs(where: str, row: dict[str, Any], has_codec: bool) -> tuple[list[floa
 
     Raises DatasetError for a missing feature, a setting of another type or, with a codec input, half of the settings.
     """
-    from vmaf_train import rows as corpus_rows
     from vmaf_train.contract import FEATURES, codec_block, feature_value
+    from vmaf_train.corpus import rows as corpus_rows
     from vmaf_train.errors import DatasetError
 
     nested = row.get("per_frame_features")
@@ -181,7 +181,7 @@ def _show(model: str, answers: list[dict[str, Any]]) -> None:
 
 def _self_test(loaded: Predictor, as_json: bool) -> None:
     from vmaf_train.errors import ModelError
-    from vmaf_train.export import PARITY_LIMIT
+    from vmaf_train.model_file.graph import PARITY_LIMIT
 
     difference = loaded.self_test()
     rows = len(loaded.sidecar["self_test"]["score"])

@@ -12,7 +12,7 @@ from vmaftune import console
 from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmaftune.report import Report
+    from vmaftune.report.build import Report
 
 
 def report(
@@ -43,30 +43,30 @@ def report(
     """
     if text + csv + json_output > 1:
         raise UsageError("--text, --csv and --json all print on stdout; choose one")
-    from vmaftune import report as reports
+    from vmaftune.report.build import PAGE, build, write_page
 
     if folder is None:
-        from vmaf_train.dataset import newest_corpus
+        from vmaf_train.corpus.dataset import newest_corpus
 
         folder = newest_corpus("runs")
         console.say(f"sweep: {folder}")
-    made = reports.build(folder, _run_folder(model_run))
+    made = build(folder, _run_folder(model_run))
     if text:
         _print_tables(made)
     if csv:
-        from vmaftune.report_text import cells_csv
+        from vmaftune.report.tables import cells_csv
 
         console.out(cells_csv(made.analysis))
     if json_output:
         console.json_document(made.document())
     if png is not None:
-        from vmaftune import report_figures
+        from vmaftune.report.figures import write
 
-        files = report_figures.write(made.analysis, made.model, png)
+        files = write(made.analysis, made.model, png)
         console.say(f"{len(files)} figures are in {png}")
     printed = text or csv or json_output
     if output is not None or not (printed or png):
-        page = reports.write_page(made, output or folder / reports.PAGE)
+        page = write_page(made, output or folder / PAGE)
         if printed:
             console.say(f"the page is {page}")
         else:
@@ -76,15 +76,15 @@ def report(
 
 
 def _run_folder(named: Path | None) -> Path | None:
-    from vmaf_train import evaluate
     from vmaf_train.contract import MODELS
+    from vmaf_train.results.run_folder import newest_run
 
-    return evaluate.newest_run("runs", str(named)) if named and str(named) in MODELS else named
+    return newest_run("runs", str(named)) if named and str(named) in MODELS else named
 
 
 def _print_tables(made: Report) -> None:
-    from vmaftune.report_analysis import summary
-    from vmaftune.report_text import tables
+    from vmaftune.report.analysis import summary
+    from vmaftune.report.tables import tables
 
     for sentence in [*summary(made.analysis), *made.analysis.sweep.notes]:
         console.out(sentence)

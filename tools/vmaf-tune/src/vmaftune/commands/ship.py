@@ -15,9 +15,9 @@ from vmaftune import console
 from vmaftune.errors import GateHold, ToolError, UsageError
 
 if TYPE_CHECKING:
-    from vmaf_train.evaluate import Run
-    from vmaf_train.gate import Verdict
-    from vmaf_train.registry import Entry, Registry
+    from vmaf_train.results.run_folder import Run
+    from vmaf_train.shipping.gate import Verdict
+    from vmaf_train.shipping.registry import Entry, Registry
 
 READ_BACK_TIMEOUT_S = 300.0
 VERDICT = "verdict.json"
@@ -49,9 +49,10 @@ def ship(
             raise UsageError("--rollback puts back the pair before the last promotion at once; leave out --dry-run and --run")
         _roll_back(model, model_dir, as_json)
         return
-    from vmaf_train import evaluate, gate
+    from vmaf_train.results.run_folder import load_run
+    from vmaf_train.shipping import gate
 
-    candidate = evaluate.load_run(run or _newest(runs_dir, model))
+    candidate = load_run(run or _newest(runs_dir, model))
     if candidate.model_id != model:
         raise UsageError(f"{candidate.path} is a run of {candidate.model_id}, not of {model}")
     console.say(f"judging {candidate.path}")
@@ -76,13 +77,13 @@ def ship(
 
 def _newest(runs_dir: Path, model: str) -> Path:
     """The newest complete run, or, where there are only smoke runs, the newest of those (which the gate will hold)."""
-    from vmaf_train import evaluate
     from vmaf_train.errors import DatasetError
+    from vmaf_train.results.run_folder import METRICS_FILE, SMOKE_SUFFIX, newest_run
 
     try:
-        return evaluate.newest_run(runs_dir, model)
+        return newest_run(runs_dir, model)
     except DatasetError:
-        smoke = sorted(f.parent for f in runs_dir.glob(f"{model}/*{evaluate.SMOKE_SUFFIX}/{evaluate.METRICS_FILE}"))
+        smoke = sorted(f.parent for f in runs_dir.glob(f"{model}/*{SMOKE_SUFFIX}/{METRICS_FILE}"))
         if not smoke:
             raise
         return smoke[-1]
@@ -90,7 +91,7 @@ def _newest(runs_dir: Path, model: str) -> Path:
 
 def _proposal(candidate: Run, verdict: Verdict, model_dir: Path) -> tuple[Entry, dict[str, Any]]:
     """The registry entry that a promotion would write, and {field: [now, then]} where it differs."""
-    from vmaf_train import registry
+    from vmaf_train.shipping import registry
 
     onnx = candidate.path / "candidate.onnx"
     data = onnx.read_bytes() if onnx.is_file() else b""
@@ -154,14 +155,14 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _write_verdict(candidate: Run, verdict: Verdict) -> None:
-    from vmaf_train.export import json_bytes, write_whole
+    from vmaf_train.model_file.graph import json_bytes, write_whole
 
     with _writing():
         write_whole(candidate.path / VERDICT, json_bytes(verdict.to_json()))
 
 
 def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) -> None:
-    from vmaf_train import registry
+    from vmaf_train.shipping import registry
 
     before = registry.load(model_dir)
     sidecar = {**candidate.sidecar, "gate": verdict.to_json()}
@@ -172,8 +173,8 @@ def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) ->
 
 def _confirm(entry: Entry, before: Registry, model_dir: Path) -> None:
     """Read the registry's new entry back in a new process; put `before` back when it is not as it should be."""
-    from vmaf_train import registry
     from vmaf_train.errors import ModelError
+    from vmaf_train.shipping import registry
 
     problem = _read_back(entry, model_dir)
     if problem:
@@ -194,7 +195,7 @@ def _writing() -> Iterator[None]:
 
 def _read_back(entry: Entry, model_dir: Path) -> str | None:
     """Load the shipped model in a new process and predict the stored rows again; None when all is as it should be."""
-    from vmaftune.process import Runner
+    from vmaftune.media.process import Runner
 
     argv = [sys.executable, "-P", "-m", "vmaftune", "predict", entry.id, "--self-test", "--json"]
     done = Runner().run([*argv, "--model-dir", str(model_dir)], timeout_s=READ_BACK_TIMEOUT_S)
@@ -208,7 +209,7 @@ def _read_back(entry: Entry, model_dir: Path) -> str | None:
 
 
 def _roll_back(model: str, model_dir: Path, as_json: bool) -> None:
-    from vmaf_train import registry
+    from vmaf_train.shipping import registry
 
     before = registry.load(model_dir)
     with _writing():

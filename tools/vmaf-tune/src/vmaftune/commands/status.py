@@ -17,9 +17,9 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises UsageError when the folder holds no sweep.
     """
-    from vmaftune import corpus as rows
     from vmaftune.encoders import ENCODERS
-    from vmaftune.plan import grid_ids
+    from vmaftune.engine import folder as rows
+    from vmaftune.request.cells import grid_ids
 
     path = folder / rows.SWEEP
     try:

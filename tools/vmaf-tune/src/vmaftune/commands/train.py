@@ -16,9 +16,9 @@ from vmaftune import console
 from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmaf_train.dataset import Dataset
-    from vmaf_train.recipes import Recipe
-    from vmaf_train.rundir import Experiment
+    from vmaf_train.corpus.dataset import Dataset
+    from vmaf_train.training.experiment import Experiment
+    from vmaf_train.training.recipes import Recipe
 
 SMOKE_EPOCHS, SMOKE_SEEDS, DEFAULT_SEEDS = 20, 2, 5
 
@@ -57,8 +57,8 @@ def train(
         import torch  # noqa: F401
     except ImportError as failure:
         raise DependencyError("training needs torch: pip install 'vmaf-tune[train]'") from failure
-    from vmaf_train import rundir
-    from vmaf_train import train as training
+    from vmaf_train.training import experiment as rundir
+    from vmaf_train.training.train import choose_device
 
     _check(loso, corpus, seeds, kfold, device)
     options = {
@@ -68,7 +68,7 @@ def train(
     wanted = _recipe(model, recipe, options)
     folder = _folder(out, runs_dir, model, smoke)
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
-    chosen = training.choose_device(device)
+    chosen = choose_device(device)
     data, frames = _corpus(corpus[0] if corpus else None, runs_dir, wanted, folder, smoke)
     wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
     experiment = rundir.plan(wanted, data, frames, loso=loso, num_seeds=num_seeds, device=chosen, smoke=smoke)
@@ -89,7 +89,7 @@ def _check(loso: bool, corpus: list[Path] | None, seeds: int | None, kfold: int 
 
 
 def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
-    from vmaf_train import recipes
+    from vmaf_train.training import recipes
 
     try:
         wanted = recipes.recipe(model, name, **options)
@@ -101,27 +101,28 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
 
 
 def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
-    from vmaf_train import evaluate, rundir
-    from vmaf_train.registry import REGISTRY, TINY
+    from vmaf_train.results.run_folder import METRICS_FILE
+    from vmaf_train.shipping.registry import REGISTRY, TINY
+    from vmaf_train.training import experiment as rundir
 
     folder = out or rundir.new_folder(runs_dir, model, smoke)
     whole = folder.resolve()
     shipped = any((place / name).exists() for place in (whole, *whole.parents) for name in (REGISTRY, f"{TINY}/{REGISTRY}"))
     if shipped or whole.is_relative_to(Path("model").resolve()):
         raise UsageError(f"{folder} lies under a folder of shipped models, where only `vmaf-tune ship` writes; name another")
-    if (folder / evaluate.METRICS_FILE).exists():
+    if (folder / METRICS_FILE).exists():
         raise UsageError(f"{folder} holds a complete run already; name another folder with --out")
     return folder
 
 
 def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool) -> tuple[Dataset, Dataset | None]:
     """The rows to train on and, for a recipe with windows, their frames; says which corpus it is before anything else."""
-    from vmaf_train import dataset
+    from vmaf_train.corpus import dataset
 
     how = "named by --corpus"
     passed_over: list[str] = []
     if smoke:
-        from vmaf_train.smoke import write_corpus
+        from vmaf_train.corpus.synthetic import write_corpus
 
         if path is not None:
             console.warn(f"--corpus {path} is ignored: a smoke run makes its own")
@@ -156,8 +157,8 @@ def _fit(wanted: Recipe, data: Dataset, *, loso: bool, explicit_kfold: bool) -> 
 
 
 def _provenance(model: str, experiment: Experiment, folder: Path, args: dict[str, Any]) -> dict[str, Any]:
-    from vmaf_train.dataset import corpus_files
-    from vmaf_train.provenance import run_provenance
+    from vmaf_train.corpus.dataset import corpus_files
+    from vmaf_train.shipping.provenance import run_provenance
 
     return run_provenance(
         entry_point="vmaf-tune train", argv=sys.argv, args={"model": model, **args, "device": str(experiment.device)},
@@ -166,7 +167,7 @@ def _provenance(model: str, experiment: Experiment, folder: Path, args: dict[str
 
 
 def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> None:
-    from vmaf_train import rundir
+    from vmaf_train.training import experiment as rundir
 
     networks = len(rundir.jobs_of(experiment))
     console.say(
@@ -185,10 +186,10 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
 
 
 def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
-    from vmaf_train import evaluate
-    from vmaf_train.dataset import LOSO
+    from vmaf_train.corpus.dataset import LOSO
+    from vmaf_train.results.run_folder import MODEL, load_run
 
-    run = evaluate.load_run(folder)
+    run = load_run(folder)
     summary = run.metrics["summary"].get(LOSO)
     if as_json:
         console.json_document({"run": str(folder), **run.metrics})
@@ -197,7 +198,7 @@ def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
         console.say(f"{folder}: a candidate without held-out evidence")
         return
     rows = [tuple(row.get(c) for c in ("group", "n", "plcc", "srocc", "rmse", "mae")) for row in summary["table"]]
-    own = summary["metrics"][evaluate.MODEL]
+    own = summary["metrics"][MODEL]
     for label, part in (("mean", "mean"), ("± over groups", "std_groups"), ("± over seeds", "std_seeds")):
         rows.append((label, None, *(own[m] and own[m][part] for m in ("plcc", "srocc", "rmse", "mae"))))
     smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""

@@ -1,0 +1,312 @@
+"""The grammar of sweeps: lists, ranges, per-encoder values, sweep files, names and ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vmaftune.cell import Color, Source
+from vmaftune.encoders import ENCODERS, select
+from vmaftune.errors import UsageError
+from vmaftune.request.cells import plan_cells
+from vmaftune.request.flags import Clip, Preparation, parse_values, per_encoder, read_sweep, request_from
+from vmaftune.request.sources import name_clips
+
+SIX = select(["software"]).encoders
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("19,25", ["19", "25"]),
+        ("19:37:6", ["19", "25", "31", "37"]),
+        ("20:21:0.5", ["20", "20.5", "21"]),
+        ("19:36:6", ["19", "25", "31"]),
+        ("30", ["30"]),
+        ("5:5:1", ["5"]),
+        (" 19 , 25 ", ["19", "25"]),
+        ("10,20:22:1", ["10", "20", "21", "22"]),
+        ("medium,slow", ["medium", "slow"]),
+        ("0.1:0.3:0.1", ["0.1", "0.2", "0.3"]),
+    ],
+)
+def test_lists_and_ranges(text: str, values: list[str]) -> None:
+    assert parse_values(text, "--quality") == values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty value"),
+        ("19,", "empty value"),
+        ("19::6", "START:END:STEP"),
+        ("19:37", "START:END:STEP"),
+        ("a:b:c", "START:END:STEP"),
+        ("37:19:6", "goes upward"),
+        ("19:37:0", "goes upward"),
+        ("19:37:-6", "goes upward"),
+        ("0:1000000:1", "longer than 1000"),
+        ("19,25,19", "twice"),
+        ("1:2:1/0", "START:END:STEP"),
+    ],
+)
+def test_lists_that_are_none(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_values(text, "--quality")
+
+
+def test_values_per_encoder() -> None:
+    assert per_encoder(None, SIX, "--quality") == {}
+    assert per_encoder("20,30", SIX, "--quality") == {row.name: ["20", "30"] for row in SIX}
+    assert per_encoder("x264=fast,slow;svtav1=10,5", SIX, "--presets") == {"libx264": ["fast", "slow"], "libsvtav1": ["10", "5"]}
+    assert per_encoder("software=20:40:10", SIX, "--quality")["libaom-av1"] == ["20", "30", "40"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("20;30", "several lists"),
+        ("x264=20;30", "names no encoder"),
+        ("nvenc=20", "not among the encoders"),
+        ("x999=20", "no encoder is called"),
+        ("x264=20;libx264=30", "twice"),
+        ("x264=", "empty value"),
+        (";", "is empty"),
+        ("", "is empty"),
+    ],
+)
+def test_values_per_encoder_that_are_none(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        per_encoder(text, SIX, "--quality")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"encoders": "x264,svtav1", "presets": "fast"}, "libsvtav1 has no preset 'fast'"),
+        ({"encoders": "svtav1", "presets": "12"}, "bitstream of preset 11"),
+        ({"encoders": "aom", "presets": "8"}, "treats it as 6"),
+        ({"quality": "52"}, r"crf 52 is out of range; use 0..51"),
+        ({"encoders": "svtav1", "presets": "10", "quality": "30.5"}, "integers only"),
+        ({"quality": "good"}, "not a number"),
+        ({"quality": "nan"}, "out of range"),
+        ({"encoders": ","}, "no encoder was named"),
+        ({"encoders": ""}, "no encoder was named"),
+        ({"quality": ""}, "--quality is empty"),
+        ({"presets": ""}, "--presets is empty"),
+        ({"size": "96x64"}, "--size describes raw .yuv sources, and there are none"),
+        ({"fps": "25"}, "--fps describes raw"),
+        ({"encoders": "x262"}, "no encoder is called 'x262'"),
+        ({"select": ["nothing*"]}, "no cell matches --select"),
+        ({"threads": 0}, "use 1 to 64"),
+        ({"start": -1}, "seconds from 0"),
+        ({"frames": 0}, "at least 1 frame"),
+        ({"crop": "1x"}, "WIDTHxHEIGHT"),
+        ({"allow": ("odd",)}, "vfr, interlaced, hdr"),
+    ],
+)
+def test_commands_that_cannot_be_carried_out(flags: dict[str, Any], words: str, planned: Any, clip: Any) -> None:
+    with pytest.raises(UsageError, match=words):
+        planned(clip("plan.mkv"), **flags)
+
+
+def test_defaults_cells_order_and_ids(planned: Any, clip: Any) -> None:
+    plan = planned(clip("plan.mkv"), encoders=None, presets=None, quality=None)
+    assert [c.id for c in plan.cells] == [f"plan/{row.name}/{row.default_preset}/{q}" for row in SIX for q in row.default_quality]
+    assert len(plan.cells) == 24
+    document = plan.document()
+    assert document["num_cells"] == 24
+    chosen = planned(
+        clip("plan.mkv"), encoders=None, presets=None, quality=None, select=["*/libx26?/*/20", "*/vvenc*", "*/libvvenc/*/43"]
+    )
+    assert [c.id for c in chosen.cells] == ["plan/libx264/medium/20", "plan/libx265/medium/20", "plan/libvvenc/faster/43"]
+
+
+def test_names_tell_clips_apart() -> None:
+    assert name_clips([Clip(path=Path("a/one.mp4")), Clip(path=Path("a/two.mkv"))]) == ["one", "two"]
+    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/b/one.mp4"))]) == ["a_one", "b_one"]
+    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/a/one.mkv"))]) == ["a_one.mp4", "a_one.mkv"]
+    assert name_clips([Clip(path=Path("/a/-x: 50%, it's #1 ü.mp4"))]) == ["-x: 50%, it's #1 ü"]
+    with pytest.raises(UsageError, match="name is given twice"):
+        name_clips([Clip(path=Path("a.mp4"), name="n"), Clip(path=Path("b.mp4"), name="n")])
+    with pytest.raises(UsageError, match="2 sources would be called"):
+        name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/a/one.mp4"))])
+    for bad in ("a\nb.mp4", " a.mp4", "a\x1b[1m.mp4", "caf\udce9.mp4"):
+        with pytest.raises(UsageError, match="cannot be a source's name"):
+            name_clips([Clip(path=Path(bad))])
+
+
+def sweep_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "my sweep.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.mkv").write_bytes(clip(f"{name} of a sweep.mkv", frames=20 if name == "one" else 18).read_bytes())
+    path = sweep_file(
+        tmp_path,
+        """
+        frames = 8
+        [[source]]
+        path = "one.mkv"
+        group = "film"
+        start = 0.2
+        [[source]]
+        path = "two.mkv"
+        name = "second"
+        frames = 6
+        crop = "64x64+2+0"
+        [[grid]]
+        encoders = ["x264", "svtav1"]
+        presets = { x264 = ["ultrafast", "fast"], svtav1 = "10" }
+        quality = "20:40:10"
+        [[grid]]
+        encoders = ["vp9"]
+        presets = "realtime"
+        quality = [40, 50]
+        sources = ["sec*"]
+    """,
+    )
+    flags = {"encoders": None, "presets": None, "quality": None}
+    plan = planned(sweep=path, **flags)
+    assert plan.name == "my sweep"
+    assert len(plan.cells) == 2 * (6 + 3) + 2
+    one, two = plan.sources
+    assert (one.name, one.group, one.start_frame, one.num_frames, one.width) == ("one", "film", 5, 8, 96)
+    assert (two.name, two.group, two.start_frame, two.num_frames, two.width) == ("second", "second", 0, 6, 64)
+    narrow = planned(sweep=path, **{**flags, "encoders": "vp9,x265"}, frames=4)
+    assert {c.encoder.name for c in narrow.cells} == {"libvpx-vp9", "libx265"}
+    assert {s.num_frames for s in narrow.sources} == {4}
+    assert [c.id for c in narrow.cells if c.encoder.name == "libvpx-vp9"] == [
+        "second/libvpx-vp9/realtime/40",
+        "second/libvpx-vp9/realtime/50",
+    ]
+
+
+def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
+    """preset/quality of every encoder of a sweep file with flags over it."""
+    given = {"encoders": None, "presets": None, "quality": None} | flags
+    request, _ = request_from(sweep=path, places=[], preparation=Preparation(), threads=None, teacher=None, **given)
+    source = Source(name="s", group="s", path="s", sha256="", size_bytes=1, start_frame=0, num_frames=None, expected_frames=9,
+                    crop=None, scale=None, deinterlace=False, width=64, height=64, pix_fmt="yuv420p", fps="25", sar="1",
+                    color=Color(), stream_index=0, raw=None)  # fmt: skip
+    found: dict[str, list[str]] = {}
+    for cell in plan_cells(request, [source]).cells:
+        found.setdefault(cell.encoder.name, []).append(cell.id.split("/", 2)[2])
+    return found
+
+
+def test_the_top_level_of_a_sweep_file_is_the_default_of_every_block(tmp_path: Path) -> None:
+    bare = sweep_file(tmp_path, 'quality = "30,40"\npresets = { x264 = "fast", svtav1 = "10" }')
+    assert grid(bare, encoders="x264") == {"libx264": ["fast/30", "fast/40"]}
+    assert grid(bare, encoders="x264,x265", quality="35") == {"libx264": ["fast/35"], "libx265": ["medium/35"]}
+    assert set(grid(bare)) == {row.name for row in SIX} and grid(bare)["libsvtav1"] == ["10/30", "10/40"]
+    blocks = sweep_file(
+        tmp_path,
+        """
+        quality = "30,40"
+        presets = { x264 = "fast", svtav1 = "10" }
+        [[grid]]
+        encoders = ["x264"]
+        [[grid]]
+        encoders = ["svtav1"]
+        quality = 50
+        """,
+    )
+    assert grid(blocks) == {"libx264": ["fast/30", "fast/40"], "libsvtav1": ["10/50"]}
+    assert grid(blocks, encoders="vp9") == {"libvpx-vp9": ["good/30", "good/40"]}
+
+
+def test_a_flag_for_one_encoder_leaves_the_blocks_of_the_others_alone(tmp_path: Path) -> None:
+    path = sweep_file(
+        tmp_path,
+        """
+        [[grid]]
+        encoders = ["x264", "x265"]
+        presets = "veryfast"
+        quality = "20,30"
+        [[grid]]
+        encoders = ["vp9"]
+        presets = "realtime"
+        quality = "40"
+        """,
+    )
+    one = {"libx264": ["veryfast/25"], "libx265": ["veryfast/20", "veryfast/30"], "libvpx-vp9": ["realtime/40"]}
+    assert grid(path, quality="x264=25") == one
+    assert grid(path, quality="x264=25", encoders="x264") == {"libx264": ["veryfast/25"]}
+    assert grid(path, quality="33") == {"libx264": ["veryfast/33"], "libx265": ["veryfast/33"], "libvpx-vp9": ["realtime/33"]}
+    for flags in ({"quality": "aom=25"}, {"encoders": "x264", "quality": "vp9=25"}):
+        with pytest.raises(UsageError, match="not among the encoders of this sweep"):
+            grid(path, **flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("quality = ''", "--quality is empty"), ("[[grid]]\nencoders = ['x264']\nquality = 'vp9=20'", "not among the encoders")],
+)
+def test_grids_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        grid(sweep_file(tmp_path, text))
+
+
+def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_path: Path) -> None:
+    for name in ("b[1]", "b1"):
+        (tmp_path / f"{name}.mkv").write_bytes(clip(f"glob {name}.mkv", frames=4 + len(name)).read_bytes())
+    path = sweep_file(tmp_path, "sources = ['.']\n[[grid]]\nencoders = ['x264']\nquality = '30'\nsources = ['b[1]']")
+    plan = planned(sweep=path, encoders=None, presets=None, quality=None)
+    assert {s.name for s in plan.sources} == {"b[1]", "b1"}
+    assert [c.id for c in planned(tmp_path, select=["b[[]1]/*"]).cells] == ["b[1]/libx264/ultrafast/30"]
+    assert len(planned(tmp_path, select=["b[1]/libx264/ultrafast/30"]).cells) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("oops", "is not TOML"),
+        ("colour = 1", "holds colour, which no sweep knows"),
+        ("[[source]]\nname = 'x'", "source 1 has no path"),
+        ("[[source]]\npath = 'a.mkv'\nfrmes = 1", "source 1 holds frmes"),
+        ("[[grid]]\nqualities = '1'", "grid 1 holds qualities"),
+        ("frames = '10'", "frames takes a number of frames"),
+        ("frames = true", "frames takes"),
+        ("start = 'x'", "start takes seconds"),
+        ("deinterlace = 1", "deinterlace takes true or false"),
+        ("encoders = 5", "takes a list of names"),
+        ("allow = ['odd']", "vfr, interlaced, hdr"),
+        ("source = 'a.mkv'", "source"),
+        ("source = 5", "source"),
+        ("grid = ['x']", "grid"),
+        ("out = 5", "out"),
+        ("out = ''", "out is empty"),
+        ("vmaf_model = ''", "vmaf_model is empty"),
+        ("encoders = ''", "no encoder was named"),
+        ("[[grid]]\nencoders = ['x264']\n[[grid]]\nquality = '20'", "my sweep.toml, grid 2 names no encoders"),
+        ("vmaf_model = 5", "vmaf_model"),
+        ("threads_per_encode = true", "threads"),
+        ("[[source]]\npath = 'a.mkv'\nname = 5", "name"),
+        ("[[source]]\npath = 'a.mkv'\ngroup = 5", "group"),
+    ],
+)
+def test_sweep_files_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        request_from(
+            sweep=sweep_file(tmp_path, text), places=[], encoders=None, presets=None, quality=None,
+            preparation=Preparation(), threads=None, teacher=None,
+        )  # fmt: skip
+
+
+def test_a_missing_sweep_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml cannot be read"):
+        read_sweep(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "tools/vmaf-tune/sweeps").glob("*[!s].toml")), ids=lambda p: p.stem
+)
+def test_the_sweeps_that_ship_are_understood(path: Path) -> None:
+    table, clips, blocks = read_sweep(path)
+    assert blocks
+    assert all(row.name in ENCODERS for block in blocks for row in select(block.encoders).encoders)

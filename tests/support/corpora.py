@@ -1,0 +1,45 @@
+"""A small synthetic corpus in the form of a sweep's folder, and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from vmaf_train.corpus import dataset
+from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.synthetic import write_corpus
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sources, 96 cells, 12 frames each. Read only: tests that change it copy it."""
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "phase_a" / "made")
+
+
+@pytest.fixture(scope="session")
+def cells(corpus: Path) -> Dataset:
+    return dataset.load(corpus, per_frame=False)
+
+
+@pytest.fixture(scope="session")
+def frames(corpus: Path) -> Dataset:
+    return dataset.load(corpus, per_frame=True)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> RunCli:
+    """Run `vmaf-tune ARGS` in an empty folder."""
+
+    def run(*args: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from vmaftune.cli import main; main()", *map(str, args)]
+        return subprocess.run(
+            command, cwd=cwd, env=os.environ | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        )
+
+    return run

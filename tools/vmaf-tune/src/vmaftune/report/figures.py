@@ -1,0 +1,216 @@
+"""The report's figures as PNG files for papers and slides: matplotlib, the page's colours, 200 dots per inch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from vmaftune.errors import ToolError
+from vmaftune.report.analysis import DEFAULT_TARGET, Analysis
+from vmaftune.report.model_run import ModelRun
+
+# Okabe and Ito's palette; marker and dash repeat what the colour says, for readers who cannot tell colours apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
+_MARKERS = ("o", "s", "D", "^", "X", "*", "v", "P", "p", "h")
+_DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
+_DPI = 200
+
+
+def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path]:
+    """Write every figure into `folder`, made when missing. Raises ToolError without matplotlib or a writable folder."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+    except ModuleNotFoundError as failure:
+        raise ToolError("--png needs matplotlib; install it with: pip install 'vmaf-tune[report]'") from failure
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
+        if analysis.sweep.points:
+            written += [_matrix(analysis, folder), _reach(analysis, folder), _speed(analysis, folder)]
+        if model is not None:
+            written += [_scatter(analysis, model, folder), _residuals(model, folder)]
+    except OSError as failure:
+        raise ToolError(f"{folder} cannot be written ({failure.strerror}); name another folder with --png") from failure
+    return written
+
+
+@contextmanager
+def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(True, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    yield axes
+    figure.savefig(file, dpi=_DPI)
+
+
+def _legend(axes: Any, **look: Any) -> None:
+    """A legend, where there is anything to name."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, **look)
+
+
+def _log_scale(axes: Any) -> None:
+    """A logarithmic horizontal axis with 1, 2 and 5 of each decade written out."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _look(analysis: Analysis, curve: int) -> dict[str, Any]:
+    curves = analysis.sweep.curves
+    names = list(dict.fromkeys(c.encoder for c in curves))
+    place = names.index(curves[curve].encoder)
+    mine = [i for i, c in enumerate(curves) if c.encoder == curves[curve].encoder]
+    ranks = sorted(mine, key=lambda i: i not in analysis.defaults)
+    return {
+        "color": _COLOURS[place % len(_COLOURS)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "linestyle": _DASHES[ranks.index(curve) % len(_DASHES)],
+        "label": _plain(curves[curve].label),
+    }
+
+
+def _plain(text: str) -> str:
+    """`text` with no part of it read as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _file(folder: Path, stem: str) -> Path:
+    return folder / (re.sub(r"[^\w.-]+", "_", stem).strip("._") + ".png")
+
+
+def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
+    name = analysis.sweep.sources[source]
+    file = _file(folder, f"rate_{source:02d}_{name}")
+    with _axes(file, 7.2, 4.6) as axes:
+        hull = analysis.hulls[source]
+        axes.plot([p.kbps for p in hull], [p.vmaf for p in hull], color="#bbbbbb", linewidth=6, label="convex hull")
+        for c in range(len(analysis.sweep.curves)):
+            points = sorted(analysis.sweep.points_of(source, c), key=lambda p: p.kbps)
+            if points:
+                axes.plot([p.kbps for p in points], [p.vmaf for p in points], markersize=4, linewidth=1.3, **_look(analysis, c))
+        _log_scale(axes)
+        axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
+        _legend(axes, fontsize=6.5, ncols=2)
+    return file
+
+
+def _matrix(analysis: Analysis, folder: Path) -> Path:
+    shown, curves = analysis.defaults, analysis.sweep.curves
+    file = _file(folder, "bd_rate")
+    with _axes(file, 1.6 + 1.0 * len(shown), 1.2 + 0.55 * len(shown)) as axes:
+        axes.grid(False)
+        labels = [_plain(curves[c].label) for c in shown]
+        for row, test in enumerate(shown):
+            for column, anchor in enumerate(shown):
+                rates = analysis.bd_rates(test, anchor)
+                value = fmean(rates.values()) if rates and test != anchor else None
+                text = "–" if test == anchor else "none" if value is None else f"{value:+.1f}%".replace("-", "−")
+                if value is not None and len(rates) < len(analysis.sweep.sources):
+                    text += f"\n{len(rates)} of {len(analysis.sweep.sources)}"
+                shade = _COLOURS[0] if (value or 0) < 0 else _COLOURS[1]
+                strength = 0.55 * min(abs(value or 0) / 60, 1)
+                axes.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], color=shade, alpha=strength)
+                axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
+        ticks = [i + 0.5 for i in range(len(shown))]
+        axes.set_xticks(ticks, labels, rotation=25, ha="right", fontsize=7.5)
+        axes.set_yticks(ticks, labels, fontsize=7.5)
+        axes.set(xlim=(0, len(shown)), ylim=(len(shown), 0), title="BD-rate: bits of the row against the column")
+        axes.title.set_fontsize(9)
+    return file
+
+
+def _reach(analysis: Analysis, folder: Path) -> Path:
+    file = _file(folder, f"quality_for_vmaf_{DEFAULT_TARGET}")
+    with _axes(file) as axes:
+        for c in analysis.defaults:
+            values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
+            swept = [p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None]
+            if not values or not swept:
+                continue
+            reached = sorted(v for v in values if v is not None)
+            steps = sorted({min(swept), *reached, max(swept)})
+            shares = [100 * sum(v >= q for v in reached) / len(values) for q in steps]
+            axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, markersize=4, **_look(analysis, c))
+        axes.set(xlabel="Quality value (each encoder's own scale)", ylabel=f"Sources with VMAF ≥ {DEFAULT_TARGET}, %")
+        _legend(axes, fontsize=7.5)
+    return file
+
+
+def _speed(analysis: Analysis, folder: Path) -> Path:
+    file = _file(folder, "speed_against_efficiency")
+    curves = analysis.sweep.curves
+    with _axes(file) as axes:
+        for encoder in dict.fromkeys(c.encoder for c in curves):
+            full: list[tuple[float, float, int]] = []
+            few: list[tuple[float, float, int]] = []
+            for c in (i for i, curve in enumerate(curves) if curve.encoder == encoder):
+                speed = analysis.speed(c)
+                if speed.cpu_s is None or speed.percent is None:
+                    continue
+                name, covered = _plain(curves[c].preset or ""), analysis.coverage(speed.num_sources)
+                mark = (1000 * speed.cpu_s, speed.percent, c)
+                (few if covered else full).append(mark)
+                name = f"{name} ({covered})".strip() if covered else name
+                axes.annotate(name, mark[:2], xytext=(0, 6), textcoords="offset points", fontsize=6.5, ha="center")
+            label: str | None = _plain(encoder)
+            # what covers fewer sources than the anchor is open, and no line joins it to the others
+            for marks, look in ((sorted(full), {"linestyle": "-"}), (few, {"linestyle": "", "fillstyle": "none"})):
+                if marks:
+                    looks = {**_look(analysis, marks[0][2]), **look, "label": label}
+                    axes.plot([x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **looks)
+                    label = None
+        _log_scale(axes)
+        axes.set(xlabel="CPU time of the encode, ms per frame")
+        axes.set_ylabel(f"Bits against {_plain(curves[analysis.anchor].label)}, %")
+        _legend(axes, fontsize=7.5)
+    return file
+
+
+def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
+    known = list(dict.fromkeys([*(c.encoder for c in analysis.sweep.curves), *model.encoder_names]))
+    file = _file(folder, "model_predicted_against_measured")
+    with _axes(file, 5.2, 5.0) as axes:
+        drawn = f": {len(model.scatter['y']):,} of {model.num_rows:,} rows" if len(model.scatter["y"]) < model.num_rows else ""
+        y, p = list(model.scatter["y"]), list(model.scatter["p"])
+        ends = [min(y + p), max(y + p)]
+        axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
+        for e, name in enumerate(model.encoder_names):
+            mine, place = [i for i, at in enumerate(model.scatter["encoder"]) if at == e], known.index(name)
+            axes.scatter(
+                [y[i] for i in mine], [p[i] for i in mine], s=9, alpha=0.7, label=_plain(name),
+                color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
+            )  # fmt: skip
+        axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out{drawn}")
+        _legend(axes, fontsize=7)
+    return file
+
+
+def _residuals(model: ModelRun, folder: Path) -> Path:
+    file = _file(folder, "model_residuals")
+    with _axes(file) as axes:
+        boxes = [
+            {
+                "label": f"{b['band']}\nn={b['n']}", "whislo": b["quantiles"][0], "q1": b["quantiles"][1],
+                "med": b["quantiles"][2], "q3": b["quantiles"][3], "whishi": b["quantiles"][4],
+            }
+            for b in model.bands
+        ]  # fmt: skip
+        axes.bxp(boxes, showfliers=False, medianprops={"color": _COLOURS[1], "linewidth": 1.6})
+        axes.axhline(0, color="#999999", linewidth=0.8)
+        axes.set(xlabel="Measured VMAF", ylabel="Predicted − measured")
+        axes.tick_params(axis="x", labelsize=7.5)
+    return file
