@@ -82,6 +82,7 @@ contracts: .venv/.test ## keys, digests and shipped bytes are what they were: se
 
 check: .venv/.test ## lint, types, import contracts: under a minute
 	$(BIN)/ruff check $(SOURCE_DIRS)
+	$(BIN)/ruff format --check --quiet $(SOURCE_DIRS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

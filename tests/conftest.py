@@ -1,4 +1,5 @@
-"""Shared by all tests: the real ffmpeg, tiny clips made with it, sweeps in this process, and the tool as a child.
+"""Shared by all tests: the real ffmpeg, tiny clips made with it, sweeps in this process, and the
+tool as a child.
 
 A stand-in for ffmpeg is an executable script that calls the real one, never a patched function.
 """
@@ -33,7 +34,9 @@ TIMES = ("encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """A run folder after a sweep: its last row per cell, all frame rows, and the events of the run."""
+    """A run folder after a sweep: its last row per cell, all frame rows, and the events
+    of the run.
+    """
 
     folder: Path
     rows: Mapping[str, Mapping[str, Any]]
@@ -53,9 +56,11 @@ class Swept:
 
 def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept:
     return Swept(
-        folder=folder, rows=latest_rows(folder), events=events,
+        folder=folder,
+        rows=latest_rows(folder),
+        events=events,
         frames=list(read_jsonl(folder / "frames.jsonl")),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +79,9 @@ def run_ffmpeg(ffmpeg: str) -> Callable[..., str]:
 
     def run(*args: str | Path, cwd: Path | None = None) -> str:
         argv = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-y", *map(str, args)]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stderr
 
@@ -82,8 +89,11 @@ def run_ffmpeg(ffmpeg: str) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def clip(run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A tiny clip, made once per session: `clip("a.mp4", frames=12, size="96x64", rate="25", args=(...))`.
+def clip(
+    run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """A tiny clip, made once per session: `clip("a.mp4", frames=12, size="96x64", rate="25",
+    args=(...))`.
 
     A moving test picture with noise, so that every encoder has something to lose.
     """
@@ -91,15 +101,24 @@ def clip(run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
     made: dict[str, tuple[object, ...]] = {}
 
     def make(
-        name: str, *, frames: int = 10, size: str = "96x64", rate: str = "25", vf: str = "null",
-        args: Sequence[str] = ("-c:v", "ffv1", "-pix_fmt", "yuv420p"), before: Sequence[str] = (), maps: Sequence[str] = (),
-    ) -> Path:  # fmt: skip
+        name: str,
+        *,
+        frames: int = 10,
+        size: str = "96x64",
+        rate: str = "25",
+        vf: str = "null",
+        args: Sequence[str] = ("-c:v", "ffv1", "-pix_fmt", "yuv420p"),
+        before: Sequence[str] = (),
+        maps: Sequence[str] = (),
+    ) -> Path:
         recipe = (frames, size, rate, vf, tuple(args), tuple(before), tuple(maps))
         path = folder / name
         if name not in made:
             path.parent.mkdir(parents=True, exist_ok=True)
             source = f"testsrc2=size={size}:rate={rate},noise=alls=14:allf=t,{vf}"
-            run_ffmpeg("-f", "lavfi", "-i", source, *before, *maps, "-frames:v", str(frames), *args, path)
+            run_ffmpeg(
+                "-f", "lavfi", "-i", source, *before, *maps, "-frames:v", str(frames), *args, path
+            )
             made[name] = recipe
         assert made[name] == recipe, f"two clips are called {name}"
         return path
@@ -109,13 +128,25 @@ def clip(run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
-    """An ffmpeg that meddles: Python text that may change `argv` before the real one takes over; its path."""
+    """An ffmpeg that meddles: Python text that may change `argv` before the real one takes over;
+    its path.
+    """
 
     def make(body: str, name: str = "meddling ffmpeg") -> str:
         path = tmp_path / name
-        lines = [f"#!{sys.executable} -IS", "import os, sys, time", f"REAL = {ffmpeg!r}", "argv = sys.argv[1:]",
-                 "ENCODE, SCORE = '-c:v' in argv and argv[-1].startswith('file:'), any('libvmaf' in a for a in argv)",
-                 "PREPARE = not SCORE and argv[-3:-1] == ['-f', 'rawvideo']", body, "os.execv(REAL, [REAL, *argv])"]  # fmt: skip
+        lines = [
+            f"#!{sys.executable} -IS",
+            "import os, sys, time",
+            f"REAL = {ffmpeg!r}",
+            "argv = sys.argv[1:]",
+            (
+                "ENCODE, SCORE = '-c:v' in argv and argv[-1].startswith('file:'), any('libvmaf' in"
+                " a for a in argv)"
+            ),
+            "PREPARE = not SCORE and argv[-3:-1] == ['-f', 'rawvideo']",
+            body,
+            "os.execv(REAL, [REAL, *argv])",
+        ]
         path.write_text("\n".join(lines) + "\n")
         path.chmod(0o755)
         return str(path)
@@ -128,15 +159,27 @@ def planned() -> Callable[..., Plan]:
     """A plan from places and the flags of the command line, without the command line."""
 
     def make(
-        *places: Path, encoders: str | None = "x264", presets: str | None = "ultrafast", quality: str | None = "30",
-        sweep: Path | None = None, select: Sequence[str] = (), threads: int | None = None, teacher: str | None = None,
+        *places: Path,
+        encoders: str | None = "x264",
+        presets: str | None = "ultrafast",
+        quality: str | None = "30",
+        sweep: Path | None = None,
+        select: Sequence[str] = (),
+        threads: int | None = None,
+        teacher: str | None = None,
         **preparation: Any,
-    ) -> Plan:  # fmt: skip
+    ) -> Plan:
         wanted = check_preparation(Preparation(**preparation), "the command line")
         request, _ = request_from(
-            sweep=sweep, places=places, encoders=encoders, presets=presets, quality=quality, preparation=wanted,
-            threads=threads, teacher=teacher,
-        )  # fmt: skip
+            sweep=sweep,
+            places=places,
+            encoders=encoders,
+            presets=presets,
+            quality=quality,
+            preparation=wanted,
+            threads=threads,
+            teacher=teacher,
+        )
         sources, notices = resolve_sources(request)
         return plan_cells(request, sources, select_globs=select, notices=notices)
 
@@ -148,15 +191,27 @@ def swept(planned: Callable[..., Plan], tools: Tools, tmp_path: Path) -> Callabl
     """Run a sweep in this process and read its folder."""
 
     def run(
-        *places: Path, out: Path | None = None, jobs: int = 2, ffmpeg: str | None = None, timeout_s: float | None = None,
-        keep_encodes: bool = False, retry_failed: bool = False, version: str | None = None, extend: bool = False, **flags: Any,
-    ) -> Swept:  # fmt: skip
+        *places: Path,
+        out: Path | None = None,
+        jobs: int = 2,
+        ffmpeg: str | None = None,
+        timeout_s: float | None = None,
+        keep_encodes: bool = False,
+        retry_failed: bool = False,
+        version: str | None = None,
+        extend: bool = False,
+        **flags: Any,
+    ) -> Swept:
         folder = out or tmp_path / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        used = replace(tools, ffmpeg=ffmpeg or tools.ffmpeg, ffmpeg_version=version or tools.ffmpeg_version)
+        used = replace(
+            tools, ffmpeg=ffmpeg or tools.ffmpeg, ffmpeg_version=version or tools.ffmpeg_version
+        )
         plan = planned(*places, **flags)
         whole = planned(*places, **{**flags, "select": ()})
-        options = Options(jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        options = Options(
+            jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed
+        )
         with lock(folder):
             open_folder(folder, whole, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
             events = list(Sweep(plan, folder, used, Runner(), options).run(["vmaf-tune"]))
@@ -176,13 +231,19 @@ class Tool:
         argv = [sys.executable, "-m", "vmaftune", *map(str, args)]
         env = {**os.environ, "PYTHONWARNINGS": "error", **more.pop("env", {})}
         settings: dict[str, Any] = {
-            "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.cwd,
-        } | more  # fmt: skip
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": self.cwd,
+        } | more
         child = subprocess.Popen(argv, env=env, **settings)
         self._children.append(child)
         return child
 
-    def run(self, *args: str | Path, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *args: str | Path, code: int = 0, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit code must be `code`."""
         child = self.start(*args, **more)
         out, err = child.communicate(timeout=300)
@@ -190,7 +251,10 @@ class Tool:
         return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
     def events(self, *args: str | Path, code: int = 0, **more: Any) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.run("corpus", *args, "--json", code=code, **more).stdout.splitlines()]
+        return [
+            json.loads(line)
+            for line in self.run("corpus", *args, "--json", code=code, **more).stdout.splitlines()
+        ]
 
     def end(self) -> None:
         for child in self._children:
@@ -217,7 +281,10 @@ def without_times() -> Callable[[Swept], Any]:
     """What two runs of the same plan share: rows and frames per cell, without times."""
 
     def strip(run: Swept) -> Any:
-        return {cell: ({k: v for k, v in row.items() if k not in TIMES}, run.frames_of(cell)) for cell, row in run.rows.items()}
+        return {
+            cell: ({k: v for k, v in row.items() if k not in TIMES}, run.frames_of(cell))
+            for cell, row in run.rows.items()
+        }
 
     return strip
 

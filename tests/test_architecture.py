@@ -1,4 +1,6 @@
-"""Who may import whom: the import-linter contracts of pyproject.toml, and rules that a contract cannot say."""
+"""Who may import whom: the import-linter contracts of pyproject.toml, and rules that a contract
+cannot say.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,29 @@ from vmaftune.cli import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (ROOT / "tools/vmaf-tune/src/vmaftune", ROOT / "ai/src/vmaf_train")
-HEAVY = ("torch", "pandas", "joblib", "av", "plotly", "numpy", "pyarrow", "scipy", "onnx", "onnxruntime", "ffmpeg",
-         "matplotlib")  # fmt: skip
+HEAVY = (
+    "torch",
+    "pandas",
+    "joblib",
+    "av",
+    "plotly",
+    "numpy",
+    "pyarrow",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "ffmpeg",
+    "matplotlib",
+)
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for package in PACKAGES:
         for file in sorted(package.rglob("*.py")):
-            yield file.relative_to(package.parent).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
+            yield (
+                file.relative_to(package.parent).as_posix(),
+                ast.parse(file.read_text(encoding="utf-8")),
+            )
 
 
 def importers(wanted: str) -> set[str]:
@@ -40,21 +57,35 @@ def importers(wanted: str) -> set[str]:
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_import_contracts_hold() -> None:
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as main; main()",
+        "--no-cache",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\b[1-9]\d* kept, 0 broken", done.stdout)
 
 
 def test_every_room_has_its_layer() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    placed = {name for c in contracts for layer in c.get("layers", ()) for name in re.split(r"\s*\|\s*", layer)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    placed = {
+        name
+        for c in contracts
+        for layer in c.get("layers", ())
+        for name in re.split(r"\s*\|\s*", layer)
+    }
     made = {
         f"{package.name}.{entry.stem}"
         for package in PACKAGES
@@ -62,7 +93,9 @@ def test_every_room_has_its_layer() -> None:
         if entry.suffix == ".py" or (entry / "__init__.py").exists()
     }
     outside = {"vmaftune.__init__", "vmaf_train.__init__", "vmaftune.__main__"}
-    assert made - outside == placed, "a room and the layers of pyproject.toml do not name each other"
+    assert made - outside == placed, (
+        "a room and the layers of pyproject.toml do not name each other"
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,12 +126,17 @@ def test_no_process_is_started_through_os() -> None:
 def test_only_the_command_line_ends_the_process_with_a_code() -> None:
     ends = set()
     for name, tree in modules():
-        imported = [node for node in tree.body if "__name__ == '__main__'" not in ast.unparse(node).partition("\n")[0]]
+        imported = [
+            node
+            for node in tree.body
+            if "__name__ == '__main__'" not in ast.unparse(node).partition("\n")[0]
+        ]
         for node in (inner for top in imported for inner in ast.walk(top)):
             if isinstance(node, ast.Call):
                 callee = ast.unparse(node.func)
                 with_code = callee in ("typer.Exit", "Exit") and (node.args or node.keywords)
-                # os._exit is no answer: it ends a forked child, and a run whose user pressed Ctrl-C twice.
+                # os._exit is no answer: it ends a forked child, and a run whose user pressed Ctrl-C
+                # twice.
                 if callee in ("sys.exit", "exit", "SystemExit") or with_code:
                     ends.add(name)
     assert ends == {"vmaftune/cli.py"}

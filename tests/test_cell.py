@@ -1,4 +1,6 @@
-"""Identities of cells. A golden of keys: finished corpora are only found again while these stay the same."""
+"""Identities of cells. A golden of keys: finished corpora are only found again while these stay the
+same.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,30 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
 from vmaftune.media.encode import encode_argv
 
-TOOLS = Tools(ffmpeg="/x/ffmpeg", ffmpeg_version="9.0.2", ffmpeg_sha256="ab" * 32, libvmaf_version="v3")
+TOOLS = Tools(
+    ffmpeg="/x/ffmpeg", ffmpeg_version="9.0.2", ffmpeg_sha256="ab" * 32, libvmaf_version="v3"
+)
 SOURCE = Source(
-    name="clip", group="film", path="clips/clip.mp4", sha256="cd" * 32, size_bytes=1000, start_frame=48, num_frames=132,
-    expected_frames=132, crop=None, scale=(640, 360), deinterlace=False, width=640, height=360, pix_fmt="yuv420p",
-    fps="24000/1001", sar="1", color=Color(primaries="bt709", transfer="bt709", matrix="bt709", range="tv"),
-    stream_index=0, raw=None,
-)  # fmt: skip
+    name="clip",
+    group="film",
+    path="clips/clip.mp4",
+    sha256="cd" * 32,
+    size_bytes=1000,
+    start_frame=48,
+    num_frames=132,
+    expected_frames=132,
+    crop=None,
+    scale=(640, 360),
+    deinterlace=False,
+    width=640,
+    height=360,
+    pix_fmt="yuv420p",
+    fps="24000/1001",
+    sar="1",
+    color=Color(primaries="bt709", transfer="bt709", matrix="bt709", range="tv"),
+    stream_index=0,
+    raw=None,
+)
 KEYS = {
     "libx264": "a7057dd73e08ce621d84848242985c47b9830b99d7509b62090cfab7e0c7c95a",
     "libx265": "32552fe0b790b6932815a05f71c15d67ed2d0045e372072b618ee8828e766956",
@@ -29,7 +48,9 @@ KEYS = {
 
 def cell(name: str = "libx264", source: Source = SOURCE) -> Cell:
     row = ENCODERS[name]
-    return Cell(source=source, encoder=row, preset=row.default_preset, quality=row.default_quality[1])
+    return Cell(
+        source=source, encoder=row, preset=row.default_preset, quality=row.default_quality[1]
+    )
 
 
 def key(one: Cell, tools: Tools = TOOLS) -> str:
@@ -42,11 +63,19 @@ def test_keys_stay_what_they_are(name: str) -> None:
 
 
 CHANGES = {
-    "content": {"sha256": "ef" * 32}, "start": {"start_frame": 49}, "length": {"num_frames": 131},
-    "crop": {"crop": Crop(width=64, height=64, x=0, y=0)}, "scale": {"scale": None}, "deinterlacing": {"deinterlace": True},
-    "depth": {"pix_fmt": "yuv420p10le"}, "rate": {"fps": "25"}, "pixel shape": {"sar": "16/11"}, "colour": {"color": Color()},
-    "stream": {"stream_index": 1}, "raw reading": {"raw": Raw(width=640, height=360, fps="25", pix_fmt="yuv420p")},
-}  # fmt: skip
+    "content": {"sha256": "ef" * 32},
+    "start": {"start_frame": 49},
+    "length": {"num_frames": 131},
+    "crop": {"crop": Crop(width=64, height=64, x=0, y=0)},
+    "scale": {"scale": None},
+    "deinterlacing": {"deinterlace": True},
+    "depth": {"pix_fmt": "yuv420p10le"},
+    "rate": {"fps": "25"},
+    "pixel shape": {"sar": "16/11"},
+    "colour": {"color": Color()},
+    "stream": {"stream_index": 1},
+    "raw reading": {"raw": Raw(width=640, height=360, fps="25", pix_fmt="yuv420p")},
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -62,13 +91,17 @@ def test_settings_tools_and_teacher_change_the_key() -> None:
         replace(one, threads=2),
         replace(one, teacher="vmaf_v0.6.1neg"),
     ]
-    tools = [replace(TOOLS, **{f: "x"}) for f in ("ffmpeg_version", "ffmpeg_sha256", "libvmaf_version")]
+    tools = [
+        replace(TOOLS, **{f: "x"}) for f in ("ffmpeg_version", "ffmpeg_sha256", "libvmaf_version")
+    ]
     keys = [key(one), *(key(c) for c in others), *(key(one, t) for t in tools)]
     assert len(set(keys)) == len(keys)
 
 
 def test_names_and_places_do_not_change_the_key() -> None:
-    moved = replace(SOURCE, name="other", group="g", path="elsewhere.mp4", flags=("vfr",), expected_frames=1)
+    moved = replace(
+        SOURCE, name="other", group="g", path="elsewhere.mp4", flags=("vfr",), expected_frames=1
+    )
     assert key(cell(source=moved), replace(TOOLS, ffmpeg="/y")) == KEYS["libx264"]
 
 
@@ -77,10 +110,18 @@ def test_ids_are_readable(quality: float, text: str) -> None:
     assert replace(cell(), quality=quality).id == f"clip/libx264/medium/{text}"
 
 
-@pytest.mark.parametrize(("pix_fmt", "size", "num_bytes"), [
-    ("yuv420p", (64, 64), 6144), ("yuv422p", (64, 64), 8192), ("yuv444p", (64, 64), 12288), ("yuv420p10le", (64, 64), 12288),
-    ("yuv444p10le", (67, 65), 26130), ("yuv420p", (67, 65), 67 * 65 + 2 * 34 * 33), ("yuv422p", (67, 65), 67 * 65 + 2 * 34 * 65),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pix_fmt", "size", "num_bytes"),
+    [
+        ("yuv420p", (64, 64), 6144),
+        ("yuv422p", (64, 64), 8192),
+        ("yuv444p", (64, 64), 12288),
+        ("yuv420p10le", (64, 64), 12288),
+        ("yuv444p10le", (67, 65), 26130),
+        ("yuv420p", (67, 65), 67 * 65 + 2 * 34 * 33),
+        ("yuv422p", (67, 65), 67 * 65 + 2 * 34 * 65),
+    ],
+)
 def test_frame_bytes(pix_fmt: str, size: tuple[int, int], num_bytes: int) -> None:
     assert replace(SOURCE, pix_fmt=pix_fmt, width=size[0], height=size[1]).frame_bytes == num_bytes
 

@@ -8,15 +8,27 @@ import pytest
 from vmaftune import console
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (0.2, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1 h 30 min"), (3 * 3600 + 300, "3 h 05 min"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1 h 30 min"),
+        (3 * 3600 + 300, "3 h 05 min"),
+    ],
+)
 def test_durations(seconds: float, text: str) -> None:
     assert console.duration(seconds) == text
 
 
 def test_none_is_a_dash_and_zero_a_number(capsys: pytest.CaptureFixture[str]) -> None:
-    console.table("title", ("name", "value"), [("[red]a[/red]", None), ("b", 0), ("c", 0.0), ("d", 71.53211), ("e", True)])
+    console.table(
+        "title",
+        ("name", "value"),
+        [("[red]a[/red]", None), ("b", 0), ("c", 0.0), ("d", 71.53211), ("e", True)],
+    )
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "[red]a[/red]" in shown.out
@@ -31,7 +43,12 @@ def test_the_product_and_the_story_go_apart(capsys: pytest.CaptureFixture[str]) 
     console.next_command("vmaf-tune status run")
     console.json_line({"ü": None})
     shown = capsys.readouterr()
-    assert shown.err.splitlines() == ["[bold]x[/bold]", "note: careful", "error: bad", "next: vmaf-tune status run"]
+    assert shown.err.splitlines() == [
+        "[bold]x[/bold]",
+        "note: careful",
+        "error: bad",
+        "next: vmaf-tune status run",
+    ]
     assert json.loads(shown.out) == {"ü": None}
     with pytest.raises(ValueError, match="JSON"):
         console.json_line({"x": float("nan")})
@@ -47,8 +64,15 @@ def test_steps_without_a_terminal_are_lines(capsys: pytest.CaptureFixture[str]) 
 
 
 def cell(name: str, status: str = "ok", took: float = 1.0) -> dict[str, object]:
-    return {"event": "cell", "cell": name, "status": status, "num_frames": 10 if status == "ok" else None, "encode_cpu_s": took,
-            "score_cpu_s": took, "error": None if status == "ok" else "why"}  # fmt: skip
+    return {
+        "event": "cell",
+        "cell": name,
+        "status": status,
+        "num_frames": 10 if status == "ok" else None,
+        "encode_cpu_s": took,
+        "score_cpu_s": took,
+        "error": None if status == "ok" else "why",
+    }
 
 
 def test_the_rest_is_predicted_from_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,4 +95,7 @@ def test_events_as_json_leave_the_screen_alone(capsys: pytest.CaptureFixture[str
     with console.SweepView({"a": ("g", 1.0)}, 1, as_json=True) as view:
         view.feed({"event": "stage", "cell": "a", "stage": "encode"})
         view.feed(cell("a"))
-    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == ["stage", "cell"]
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == [
+        "stage",
+        "cell",
+    ]

@@ -1,4 +1,6 @@
-"""What the pages tell a reader to type exists: commands, options, make targets, links; and docs/cli.md is current."""
+"""What the pages tell a reader to type exists: commands, options, make targets, links; and
+docs/cli.md is current.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from vmaftune.cli import EXIT_CODES, app
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "tools/*/*.md", "ai/*.md", "model/*.md", "runs/**/*.md", "tests/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "tools/*/*.md",
+        "ai/*.md",
+        "model/*.md",
+        "runs/**/*.md",
+        "tests/**/*.md",
+    )
     for page in ROOT.glob(pattern)
 )
 GROUP: Any = get_command(app)
@@ -41,7 +51,9 @@ def lines(text: str) -> Iterator[str]:
     """Lines of every code block, continued ones joined."""
     blocks = FENCE.findall(text) + ["\n".join(INDENTED.findall(FENCE.sub("", text)))]
     for block in blocks:
-        yield from (line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines())
+        yield from (
+            line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines()
+        )
 
 
 def pasted(text: str) -> Iterator[str]:
@@ -63,16 +75,23 @@ def parse(arguments: str) -> None:
 
 
 def options_of(command: str) -> set[str]:
-    return {"--help", *(flag for p in GROUP.commands[command].params for flag in (*p.opts, *p.secondary_opts))}
+    return {
+        "--help",
+        *(flag for p in GROUP.commands[command].params for flag in (*p.opts, *p.secondary_opts)),
+    }
 
 
 def test_there_are_pages() -> None:
-    assert {ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "tools/vmaf-tune/README.md"} <= set(PAGES)
+    assert {ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "tools/vmaf-tune/README.md"} <= set(
+        PAGES
+    )
 
 
 def test_the_reference_of_the_command_line_is_current() -> None:
     page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    assert page.strip() == cli_page.markdown().strip(), "run: python tools/vmaf-tune/dev/cli_page.py > docs/cli.md"
+    assert page.strip() == cli_page.markdown().strip(), (
+        "run: python tools/vmaf-tune/dev/cli_page.py > docs/cli.md"
+    )
 
 
 def test_the_reference_names_every_exit_code() -> None:
@@ -99,7 +118,9 @@ def test_commands_in_code_blocks_parse(page: Path) -> None:
     for command in pasted(page.read_text(encoding="utf-8")):
         try:
             parse(command)
-        except Exception as refusal:  # whatever the parser raises, the reader should see which example it was
+        except (
+            Exception
+        ) as refusal:  # whatever the parser raises, the reader should see which example it was
             pytest.fail(f"vmaf-tune {command}: {getattr(refusal, 'message', refusal)}")
 
 
@@ -116,10 +137,16 @@ def test_options_in_running_text_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_make_targets_and_links_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     code = [*INLINE.findall(FENCE.sub("", text)), *lines(text)]
     for command in (c for c in code if c.startswith("make ")):
-        words = [w for w in split(command)[1:] if "=" not in w and not w.startswith("-") and not w.isdigit()]
+        words = [
+            w
+            for w in split(command)[1:]
+            if "=" not in w and not w.startswith("-") and not w.isdigit()
+        ]
         assert {w for w in words if w.islower()} <= targets, command
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", text)):
         assert re.match(r"[a-z]+:", link) or (page.parent / link).exists(), link

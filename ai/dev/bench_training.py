@@ -1,7 +1,8 @@
-"""Time of the plain loop against the batched program: `python ai/dev/bench_training.py [--epochs N] [--device cpu]`.
+"""Time of the plain loop against the batched program: `python ai/dev/bench_training.py [--epochs N]
+[--device cpu]`.
 
-216 made-up cells of 9 sources, 9 folds x 5 seeds of the seed recipe, as Research-0067's grid. The plain loop trains a
-few of the 45 networks, and its time is taken times 45 / few: they are alike.
+216 made-up cells of 9 sources, 9 folds x 5 seeds of the seed recipe, as Research-0067's grid. The
+plain loop trains a few of the 45 networks, and its time is taken times 45 / few: they are alike.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--plain", type=int, default=3, help="networks that the plain loop trains")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    torch.set_num_threads(1)  # the plain loop's matrices are too small for more, and both shall have the same
+    torch.set_num_threads(
+        1
+    )  # the plain loop's matrices are too small for more, and both shall have the same
     with tempfile.TemporaryDirectory() as folder:
         data = dataset.load(write_corpus(Path(folder), num_sources=9), per_frame=False)
     how = recipe("fr_regressor_v2", "seed", epochs=args.epochs)
@@ -39,7 +42,9 @@ def main() -> None:
         for fold in dataset.loso_folds(data)
         for seed in range(args.seeds)
     ]
-    clock = time.process_time if pool.device.type == "cpu" else time.perf_counter  # one thread: what others do is left out
+    clock = (
+        time.process_time if pool.device.type == "cpu" else time.perf_counter
+    )  # one thread: what others do is left out
     began = clock()
     together = train_batched(how, jobs, data, pool)
     batched_s = clock() - began
@@ -52,7 +57,10 @@ def main() -> None:
         for pair in zip(one.layers, other.layers, strict=True)
         for a, b in zip(*pair, strict=True)
     )
-    print(f"{len(jobs)} networks, {len(data)} cells, {args.epochs} epochs, {torch.get_num_threads()} threads, {pool.device}")
+    print(
+        f"{len(jobs)} networks, {len(data)} cells, {args.epochs} epochs, {torch.get_num_threads()}"
+        f" threads, {pool.device}"
+    )
     print(f"plain loop {plain_s:.2f} s (from {len(alone)} networks), batched {batched_s:.2f} s")
     print(f"ratio {batched_s / plain_s:.4f} (target 0.125), weights differ by at most {apart:.1e}")
 

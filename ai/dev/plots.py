@@ -1,4 +1,5 @@
-"""Pictures of what a corpus holds: `python ai/dev/plots.py RUN_FOLDER` writes PNG files into RUN_FOLDER/plots.
+"""Pictures of what a corpus holds: `python ai/dev/plots.py RUN_FOLDER` writes PNG files into
+RUN_FOLDER/plots.
 
 vmaf_by_encoder.png   how many cells lie where on the VMAF scale, for each encoder
 bitrate_vmaf.png      bitrate against VMAF, one line per source and preset, one panel per encoder
@@ -27,7 +28,9 @@ def read_cells(folder: Path) -> list[Row]:
     latest = [row for _, row in last_of_each_cell(read(folder / "cells.jsonl"))]
     found = [row for row in latest if row["status"] == "ok"]
     if not found:
-        raise DatasetError(f"{folder / 'cells.jsonl'} holds no finished cell; there is nothing to draw")
+        raise DatasetError(
+            f"{folder / 'cells.jsonl'} holds no finished cell; there is nothing to draw"
+        )
     return found
 
 
@@ -39,7 +42,9 @@ def draw(folder: Path) -> list[Path]:
     try:
         import matplotlib  # noqa: F401
     except ImportError as failure:
-        raise DependencyError("matplotlib is not installed; pip install 'vmaf-tune[report]'") from failure
+        raise DependencyError(
+            "matplotlib is not installed; pip install 'vmaf-tune[report]'"
+        ) from failure
     cells = read_cells(folder)
     encoders = sorted({row["encoder"] for row in cells})
     target = folder / "plots"
@@ -55,7 +60,9 @@ def draw(folder: Path) -> list[Path]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """A PNG of 128 colours without date or library name: a third of the size, and the same corpus gives the same bytes."""
+    """A PNG of 128 colours without date or library name: a third of the size, and the same corpus
+    gives the same bytes.
+    """
     from PIL import Image  # matplotlib brings it
 
     figure.canvas.draw()
@@ -94,8 +101,15 @@ def _rate_curves(cells: list[Row], encoders: list[str]) -> Any:
             if row["encoder"] == encoder:
                 curves[row["src"], row["preset"]].append((row["bitrate_kbps"], row["vmaf_score"]))
         for points in curves.values():
-            axis.plot(*zip(*sorted(points), strict=True), color=_COLORS[i % len(_COLORS)], alpha=0.5, linewidth=0.8)
-        axis.set(title=f"{encoder}: {len(curves)} curves", xlabel="kbit/s", ylabel="VMAF", xscale="log")
+            axis.plot(
+                *zip(*sorted(points), strict=True),
+                color=_COLORS[i % len(_COLORS)],
+                alpha=0.5,
+                linewidth=0.8,
+            )
+        axis.set(
+            title=f"{encoder}: {len(curves)} curves", xlabel="kbit/s", ylabel="VMAF", xscale="log"
+        )
     return figure
 
 
@@ -103,8 +117,18 @@ def _features(cells: list[Row], encoders: list[str]) -> Any:
     figure, axes = _panels(len(FEATURES), sharey=True)
     for axis, feature in zip(axes, FEATURES, strict=True):
         for i, encoder in enumerate(encoders):
-            points = [(r["per_frame_features"][feature], r["vmaf_score"]) for r in cells if r["encoder"] == encoder]
-            axis.plot(*zip(*points, strict=True), ".", color=_COLORS[i % len(_COLORS)], markersize=2, label=encoder)
+            points = [
+                (r["per_frame_features"][feature], r["vmaf_score"])
+                for r in cells
+                if r["encoder"] == encoder
+            ]
+            axis.plot(
+                *zip(*points, strict=True),
+                ".",
+                color=_COLORS[i % len(_COLORS)],
+                markersize=2,
+                label=encoder,
+            )
         axis.set(xlabel=f"{feature} (mean over the frames)", ylabel="VMAF")
     axes[0].legend(fontsize="x-small", markerscale=4)
     return figure
@@ -112,8 +136,12 @@ def _features(cells: list[Row], encoders: list[str]) -> Any:
 
 def main() -> int:
     """Draw the corpus in the folder named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder of a sweep, such as runs/phase_a/software")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="the folder of a sweep, such as runs/phase_a/software"
+    )
     try:
         for path in draw(parser.parse_args().folder):
             print(f"{path} {path.stat().st_size:,} bytes")

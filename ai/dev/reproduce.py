@@ -1,8 +1,10 @@
-"""Train the shipped models again from the committed corpus and compare: `python ai/dev/reproduce.py`.
+"""Train the shipped models again from the committed corpus and compare: `python
+ai/dev/reproduce.py`.
 
-Recipe, seeds and corpus come from each model's sidecar. The same machine and packages give the same figures; another
-processor rounds otherwise, and training amplifies that: TOLERANCE says how far it may go. `--candidate` trains the shipped
-network alone, without the folds, and compares what it answers for the rows stored in the sidecar.
+Recipe, seeds and corpus come from each model's sidecar. The same machine and packages give the same
+figures; another processor rounds otherwise, and training amplifies that: TOLERANCE says how far it
+may go. `--candidate` trains the shipped network alone, without the folds, and compares what it
+answers for the rows stored in the sidecar.
 """
 
 from __future__ import annotations
@@ -27,10 +29,15 @@ from vmaf_train.training.recipes import Recipe
 from vmaf_train.training.train import choose_device, predict
 
 EXACT = 1e-6
-CORRELATION_TOLERANCE: Mapping[str, tuple[float, float]] = {"plcc": (0.0005, 0.002), "srocc": (0.005, 0.05)}
+CORRELATION_TOLERANCE: Mapping[str, tuple[float, float]] = {
+    "plcc": (0.0005, 0.002),
+    "srocc": (0.005, 0.05),
+}
 """Largest difference of the mean over sources, and of the worst source."""
 ERROR_TOLERANCE = (0.2, 0.4)
-"""The same for RMSE and MAE, as shares of the shipped figure: what rounding of another CPU or GPU may move, not another recipe."""
+"""The same for RMSE and MAE, as shares of the shipped figure: what rounding of another CPU or GPU
+may move, not another recipe.
+"""
 ANSWER_TOLERANCE = 5.0
 """Largest difference of one answer, over the shipped mean RMSE."""
 PARTS = ("mean", "worst_mean")
@@ -60,21 +67,35 @@ class Figure:
 def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Figure]:
     """Train `model_id` as its sidecar says, and compare.
 
-    Raises ModelError when the model is not shipped or was trained on other rows than its corpus holds now.
+    Raises ModelError when the model is not shipped or was trained on other rows than its corpus
+    holds now.
     """
     shelf = registry.load(model_dir)
     _, sidecar = registry.read_pair(shelf, shelf.entry(model_id))
     recipe = Recipe(**{**sidecar["recipe"], "hidden": tuple(sidecar["recipe"]["hidden"])})
     path = Path(sidecar["corpus"]["path"])
     data = dataset.load(path, per_frame=recipe.per_frame)
-    frames = dataset.load(path, per_frame=True) if recipe.window_share and not recipe.per_frame else None
+    frames = (
+        dataset.load(path, per_frame=True) if recipe.window_share and not recipe.per_frame else None
+    )
     recorded = sidecar["corpus"]
-    if data.digest != recorded["digest"] or recorded["frame_digest"] not in (None, (frames or data).frame_digest):
-        raise ModelError(f"{path} holds other rows than {model_id} was trained on; take both from one commit")
+    if data.digest != recorded["digest"] or recorded["frame_digest"] not in (
+        None,
+        (frames or data).frame_digest,
+    ):
+        raise ModelError(
+            f"{path} holds other rows than {model_id} was trained on; take both from one commit"
+        )
     shipped = sidecar["loso"]["metrics"]
     num_seeds = next(spread["num_seeds"] for spread in shipped[MODEL].values() if spread)
     experiment = plan(
-        recipe, data, frames, loso=not candidate, num_seeds=num_seeds, device=choose_device("cpu"), smoke=False
+        recipe,
+        data,
+        frames,
+        loso=not candidate,
+        num_seeds=num_seeds,
+        device=choose_device("cpu"),
+        smoke=False,
     )
     networks = train_all(experiment)
     if candidate:
@@ -84,20 +105,29 @@ def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Fi
         worst = int(np.argmax(np.abs(again - np.array(rows["score"]))))
         limit = ANSWER_TOLERANCE * shipped[MODEL]["rmse"]["mean"]
         yield Figure(
-            model_id=model_id, name="answer", shipped=rows["score"][worst], again=float(again[worst]), tolerance=limit
+            model_id=model_id,
+            name="answer",
+            shipped=rows["score"][worst],
+            again=float(again[worst]),
+            tolerance=limit,
         )
         return
     again_all = summary(held_out(experiment, networks))[LOSO]["metrics"]
     for column, metric, i in figures_of(shipped):
         before, found = shipped[column][metric][PARTS[i]], again_all[column][metric]
         yield Figure(
-            model_id=model_id, name=f"{NAMES[column]} {metric}{' of the worst source' if i else ''}", shipped=before,
-            again=found[PARTS[i]] if found else float("nan"), tolerance=tolerance(metric, before, i),
-        )  # fmt: skip
+            model_id=model_id,
+            name=f"{NAMES[column]} {metric}{' of the worst source' if i else ''}",
+            shipped=before,
+            again=found[PARTS[i]] if found else float("nan"),
+            tolerance=tolerance(metric, before, i),
+        )
 
 
 def figures_of(shipped: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Column, metric and index into PARTS of what is compared: all of the model's, and the RMSE of its baselines."""
+    """Column, metric and index into PARTS of what is compared: all of the model's, and the RMSE of
+    its baselines.
+    """
     for column, spreads in shipped.items():
         for metric, spread in spreads.items():
             if spread and (column == MODEL or metric == "rmse"):
@@ -105,15 +135,31 @@ def figures_of(shipped: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 
 def tolerance(metric: str, shipped: float, i: int) -> float:
-    """Largest difference from `shipped` on another machine: of the mean (`i` 0) or of the worst source (`i` 1)."""
-    return CORRELATION_TOLERANCE[metric][i] if metric in CORRELATION_TOLERANCE else ERROR_TOLERANCE[i] * shipped
+    """Largest difference from `shipped` on another machine: of the mean (`i` 0) or of the worst
+    source (`i` 1).
+    """
+    return (
+        CORRELATION_TOLERANCE[metric][i]
+        if metric in CORRELATION_TOLERANCE
+        else ERROR_TOLERANCE[i] * shipped
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a line per figure. 0: all within tolerance (with --exact: within 1e-6); 1: not, or it could not be tried."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="ids; all that are shipped without one")
-    parser.add_argument("--candidate", action="store_true", help="the shipped network alone: no folds, a fraction of the time")
+    """Print a line per figure. 0: all within tolerance (with --exact: within 1e-6); 1: not, or it
+    could not be tried.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="ids; all that are shipped without one"
+    )
+    parser.add_argument(
+        "--candidate",
+        action="store_true",
+        help="the shipped network alone: no folds, a fraction of the time",
+    )
     parser.add_argument("--exact", action="store_true", help=f"demand {EXACT:g} of every figure")
     parser.add_argument("--model-dir", type=Path, default=Path("model"))
     options = parser.parse_args(argv)
@@ -121,15 +167,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         ids = options.models or [entry.id for entry in registry.load(options.model_dir).entries]
         if not ids:
-            raise ModelError(f"{options.model_dir} holds no model yet: {', '.join(MODELS)} wait for `vmaf-tune ship`")
+            raise ModelError(
+                f"{options.model_dir} holds no model yet: {', '.join(MODELS)} wait for `vmaf-tune"
+                " ship`"
+            )
         for model_id in ids:
             for figure in reproduce(model_id, options.model_dir, candidate=options.candidate):
                 good = figure.difference <= EXACT if options.exact else figure.holds
                 held = held and good
                 print(
-                    f"{figure.model_id} {figure.name}: shipped {figure.shipped:.6f}, again {figure.again:.6f}, "
-                    f"difference {figure.difference:.1e} (limit {EXACT if options.exact else figure.tolerance:g}): "
-                    f"{'same' if good else 'NOT THE SAME'}",
+                    f"{figure.model_id} {figure.name}: shipped {figure.shipped:.6f}, again"
+                    f" {figure.again:.6f}, difference {figure.difference:.1e} (limit"
+                    f" {EXACT if options.exact else figure.tolerance:g}):"
+                    f" {'same' if good else 'NOT THE SAME'}",
                     flush=True,
                 )
     except TrainError as failure:

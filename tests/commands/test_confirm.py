@@ -11,22 +11,36 @@ from vmaftune.hardware.checkup import ask_python, known_fault
 from vmaftune.media.process import Runner
 
 
-def cells(encoder: str, scores: list[float], rates: list[float], **more: Any) -> list[dict[str, Any]]:
+def cells(
+    encoder: str, scores: list[float], rates: list[float], **more: Any
+) -> list[dict[str, Any]]:
     row = ENCODERS[encoder]
     return [
         {
-            "cell": f"eight_bit/{encoder}/{row.default_preset}/{q}", "src": "eight_bit", "encoder": encoder, "crf": q,
-            "vmaf_score": score, "bitrate_kbps": rate, "rate_control": row.rate_control, **more,
+            "cell": f"eight_bit/{encoder}/{row.default_preset}/{q}",
+            "src": "eight_bit",
+            "encoder": encoder,
+            "crf": q,
+            "vmaf_score": score,
+            "bitrate_kbps": rate,
+            "rate_control": row.rate_control,
+            **more,
         }
         for q, score, rate in zip(row.default_quality, scores, rates, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 GOOD = ([97.0, 93.0, 85.0, 70.0], [4000.0, 2000.0, 1000.0, 400.0])
 
 
-def broken(encoder: str, found: list[dict[str, Any]], failures: list[dict[str, Any]] | None = None) -> list[str]:
-    return [c.name for c in confirm.check_encoder(ENCODERS[encoder], found, failures or []) if not c.passed]
+def broken(
+    encoder: str, found: list[dict[str, Any]], failures: list[dict[str, Any]] | None = None
+) -> list[str]:
+    return [
+        c.name
+        for c in confirm.check_encoder(ENCODERS[encoder], found, failures or [])
+        if not c.passed
+    ]
 
 
 @pytest.mark.parametrize("encoder", ["h264_nvenc", "av1_qsv", "hevc_videotoolbox"])
@@ -35,19 +49,28 @@ def test_a_good_encoder_passes(encoder: str) -> None:
 
 
 def test_every_check_can_fail() -> None:
-    assert broken("h264_qsv", cells("h264_qsv", *GOOD, rate_control="cqp")) == ["the rate control that was asked for ran"]
+    assert broken("h264_qsv", cells("h264_qsv", *GOOD, rate_control="cqp")) == [
+        "the rate control that was asked for ran"
+    ]
     assert broken("h264_qsv", cells("h264_qsv", [90.0, 93.0, 85.0, 70.0], GOOD[1])) == [
         "vmaf_score falls with the quality (eight_bit)"
     ]
     # A driver that ignores the quality value (intel, Ice Lake HEVC) gives one size for all of them.
-    assert broken("hevc_qsv", cells("hevc_qsv", GOOD[0], [900.0] * 4)) == ["bitrate_kbps falls with the quality (eight_bit)"]
-    assert broken("hevc_qsv", cells("hevc_qsv", [40.0, 30.0, 20.0, 10.0], GOOD[1])) == ["best score at least 70"]
+    assert broken("hevc_qsv", cells("hevc_qsv", GOOD[0], [900.0] * 4)) == [
+        "bitrate_kbps falls with the quality (eight_bit)"
+    ]
+    assert broken("hevc_qsv", cells("hevc_qsv", [40.0, 30.0, 20.0, 10.0], GOOD[1])) == [
+        "best score at least 70"
+    ]
     lost = [{"encoder": "hevc_qsv", "error": {"message": "the encode ended with 1"}}]
     assert broken("hevc_qsv", cells("hevc_qsv", *GOOD), lost) == ["every cell encodes and scores"]
     assert broken("hevc_qsv", [], lost) == ["every cell encodes and scores"]
 
 
-@pytest.mark.parametrize(("version", "bad"), [("3.2.0", True), ("v3.2.0-12-gabc", True), ("3.1.0", False), ("86da14d", False)])
+@pytest.mark.parametrize(
+    ("version", "bad"),
+    [("3.2.0", True), ("v3.2.0-12-gabc", True), ("3.1.0", False), ("86da14d", False)],
+)
 def test_known_bad_versions_of_libvmaf(version: str, bad: bool) -> None:
     assert bool(known_fault(version)) is bad
 

@@ -19,15 +19,21 @@ from vmaftune.media.process import Runner
 
 HERE = look()
 HARDWARE = bool(HERE.nvidia.driver or HERE.nodes)
-no_hardware = pytest.mark.skipif(HARDWARE, reason="this machine has a GPU; the test is about one that has none")
+no_hardware = pytest.mark.skipif(
+    HARDWARE, reason="this machine has a GPU; the test is about one that has none"
+)
 
 
 def vmaf_tune(tmp: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = "import sys; from vmaftune.cli import main; sys.argv[0] = 'vmaf-tune'; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp, timeout=500,
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp,
+        timeout=500,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp / "cache"), "COLUMNS": "160"},
-    )  # fmt: skip
+    )
 
 
 def test_a_bare_doctor_tells_everything_and_exits_0(tmp_path: Path) -> None:
@@ -38,9 +44,13 @@ def test_a_bare_doctor_tells_everything_and_exits_0(tmp_path: Path) -> None:
     assert len(by_name) == 20
     assert by_name["libx264"]["usable"] and by_name["libvvenc"]["usable"]
     for row in found["encoders"]:
-        assert row["usable"] or (row["why"] and row["what_to_do"] and row["reason"] and row["line"]), row
+        assert row["usable"] or (
+            row["why"] and row["what_to_do"] and row["reason"] and row["line"]
+        ), row
         assert row["reason"] not in ("option error", "failed", "timeout"), row
-    assert {"vmaf_v0.6.1", "vmaf_v0.6.1neg", "vmaf_4k_v0.6.1", "vmaf_float_v0.6.1"} <= set(found["libvmaf"]["models"])
+    assert {"vmaf_v0.6.1", "vmaf_v0.6.1neg", "vmaf_4k_v0.6.1", "vmaf_float_v0.6.1"} <= set(
+        found["libvmaf"]["models"]
+    )
     assert found["libvmaf"]["libvmaf_cuda"] in (True, False)
     assert "CPUExecutionProvider" in found["runtimes"]["onnxruntime"]["providers"]
     assert found["runtimes"]["torch"]["devices"]
@@ -52,8 +62,15 @@ def test_a_bare_doctor_tells_everything_and_exits_0(tmp_path: Path) -> None:
 def test_what_was_asked_for_and_cannot_run_exits_3(tmp_path: Path) -> None:
     done = vmaf_tune(tmp_path, "doctor", "--encoders", "nvenc,x264")
     assert done.returncode == 3
-    assert done.stdout.count("no NVIDIA driver") == 3 and "libx264" in done.stdout and "libx265" not in done.stdout
-    assert done.stderr.strip() == "error: h264_nvenc, hevc_nvenc, av1_nvenc cannot run on this machine; the table says why"
+    assert (
+        done.stdout.count("no NVIDIA driver") == 3
+        and "libx264" in done.stdout
+        and "libx265" not in done.stdout
+    )
+    assert (
+        done.stderr.strip()
+        == "error: h264_nvenc, hevc_nvenc, av1_nvenc cannot run on this machine; the table says why"
+    )
 
 
 def test_what_was_asked_for_and_runs_exits_0(tmp_path: Path) -> None:
@@ -73,20 +90,31 @@ def test_an_ffmpeg_that_cannot_score_is_unfit_for_whatever_was_asked_for(
 ) -> None:
     silent = wrapper("if SCORE: sys.exit(0)")  # ends with 0 and has scored nothing
     found = json.loads(vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--json").stdout)
-    assert found["ffmpeg"]["version"] == tools.ffmpeg_version and "cannot score" in found["ffmpeg"]["problem"]
+    assert (
+        found["ffmpeg"]["version"] == tools.ffmpeg_version
+        and "cannot score" in found["ffmpeg"]["problem"]
+    )
     for arguments in (("--encoders", "x264"), ("--encoders", "x264", "--json"), ("--confirm",)):
         done = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, *arguments)
-        assert done.returncode == 3 and done.stderr.count("cannot score with libvmaf") == 1, done.stderr
+        assert done.returncode == 3 and done.stderr.count("cannot score with libvmaf") == 1, (
+            done.stderr
+        )
     shown = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--encoders", "x264").stdout
     assert tools.ffmpeg_version in shown and "missing, or it does not score" in shown
 
 
-def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_there(ffmpeg: str) -> None:
+def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_there(
+    ffmpeg: str,
+) -> None:
     found = libvmaf_facts(Runner(), probe_tools(Runner(), ffmpeg))
     for model in MODELS:
         assert (try_model(Runner(), ffmpeg, model)[0] is not None) == (model in found["models"])
-    assert probe_tools(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").libvmaf_version, "CAMBI takes no picture below 216x176"
-    with pytest.raises(ToolError, match="has no model 'vmaf_v9'; `vmaf-tune doctor` lists the models"):
+    assert probe_tools(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").libvmaf_version, (
+        "CAMBI takes no picture below 216x176"
+    )
+    with pytest.raises(
+        ToolError, match="has no model 'vmaf_v9'; `vmaf-tune doctor` lists the models"
+    ):
         probe_tools(Runner(), ffmpeg, "vmaf_v9")
 
 

@@ -1,4 +1,6 @@
-"""`vmaf-tune ship` as a user runs it: promote, hold, dry run, roll back, and a kill at each write."""
+"""`vmaf-tune ship` as a user runs it: promote, hold, dry run, roll back, and a kill at
+each write.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,14 @@ def test_a_good_run_is_promoted_and_read_back(project: Any) -> None:
     done = project.process("ship", FR)
     assert done.returncode == 0, done.stderr
     assert "read back in a new process: 64 rows" in done.stderr
-    verdicts = [line.split()[-1] for line in done.stdout.splitlines() if " <= " in line or " >= " in line]
+    verdicts = [
+        line.split()[-1] for line in done.stdout.splitlines() if " <= " in line or " >= " in line
+    ]
     assert len(verdicts) >= 9 and set(verdicts) == {"pass", "n/a"}
     entry = registry.load(project.model_dir).entry(FR)
-    assert "10 sources x 3 seeds" in entry.description and "libx264, libsvtav1, unknown" in entry.notes
+    assert (
+        "10 sources x 3 seeds" in entry.description and "libx264, libsvtav1, unknown" in entry.notes
+    )
     data, sidecar = registry.read_pair(registry.load(project.model_dir), entry)
     assert data == (folder / "candidate.onnx").read_bytes()
     assert sidecar["gate"]["verdict"] == "pass" and sidecar["promotion"]["previous"] is None
@@ -31,7 +37,8 @@ def test_a_good_run_is_promoted_and_read_back(project: Any) -> None:
     told = registry.read_pair(registry.load(project.model_dir), entry)[1]
     again = project.cli("ship", FR)
     assert again.returncode == 0 and "the registry stays" in again.stderr
-    # The incumbent counts now: the same weights carry the newer verdict, and the promotion that they had.
+    # The incumbent counts now: the same weights carry the newer verdict, and the promotion that
+    # they had.
     newer = registry.read_pair(registry.load(project.model_dir), entry)[1]
     assert newer["promotion"] == told["promotion"]
     assert [c["verdict"] for c in newer["gate"]["checks"] if "incumbent" in c["name"]] == ["pass"]
@@ -44,7 +51,9 @@ def test_the_newest_run_is_judged_and_rollback_brings_the_one_before_back(projec
     project.run(FR, "20260102T000000Z", seed=2)
     shipped = json.loads(project.cli("ship", FR, "--json").stdout)
     assert shipped["run"].endswith("20260102T000000Z")
-    assert [c["verdict"] for c in shipped["checks"] if c["name"] == "mean RMSE minus the incumbent's"] == ["pass"]
+    assert [
+        c["verdict"] for c in shipped["checks"] if c["name"] == "mean RMSE minus the incumbent's"
+    ] == ["pass"]
     assert registry.load(project.model_dir).entry(FR).onnx == shipped["onnx"]
     after = project.snapshot()
     for extra in (("--dry-run",), ("--run", "runs/x")):
@@ -157,7 +166,9 @@ def test_a_promotion_that_does_not_read_back_is_taken_back(project: Any) -> None
 def test_a_disk_that_cannot_be_written_is_a_sentence(project: Any) -> None:
     project.run(FR)
     onnx = json.loads(project.cli("ship", FR, "--dry-run", "--json").stdout)["onnx"]
-    (project.model_dir / "tiny" / f"{onnx}.tmp").mkdir()  # root may write anywhere, but not a file over a folder
+    (
+        project.model_dir / "tiny" / f"{onnx}.tmp"
+    ).mkdir()  # root may write anywhere, but not a file over a folder
     before = project.registry.read_bytes()
     done = project.cli("ship", FR)
     assert done.returncode == 3 and "cannot write" in done.stderr
@@ -212,7 +223,7 @@ while True:
     if os.WIFEXITED(status):
         break
 print(json.dumps({"exit": os.WEXITSTATUS(status), "states": states}))
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
@@ -226,9 +237,12 @@ def test_a_kill_at_each_write_of_ship_leaves_the_old_registry_or_the_new_one(pro
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    # verdict.json, the pair and the registry are each opened and renamed; two old files are removed.
+    # verdict.json, the pair and the registry are each opened and renamed; two old files are
+    # removed.
     assert found["exit"] == 0 and len(found["states"]) >= 10
-    assert found["states"] == ["old"] * found["states"].index("new") + ["new"] * found["states"].count("new")
+    assert found["states"] == ["old"] * found["states"].index("new") + ["new"] * found[
+        "states"
+    ].count("new")
 
 
 def test_a_shipped_registry_fits_its_schema(project: Any, request: pytest.FixtureRequest) -> None:

@@ -1,4 +1,6 @@
-"""`vmaf-tune train` and `vmaf-tune eval` as a user runs them: files, first and last lines, exit codes."""
+"""`vmaf-tune train` and `vmaf-tune eval` as a user runs them: files, first and last lines, exit
+codes.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,23 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     done = cli("train", "--loso", *FAST)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stderr.splitlines()
-    assert first.startswith("corpus: runs/phase_a/made/cells.jsonl (the newest complete one in runs): 96 cells of 4 groups")
+    assert first.startswith(
+        "corpus: runs/phase_a/made/cells.jsonl (the newest complete one in runs): 96 cells of 4"
+        " groups"
+    )
     assert last == "next: vmaf-tune ship fr_regressor_v2"
-    assert "leave one source out" in done.stdout and "smoke03" in done.stdout and "left" in done.stderr
+    assert (
+        "leave one source out" in done.stdout and "smoke03" in done.stdout and "left" in done.stderr
+    )
     (folder,) = (tmp_path / "runs" / "fr_regressor_v2").iterdir()
     assert {f.name for f in folder.iterdir()} == {
-        "predictions.parquet", "candidate.onnx", "candidate.json", "recipe.json", "provenance.json", "metrics.json",
-    }  # fmt: skip
+        "predictions.parquet",
+        "candidate.onnx",
+        "candidate.json",
+        "recipe.json",
+        "provenance.json",
+        "metrics.json",
+    }
     assert not (tmp_path / "model").exists()
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["schema"] == "ai-run-provenance-v1" and len(provenance["inputs"]) == 2
@@ -32,11 +44,21 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     (tmp_path / "broken" / "torch.py").write_text("raise ImportError('eval imported torch')")
     shown = cli("eval", "--card", "cards/v2.md", PYTHONPATH=str(tmp_path / "broken"))
     assert shown.returncode == 0, shown.stderr
-    titles = [line for line in shown.stdout.splitlines() if line.startswith(("loso", "loeo", "kfold"))]
+    titles = [
+        line for line in shown.stdout.splitlines() if line.startswith(("loso", "loeo", "kfold"))
+    ]
     assert titles[-1].startswith("loso: one group held out at a time") and len(titles) > 6
-    for needed in ("codec-blind network", "ridge on the six features", "loeo", "score_band", "95% interval"):
+    for needed in (
+        "codec-blind network",
+        "ridge on the six features",
+        "loeo",
+        "score_band",
+        "95% interval",
+    ):
         assert needed in shown.stdout
-    assert (tmp_path / "cards" / "v2.md").exists() and (tmp_path / "cards" / "v2-residuals.png").exists()
+    assert (tmp_path / "cards" / "v2.md").exists() and (
+        tmp_path / "cards" / "v2-residuals.png"
+    ).exists()
     facts = json.loads(cli("eval", folder, "--json").stdout)
     assert facts["summary"]["loso"]["metrics"]["y_model"]["plcc"]["num_seeds"] == 2
     assert cli("train", "--out", folder).returncode == 2
@@ -50,13 +72,18 @@ def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignor
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["smoke"] is True and facts["run"].endswith("-smoke")
-    assert "--corpus nowhere is ignored" in done.stderr and "synthetic: this is a smoke run" in done.stderr
+    assert (
+        "--corpus nowhere is ignored" in done.stderr
+        and "synthetic: this is a smoke run" in done.stderr
+    )
     assert json.loads((tmp_path / facts["run"] / "candidate.json").read_text())["smoke"] is True
     assert cli("eval", "vmaf_tiny_v2").returncode == 4
     assert "SMOKE RUN" in cli("eval", facts["run"]).stderr
 
 
-def test_without_loso_there_is_a_candidate_and_no_evidence(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_without_loso_there_is_a_candidate_and_no_evidence(
+    cli, corpus: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     done = cli("train", "--corpus", corpus, "--out", "run", "--epochs", "1")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "next: vmaf-tune train fr_regressor_v2 --loso"
@@ -64,7 +91,9 @@ def test_without_loso_there_is_a_candidate_and_no_evidence(cli, corpus: Path, tm
     assert shown.returncode == 0 and "nothing was held out" in shown.stderr
 
 
-@pytest.mark.parametrize("out", ["../model/tiny/x", "../model/x", "../model", "../elsewhere/tiny/x"])
+@pytest.mark.parametrize(
+    "out", ["../model/tiny/x", "../model/x", "../model", "../elsewhere/tiny/x"]
+)
 def test_no_run_is_put_among_shipped_models(cli, tmp_path: Path, out: str) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "sub").mkdir()
     for name in ("model/tiny", "elsewhere/tiny"):
@@ -109,4 +138,8 @@ def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # 
 def test_exit_codes(cli, args: tuple[str, ...], code: int, says: str) -> None:  # type: ignore[no-untyped-def]
     done = cli(*args)
     assert done.returncode == code, done.stderr
-    assert says in done.stderr and "Traceback" not in done.stderr and done.stderr.splitlines()[-1].startswith("error: ")
+    assert (
+        says in done.stderr
+        and "Traceback" not in done.stderr
+        and done.stderr.splitlines()[-1].startswith("error: ")
+    )

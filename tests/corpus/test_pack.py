@@ -24,7 +24,9 @@ def folder(corpus: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_the_packed_frames_are_the_frames_and_unpack_gives_the_same_bytes_back(folder: Path) -> None:
+def test_the_packed_frames_are_the_frames_and_unpack_gives_the_same_bytes_back(
+    folder: Path,
+) -> None:
     text = (folder / "frames.jsonl").read_bytes()
     before = dataset.load(folder, per_frame=True)
     assert pack(folder) == dataset.frame_digest(folder) == before.frame_digest
@@ -69,7 +71,9 @@ def test_the_command_prints_sizes_and_digest_and_says_what_is_wrong(folder: Path
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(dataset.frame_digest(folder)))
-    done = subprocess.run([*command, str(folder / "nothing")], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, str(folder / "nothing")], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 4
     assert "does not exist" in done.stderr and "Traceback" not in done.stderr
 

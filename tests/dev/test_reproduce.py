@@ -1,4 +1,6 @@
-"""Shipped models come out again from the corpus they were trained on; what is not the same is told."""
+"""Shipped models come out again from the corpus they were trained on; what is not the
+same is told.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,31 @@ SHIPPED = [entry.id for entry in registry.load(ROOT / "model").entries]
 
 @pytest.fixture
 def shipped(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in the working directory whose registry holds a quickly trained vmaf_tiny_v2; its model folder."""
+    """A project in the working directory whose registry holds a quickly trained vmaf_tiny_v2; its
+    model folder.
+    """
     monkeypatch.chdir(tmp_path)
     shutil.copytree(corpus, tmp_path / "corpus")
     model_dir = tmp_path / "model"
     (model_dir / "tiny").mkdir(parents=True)
-    (model_dir / "tiny" / "registry.json").write_bytes(json_bytes({"schema_version": 1, "entries": []}))
+    (model_dir / "tiny" / "registry.json").write_bytes(
+        json_bytes({"schema_version": 1, "entries": []})
+    )
     recipe = recipes.recipe("vmaf_tiny_v2", epochs=2, kfold=0)
     data = dataset.load(tmp_path / "corpus", per_frame=True)
-    plan = experiment.plan(recipe, data, None, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=False)
-    experiment.run(plan, tmp_path / "run", run_provenance(entry_point="test", argv=[], args={}, inputs=[], outputs=[]))
+    plan = experiment.plan(
+        recipe, data, None, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=False
+    )
+    experiment.run(
+        plan,
+        tmp_path / "run",
+        run_provenance(entry_point="test", argv=[], args={}, inputs=[], outputs=[]),
+    )
     onnx = (tmp_path / "run" / "candidate.onnx").read_bytes()
     sidecar = json.loads((tmp_path / "run" / "candidate.json").read_text())
-    registry.promote(model_dir, registry.new_entry("vmaf_tiny_v2", onnx, description="", notes=""), onnx, sidecar)
+    registry.promote(
+        model_dir, registry.new_entry("vmaf_tiny_v2", onnx, description="", notes=""), onnx, sidecar
+    )
     return model_dir
 
 
@@ -50,10 +64,17 @@ def sidecar_of(model_dir: Path) -> Any:
 
 def test_the_same_figures_come_out_again(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main(["--exact"]) == 0
-    told = [line.split(": ")[0].removeprefix("vmaf_tiny_v2 ") for line in capsys.readouterr().out.splitlines()]
+    told = [
+        line.split(": ")[0].removeprefix("vmaf_tiny_v2 ")
+        for line in capsys.readouterr().out.splitlines()
+    ]
     metrics = ("plcc", "srocc", "rmse", "mae")
     model = [f"model {metric}{of}" for metric in metrics for of in ("", " of the worst source")]
-    assert told == [*model, "ridge on the six features rmse", "ridge on the six features rmse of the worst source"]
+    assert told == [
+        *model,
+        "ridge on the six features rmse",
+        "ridge on the six features rmse of the worst source",
+    ]
     assert reproduce.main(["--candidate", "vmaf_tiny_v2"]) == 0
 
 
@@ -79,12 +100,16 @@ def test_a_changed_corpus_is_refused(shipped: Path, capsys: pytest.CaptureFixtur
 
 
 def test_an_empty_registry_is_told(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (shipped / "tiny" / "registry.json").write_bytes(json_bytes({"schema_version": 1, "entries": []}))
+    (shipped / "tiny" / "registry.json").write_bytes(
+        json_bytes({"schema_version": 1, "entries": []})
+    )
     assert reproduce.main([]) == 1
     assert "holds no model yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model_id", SHIPPED)
-def test_the_shipped_network_comes_out_again(model_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_network_comes_out_again(
+    model_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     assert reproduce.main(["--candidate", model_id]) == 0

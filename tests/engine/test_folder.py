@@ -18,7 +18,10 @@ SCORE = st.floats(0, 100, allow_nan=False)
 
 
 def frames(scores: list[float]) -> list[Frame]:
-    return [Frame(index=i, vmaf=s, vmaf_unclipped=s, features=tuple(s / (n + 1) for n in range(6))) for i, s in enumerate(scores)]
+    return [
+        Frame(index=i, vmaf=s, vmaf_unclipped=s, features=tuple(s / (n + 1) for n in range(6)))
+        for i, s in enumerate(scores)
+    ]
 
 
 @given(st.lists(SCORE, min_size=1, max_size=60))
@@ -48,7 +51,9 @@ def test_frames_come_before_their_row_and_survive_a_reopening(tmp_path: Path) ->
 
 
 def test_every_cut_of_a_run_is_repaired(tmp_path: Path) -> None:
-    """The frames file, cut at each of its bytes while the last cell has no row, opens to the frames of the cells that have."""
+    """The frames file, cut at each of its bytes while the last cell has no row, opens to the frames
+    of the cells that have.
+    """
     writer = Writer(tmp_path)
     writer.append(ok("k1"), [{"key": "k1", "frame_index": i} for i in range(2)])
     kept = (tmp_path / "frames.jsonl").read_bytes()

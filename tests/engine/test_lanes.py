@@ -1,4 +1,6 @@
-"""The scheduler: what it decides, in virtual time with known costs, and that its threads do what it decides."""
+"""The scheduler: what it decides, in virtual time with known costs, and that its threads do what it
+decides.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from vmaftune.engine.lanes import CPU, RETRIES, RETRY_S, TOO_MANY, Board, Ended, Job, LaneExecutor, Stage, Started, Task
+from vmaftune.engine.lanes import (
+    CPU,
+    RETRIES,
+    RETRY_S,
+    TOO_MANY,
+    Board,
+    Ended,
+    Job,
+    LaneExecutor,
+    Stage,
+    Started,
+    Task,
+)
 
 Plan = tuple[list[Task], dict[str, int]]
 
@@ -20,7 +34,9 @@ def nothing(value: Any) -> Any:
 
 
 def stage(name: str, lane: str, cost_s: float, *others: str) -> Stage:
-    return Stage(name=name, lane=lane, cost_s=cost_s, run=nothing, others=dict.fromkeys(others, nothing))
+    return Stage(
+        name=name, lane=lane, cost_s=cost_s, run=nothing, others=dict.fromkeys(others, nothing)
+    )
 
 
 def simulate(
@@ -31,7 +47,8 @@ def simulate(
     sessions: Mapping[str, int] | None = None,
     actual: Callable[[Job], float] = lambda job: job.stage.cost_s,
 ) -> tuple[float, Board]:
-    """Wall time of `tasks` when every stage takes what `actual` says, divided by its lane's `speed`.
+    """Wall time of `tasks` when every stage takes what `actual` says, divided by its lane's
+    `speed`.
 
     `sessions` are what devices really allow: one job more, and it is refused after 0.3 s.
     """
@@ -43,7 +60,9 @@ def simulate(
         if sessions and board.running[job.lane] > sessions.get(job.lane, 99):
             heapq.heappush(running, (now + 0.3, next(number), job, "refused"))
             return
-        heapq.heappush(running, (now + actual(job) / (speed or {}).get(job.lane, 1), next(number), job, "done"))
+        heapq.heappush(
+            running, (now + actual(job) / (speed or {}).get(job.lane, 1), next(number), job, "done")
+        )
 
     while True:
         for lane in lanes:
@@ -64,17 +83,29 @@ def simulate(
     return now, board
 
 
-def best_possible(tasks: Sequence[Task], lanes: Mapping[str, int], speed: Mapping[str, float] | None = None) -> float:
-    """No schedule is shorter: each lane's work at full use, between the shortest way to it and from it; each chain alone."""
+def best_possible(
+    tasks: Sequence[Task], lanes: Mapping[str, int], speed: Mapping[str, float] | None = None
+) -> float:
+    """No schedule is shorter: each lane's work at full use, between the shortest way to it and from
+    it; each chain alone.
+    """
     speed = speed or {}
     prepares = {t.id: sum(s.cost_s for s in t.stages) for t in tasks}
 
     def way_to(task: Task, step: int) -> float:
-        return max((prepares[a] for a in task.after), default=0.0) + sum(s.cost_s for s in task.stages[:step])
+        return max((prepares[a] for a in task.after), default=0.0) + sum(
+            s.cost_s for s in task.stages[:step]
+        )
 
-    bounds = [way_to(t, 0) + sum(s.cost_s / max(speed.get(x, 1) for x in (s.lane, *s.others)) for s in t.stages) for t in tasks]
+    bounds = [
+        way_to(t, 0)
+        + sum(s.cost_s / max(speed.get(x, 1) for x in (s.lane, *s.others)) for s in t.stages)
+        for t in tasks
+    ]
     for group in {frozenset((s.lane, *s.others)) for t in tasks for s in t.stages}:
-        visits = [(t, i) for t in tasks for i, s in enumerate(t.stages) if {s.lane, *s.others} <= group]
+        visits = [
+            (t, i) for t in tasks for i, s in enumerate(t.stages) if {s.lane, *s.others} <= group
+        ]
         work = sum(t.stages[i].cost_s for t, i in visits)
         power = sum(lanes[lane] * speed.get(lane, 1) for lane in group)
         head = min(way_to(t, i) for t, i in visits)
@@ -83,8 +114,12 @@ def best_possible(tasks: Sequence[Task], lanes: Mapping[str, int], speed: Mappin
     return max(bounds)
 
 
-def sweep(sources: int, cells: Sequence[tuple[str, tuple[str, ...], float, float]], prepare_s: float = 1.5) -> list[Task]:
-    """Tasks of a sweep: per source a preparation, and cells of (encoder, lanes, encode seconds, scoring seconds)."""
+def sweep(
+    sources: int, cells: Sequence[tuple[str, tuple[str, ...], float, float]], prepare_s: float = 1.5
+) -> list[Task]:
+    """Tasks of a sweep: per source a preparation, and cells of (encoder, lanes, encode seconds,
+    scoring seconds).
+    """
     chance = random.Random(5)
     tasks = []
     for n in range(sources):
@@ -92,7 +127,10 @@ def sweep(sources: int, cells: Sequence[tuple[str, tuple[str, ...], float, float
         tasks.append(Task(id=ready, first=True, stages=(stage("prepare", CPU, prepare_s),)))
         for i, (encoder, lanes, encode_s, score_s) in enumerate(cells):
             detail = chance.uniform(0.6, 1.6)
-            stages = (stage("encode", lanes[0], encode_s * detail, *lanes[1:]), stage("score", CPU, score_s * detail))
+            stages = (
+                stage("encode", lanes[0], encode_s * detail, *lanes[1:]),
+                stage("score", CPU, score_s * detail),
+            )
             tasks.append(Task(id=f"{n}/{encoder}/{i}", after=frozenset({ready}), stages=stages))
     return tasks
 
@@ -116,23 +154,33 @@ def scoring_decides() -> Plan:
 def one_long_cell() -> Plan:
     """A slow software cell that must begin early, beside a stream of short scorings."""
     tasks = sweep(4, [("nvenc", NVENC, 1.0, 4.0)] * 20 + [("x264", (CPU,), 6.0, 4.0)] * 6)
-    long = Task(id="slow", after=frozenset({"prepare 0"}), stages=(stage("encode", CPU, 110.0), stage("score", CPU, 5.0)))
+    long = Task(
+        id="slow",
+        after=frozenset({"prepare 0"}),
+        stages=(stage("encode", CPU, 110.0), stage("score", CPU, 5.0)),
+    )
     return [*tasks, long], {CPU: 4, "nvenc:0": 4}
 
 
 def hardware_decides() -> Plan:
-    """Slow AV1 on one lane beside long software cells that keep every core busy: the lane must never wait."""
+    """Slow AV1 on one lane beside long software cells that keep every core busy: the lane must
+    never wait.
+    """
     cells = [("av1_qsv", QSV, 6.0, 3.0)] * 10 + [("vvenc", (CPU,), 60.0, 3.0)] * 2
     return sweep(5, cells), {CPU: 4, "qsv:0": 1}
 
 
 def two_gpus() -> Plan:
     """Cells that either of two unequal GPUs can take, and AV1 that only the newer one has."""
-    cells = [("h264", ("nvenc:0", "nvenc:1"), 4.0, 1.0)] * 16 + [("av1", ("nvenc:0",), 5.0, 1.0)] * 6
+    cells = [("h264", ("nvenc:0", "nvenc:1"), 4.0, 1.0)] * 16 + [
+        ("av1", ("nvenc:0",), 5.0, 1.0)
+    ] * 6
     return sweep(6, cells), {CPU: 8, "nvenc:0": 3, "nvenc:1": 2}
 
 
-@pytest.mark.parametrize("plan", [seeds_grid, scoring_decides, one_long_cell, hardware_decides, two_gpus])
+@pytest.mark.parametrize(
+    "plan", [seeds_grid, scoring_decides, one_long_cell, hardware_decides, two_gpus]
+)
 def test_makespan_is_within_5_percent_of_the_best_possible(plan: Callable[[], Plan]) -> None:
     tasks, lanes = plan()
     speed = {"nvenc:1": 0.5} if plan is two_gpus else None
@@ -147,10 +195,14 @@ def test_costs_that_were_guessed_wrong_cost_little() -> None:
     chance = random.Random(1)
     wrong = {t.id: chance.uniform(0.33, 3.0) for t in tasks}
     real = [
-        Task(id=t.id, after=t.after, first=t.first,
-             stages=tuple(stage(s.name, s.lane, s.cost_s * wrong[t.id]) for s in t.stages))
+        Task(
+            id=t.id,
+            after=t.after,
+            first=t.first,
+            stages=tuple(stage(s.name, s.lane, s.cost_s * wrong[t.id]) for s in t.stages),
+        )
         for t in tasks
-    ]  # fmt: skip
+    ]
     took, _ = simulate(tasks, lanes, actual=lambda job: job.stage.cost_s * wrong[job.task.id])
     assert took <= 1.15 * best_possible(real, lanes)
 
@@ -190,7 +242,9 @@ def test_the_last_slot_waits_and_gives_up_in_the_end() -> None:
 
 
 class Sessions:
-    """A device that allows `most` sessions at a time, as the driver does, and remembers where each cell ran."""
+    """A device that allows `most` sessions at a time, as the driver does, and remembers where each
+    cell ran.
+    """
 
     def __init__(self, most: int) -> None:
         self.most, self.open, self.refusals = most, 0, 0
@@ -213,7 +267,13 @@ class Sessions:
 
 def test_threads_retry_what_a_device_refuses() -> None:
     device = Sessions(2)
-    encode = Stage(name="encode", lane="nvenc:0", cost_s=1, run=device.encode, refused=lambda e: "memory (10)" in str(e))
+    encode = Stage(
+        name="encode",
+        lane="nvenc:0",
+        cost_s=1,
+        run=device.encode,
+        refused=lambda e: "memory (10)" in str(e),
+    )
     score = Stage(name="score", lane=CPU, cost_s=1, run=lambda made: f"{made}, scored")
     tasks = [Task(id=str(i), stages=(encode, score)) for i in range(9)]
     events = list(LaneExecutor({CPU: 2, "nvenc:0": 5}).run(tasks))
@@ -229,12 +289,23 @@ def test_another_error_fails_its_task_alone_and_frees_what_waits_for_it() -> Non
 
     tasks = [
         Task(
-            id="bad", stages=(Stage(name="encode", lane=CPU, cost_s=1, run=broken, refused=lambda e: False), stage("score", CPU, 1))
+            id="bad",
+            stages=(
+                Stage(name="encode", lane=CPU, cost_s=1, run=broken, refused=lambda e: False),
+                stage("score", CPU, 1),
+            ),
         ),
-        Task(id="good", stages=(stage("encode", CPU, 1), stage("score", CPU, 1)), after=frozenset({"bad"})),
+        Task(
+            id="good",
+            stages=(stage("encode", CPU, 1), stage("score", CPU, 1)),
+            after=frozenset({"bad"}),
+        ),
     ]
     ended = [e for e in LaneExecutor({CPU: 2}).run(tasks) if isinstance(e, Ended)]
-    assert [(e.task.id, str(e.error)) for e in ended] == [("bad", "no such thing"), ("good", "None")]
+    assert [(e.task.id, str(e.error)) for e in ended] == [
+        ("bad", "no such thing"),
+        ("good", "None"),
+    ]
 
 
 def test_a_stage_runs_where_it_was_taken() -> None:
@@ -248,8 +319,14 @@ def test_a_stage_runs_where_it_was_taken() -> None:
 
         return run
 
-    task = Stage(name="encode", lane="gpu:0", cost_s=1, run=on("gpu:0"), others={"gpu:1": on("gpu:1")})
-    list(LaneExecutor({"gpu:0": 1, "gpu:1": 1}).run([Task(id=str(i), stages=(task,)) for i in range(2)]))
+    task = Stage(
+        name="encode", lane="gpu:0", cost_s=1, run=on("gpu:0"), others={"gpu:1": on("gpu:1")}
+    )
+    list(
+        LaneExecutor({"gpu:0": 1, "gpu:1": 1}).run(
+            [Task(id=str(i), stages=(task,)) for i in range(2)]
+        )
+    )
     assert sorted(ran) == ["gpu:0", "gpu:1"], "side by side, or the barrier would break"
 
 
@@ -265,9 +342,16 @@ def test_scoring_goes_on_while_hardware_encodes() -> None:
     def score(_: Any) -> None:
         scored.set()
 
-    def chain(name: str, run: Callable[[Any], Any], cost: float, then: Callable[[Any], Any]) -> Task:
-        return Task(id=name, stages=(Stage(name="encode", lane="qsv", cost_s=cost, run=run),
-                                     Stage(name="score", lane=CPU, cost_s=1, run=then)))  # fmt: skip
+    def chain(
+        name: str, run: Callable[[Any], Any], cost: float, then: Callable[[Any], Any]
+    ) -> Task:
+        return Task(
+            id=name,
+            stages=(
+                Stage(name="encode", lane="qsv", cost_s=cost, run=run),
+                Stage(name="score", lane=CPU, cost_s=1, run=then),
+            ),
+        )
 
     tasks = [chain("first", encode, 9, score), chain("second", long_encode, 1, nothing)]
     ended = [e for e in LaneExecutor({CPU: 1, "qsv": 1}).run(tasks) if isinstance(e, Ended)]
@@ -283,7 +367,10 @@ def test_closing_stops_new_stages(slots: int) -> None:
         begun.append(1)
         assert closing.wait(20)
 
-    tasks = [Task(id=str(i), stages=(Stage(name="encode", lane=CPU, cost_s=1, run=note),)) for i in range(50)]
+    tasks = [
+        Task(id=str(i), stages=(Stage(name="encode", lane=CPU, cost_s=1, run=note),))
+        for i in range(50)
+    ]
     happening = LaneExecutor({CPU: slots}).run(tasks)
     next(happening)
     threading.Timer(0.2, closing.set).start()  # while close() waits for the slots

@@ -1,4 +1,6 @@
-"""A sweep over hardware lanes, with an ffmpeg that encodes with x264 where NVENC was asked for and allows one session per GPU."""
+"""A sweep over hardware lanes, with an ffmpeg that encodes with x264 where NVENC was asked for and
+allows one session per GPU.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from vmaftune.media.process import Runner
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import Plan
 
-# A session is a lock that the encoding process holds until it ends; the encode is slow enough for two to meet.
+# A session is a lock that the encoding process holds until it ends; the encode is slow enough for
+# two to meet.
 PRETEND = """
 import fcntl
 if 'h264_nvenc' in argv:
@@ -35,30 +38,48 @@ if 'h264_nvenc' in argv:
     time.sleep(0.3)
     begin, end = argv.index('-c:v'), argv.index('-gpu') + 2
     argv[begin:end] = ['-c:v', 'libx264', '-preset', 'ultrafast', '-crf', argv[argv.index('-cq') + 1]]
-"""
+"""  # noqa: E501
 
 
 def two_gpus() -> Gpus:
     gpus = tuple(
-        Gpu(index=i, uuid=f"GPU-{i}", name=f"GeForce {i}", memory_bytes=None, sessions=0, encoder_percent=0, gpu_percent=0)
+        Gpu(
+            index=i,
+            uuid=f"GPU-{i}",
+            name=f"GeForce {i}",
+            memory_bytes=None,
+            sessions=0,
+            encoder_percent=0,
+            gpu_percent=0,
+        )
         for i in range(2)
     )
     return Gpus(nvidia=Nvidia(driver="570.1", gpus=gpus), nodes=(), platform="linux")
 
 
 def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
-    clip: Callable[..., Path], planned: Callable[..., Plan], wrapper: Callable[..., str], tools: Tools, tmp_path: Path
+    clip: Callable[..., Path],
+    planned: Callable[..., Plan],
+    wrapper: Callable[..., str],
+    tools: Tools,
+    tmp_path: Path,
 ) -> None:
     log, folder = tmp_path / "sessions", tmp_path / "run"
     pretending = replace(tools, ffmpeg=wrapper(f"LOG = {str(log)!r}\n{PRETEND}"))
     here = two_gpus()
     hardware = choose_encoders(
-        select(["h264_nvenc"]), pretending, Runner(), gpus=here, cache=Cache(pretending, here, tmp_path / "cache")
+        select(["h264_nvenc"]),
+        pretending,
+        Runner(),
+        gpus=here,
+        cache=Cache(pretending, here, tmp_path / "cache"),
     )
     assert [d and d.name for d in hardware.devices["h264_nvenc"]] == ["GeForce 0", "GeForce 1"]
     assert slots(hardware, cores=8) == {"nvenc:0": 4, "nvenc:1": 4}
     log.unlink()
-    plan = planned(clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20:41:3")
+    plan = planned(
+        clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20:41:3"
+    )
     folder.mkdir()
     with lock(folder):
         open_folder(folder, plan, [], extend=False)
@@ -67,23 +88,35 @@ def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
     assert [(r["status"], r["error"]) for r in rows] == [("ok", None)] * 8
     assert {r["device"] for r in rows} == {"GeForce 0 570.1", "GeForce 1 570.1"}
     assert {r["scorer"] for r in rows} == {"cpu"}
-    assert not any("-gpu" in r["argv"] for r in rows), "a row and its key do not depend on the GPU that was free"
+    assert not any("-gpu" in r["argv"] for r in rows), (
+        "a row and its key do not depend on the GPU that was free"
+    )
     said = log.read_text().splitlines()
     assert said.count("gpu 0") + said.count("gpu 1") == 8 and "refused" in said
 
 
 def test_the_command_to_paste_names_the_gpu_that_failed(
-    clip: Callable[..., Path], planned: Callable[..., Plan], wrapper: Callable[..., str], tools: Tools, tmp_path: Path
+    clip: Callable[..., Path],
+    planned: Callable[..., Plan],
+    wrapper: Callable[..., str],
+    tools: Tools,
+    tmp_path: Path,
 ) -> None:
     fails = f"LOG = {str(tmp_path / 'sessions')!r}\nif ENCODE: sys.exit(3)\n{PRETEND}"
     pretending, here = replace(tools, ffmpeg=wrapper(fails)), two_gpus()
     one = replace(here, cuda_visible="1")
     hardware = choose_encoders(
-        select(["h264_nvenc"]), pretending, Runner(), gpus=one, wanted_gpus=["1"],
+        select(["h264_nvenc"]),
+        pretending,
+        Runner(),
+        gpus=one,
+        wanted_gpus=["1"],
         cache=Cache(pretending, one, tmp_path / "cache"),
-    )  # fmt: skip
+    )
     with lock(tmp_path):
-        plan = planned(clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20")
+        plan = planned(
+            clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20"
+        )
         list(Sweep(plan, tmp_path, pretending, Runner(), Options(jobs=1), hardware).run([]))
     (row,) = latest_rows(tmp_path).values()
     assert (row["status"], row["device"]) == ("failed", "GeForce 1 570.1")

@@ -1,4 +1,6 @@
-"""The tool as a process, killed, interrupted, doubled and starved: finished cells are kept and no child lives on."""
+"""The tool as a process, killed, interrupted, doubled and starved: finished cells are kept and no
+child lives on.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def children_in(folder: Path) -> list[int]:
             state = (place / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if state != "Z" and b"vmaftune" not in command and (str(folder) in cwd or any(str(folder).encode() in a for a in command)):
+        if (
+            state != "Z"
+            and b"vmaftune" not in command
+            and (str(folder) in cwd or any(str(folder).encode() in a for a in command))
+        ):
             found.append(int(place.name))
     return found
 
@@ -43,16 +49,24 @@ def num_lines(path: Path) -> int:
 
 @pytest.fixture(autouse=True, scope="module")
 def heard() -> Iterator[None]:
-    """What runs the tests may ignore signals (nohup, a script's `&`), and a child would inherit that."""
+    """What runs the tests may ignore signals (nohup, a script's `&`), and a child would inherit
+    that.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, signal.SIG_DFL) for n in numbers if signal.getsignal(n) is signal.SIG_IGN}
+    before = {
+        n: signal.signal(n, signal.SIG_DFL)
+        for n in numbers
+        if signal.getsignal(n) is signal.SIG_IGN
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
-def unbroken(clip: Make, tmp_path_factory: pytest.TempPathFactory, read_run: Callable[[Path], Any]) -> Any:
+def unbroken(
+    clip: Make, tmp_path_factory: pytest.TempPathFactory, read_run: Callable[[Path], Any]
+) -> Any:
     """The rows of a run that nothing disturbed."""
     import sys
 
@@ -65,9 +79,15 @@ def unbroken(clip: Make, tmp_path_factory: pytest.TempPathFactory, read_run: Cal
 
 @pytest.mark.parametrize("moment", ["begin", "frames", "row", "encode", "late"])
 def test_kill_9_loses_no_finished_cell_and_leaves_no_child(
-    moment: str, clip: Make, tool: Any, unbroken: Any, until: Callable[..., None], read_run: Callable[[Path], Any],
-    without_times: Callable[[Any], Any], tmp_path: Path,
-) -> None:  # fmt: skip
+    moment: str,
+    clip: Make,
+    tool: Any,
+    unbroken: Any,
+    until: Callable[..., None],
+    read_run: Callable[[Path], Any],
+    without_times: Callable[[Any], Any],
+    tmp_path: Path,
+) -> None:
     source, run = clip("kill.mkv", frames=12), tmp_path / "run"
     reached: dict[str, Callable[[], bool]] = {
         "begin": lambda: (run / "tmp").exists(),
@@ -79,12 +99,16 @@ def test_kill_9_loses_no_finished_cell_and_leaves_no_child(
     child = tool.start("corpus", source, *GRID, "--out", run)
     end = time.monotonic() + 60
     while not reached[moment]() and child.poll() is None and time.monotonic() < end:
-        pass  # no pause: the window between frames and row is short, and missing it is a kill at another instant
+        # no pause: the window between frames and row is short, and missing it is a kill at
+        # another instant
+        pass
     child.kill()
     child.wait()
     until(lambda: not children_in(run), "the end of the children")
     before = (
-        [line for line in (run / "cells.jsonl").read_bytes().splitlines(keepends=True)] if (run / "cells.jsonl").exists() else []
+        [line for line in (run / "cells.jsonl").read_bytes().splitlines(keepends=True)]
+        if (run / "cells.jsonl").exists()
+        else []
     )
     whole = [line for line in before if line.endswith(b"\n")]
     again = tool.events(source, *GRID, "--out", run)
@@ -101,9 +125,22 @@ def test_a_run_inside_its_source_folder_goes_on_and_never_sweeps_its_own_files(
 ) -> None:
     hangs = tmp_path / "hangs"
     slow = wrapper(
-        f"if ENCODE and '30' in argv and os.path.exists({str(hangs)!r}): open(argv[-1][5:], 'w').close(); time.sleep(600)"
+        f"if ENCODE and '30' in argv and os.path.exists({str(hangs)!r}): open(argv[-1][5:],"
+        " 'w').close(); time.sleep(600)"
     )
-    args = ("corpus", ".", "--encoders", "x264", "--presets", "ultrafast", "--quality", "28,30", "--keep-encodes", "--ffmpeg", slow)
+    args = (
+        "corpus",
+        ".",
+        "--encoders",
+        "x264",
+        "--presets",
+        "ultrafast",
+        "--quality",
+        "28,30",
+        "--keep-encodes",
+        "--ffmpeg",
+        slow,
+    )
     for i, out in enumerate(((), ("--out", "."), ("--out", "a/run"))):
         place = tmp_path / f"clips{i}"
         run = place / (out[1] if out else "runs")
@@ -111,19 +148,32 @@ def test_a_run_inside_its_source_folder_goes_on_and_never_sweeps_its_own_files(
         (place / "deeper/kill.mkv").write_bytes(clip("kill.mkv", frames=12).read_bytes())
         hangs.touch()
         child = tool.start(*args, *out, cwd=place)
-        until(lambda run=run: any(run.rglob("out.mkv")) and sum(map(num_lines, run.rglob("cells.jsonl"))) == 1, "one cell done")
+        until(
+            lambda run=run: (
+                any(run.rglob("out.mkv")) and sum(map(num_lines, run.rglob("cells.jsonl"))) == 1
+            ),
+            "one cell done",
+        )
         child.kill()
         child.wait()
         until(lambda run=run: not children_in(run), "the end of the children")
         hangs.unlink()
         for left in (1, 0):
-            told = [json.loads(line) for line in tool.run(*args, *out, "--json", cwd=place).stdout.splitlines()]
+            told = [
+                json.loads(line)
+                for line in tool.run(*args, *out, "--json", cwd=place).stdout.splitlines()
+            ]
             start = next(e for e in told if e["event"] == "start")
             assert (start["num_cells"], start["num_left"]) == (2, left), told
 
 
 def test_torn_last_lines_are_removed_with_a_notice(
-    clip: Make, tool: Any, unbroken: Any, read_run: Callable[[Path], Any], without_times: Callable[[Any], Any], tmp_path: Path
+    clip: Make,
+    tool: Any,
+    unbroken: Any,
+    read_run: Callable[[Path], Any],
+    without_times: Callable[[Any], Any],
+    tmp_path: Path,
 ) -> None:
     source, run = clip("kill.mkv", frames=12), tmp_path / "run"
     tool.run("corpus", source, *GRID, "--out", run)
@@ -141,10 +191,16 @@ def test_torn_last_lines_are_removed_with_a_notice(
     assert len(read_run(run).frames) == len(unbroken.frames)
 
 
-@pytest.mark.parametrize(("name", "line", "text"), [
-    ("cells.jsonl", 3, '{"cell": "a/b'), ("cells.jsonl", 2, "[1, 2]"), ("cells.jsonl", 4, '{"cell": "a/b/c/1"}'),
-    ("frames.jsonl", 5, "{oops}"), ("frames.jsonl", 20, '{"cell": "a"}'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "line", "text"),
+    [
+        ("cells.jsonl", 3, '{"cell": "a/b'),
+        ("cells.jsonl", 2, "[1, 2]"),
+        ("cells.jsonl", 4, '{"cell": "a/b/c/1"}'),
+        ("frames.jsonl", 5, "{oops}"),
+        ("frames.jsonl", 20, '{"cell": "a"}'),
+    ],
+)
 def test_a_bad_line_in_the_middle_is_an_error_with_its_number(
     name: str, line: int, text: str, clip: Make, tool: Any, unbroken: Any, tmp_path: Path
 ) -> None:
@@ -166,7 +222,15 @@ def test_a_bad_line_in_the_middle_is_an_error_with_its_number(
 def test_a_second_process_is_refused(
     clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
 ) -> None:
-    args = ("corpus", clip("kill.mkv", frames=12), *GRID, "--out", tmp_path / "run", "--ffmpeg", wrapper(HANGS.format("-crf")))
+    args = (
+        "corpus",
+        clip("kill.mkv", frames=12),
+        *GRID,
+        "--out",
+        tmp_path / "run",
+        "--ffmpeg",
+        wrapper(HANGS.format("-crf")),
+    )
     first = tool.start(*args)
     until(lambda: bool(children_in(tmp_path / "run")), "the first encode")
     for command in (args, ("clean", tmp_path / "run")):
@@ -178,12 +242,19 @@ def test_a_second_process_is_refused(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_130_and_no_child(
-    number: signal.Signals, clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None],
-    read_run: Callable[[Path], Any], tmp_path: Path,
-) -> None:  # fmt: skip
+    number: signal.Signals,
+    clip: Make,
+    tool: Any,
+    wrapper: Callable[..., str],
+    until: Callable[..., None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
     run = tmp_path / "run"
     slow = wrapper(HANGS.format("-crf"))
-    child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", slow, "--jobs", "3")
+    child = tool.start(
+        "corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", slow, "--jobs", "3"
+    )
     until(lambda: len(children_in(run)) >= 3, "three hanging encodes")
     child.send_signal(number)
     out, err = child.communicate(timeout=30)  # the encodes would take ten minutes
@@ -198,11 +269,23 @@ def test_a_signal_ends_it_with_130_and_no_child(
 def test_a_signal_that_the_main_thread_did_not_notice_ends_it_too(
     clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
 ) -> None:
-    """One that comes when the main thread is about to wait does not wake it; here another thread of it is hit instead."""
+    """One that comes when the main thread is about to wait does not wake it; here another thread of
+    it is hit instead.
+    """
     run = tmp_path / "run"
-    child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", wrapper(HANGS.format("-crf")))
+    child = tool.start(
+        "corpus",
+        clip("kill.mkv", frames=12),
+        *GRID,
+        "--out",
+        run,
+        "--ffmpeg",
+        wrapper(HANGS.format("-crf")),
+    )
     until(lambda: bool(children_in(run)), "the first encode")
-    other = next(int(t.name) for t in Path(f"/proc/{child.pid}/task").iterdir() if int(t.name) != child.pid)
+    other = next(
+        int(t.name) for t in Path(f"/proc/{child.pid}/task").iterdir() if int(t.name) != child.pid
+    )
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.tgkill(child.pid, other, int(signal.SIGTERM)) == 0
     _, err = child.communicate(timeout=30)
@@ -218,7 +301,9 @@ def test_under_nohup_it_goes_on(
     slow = wrapper("if ENCODE: time.sleep(1)")
     hears = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", slow)
+        child = tool.start(
+            "corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", slow
+        )
     finally:
         signal.signal(signal.SIGHUP, hears)
     until(lambda: bool(children_in(run)), "the first encode")
@@ -232,7 +317,15 @@ def test_a_second_signal_leaves_at_once(
     clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", wrapper(HANGS.format("-crf")))
+    child = tool.start(
+        "corpus",
+        clip("kill.mkv", frames=12),
+        *GRID,
+        "--out",
+        run,
+        "--ffmpeg",
+        wrapper(HANGS.format("-crf")),
+    )
     until(lambda: bool(children_in(run)), "the first encode")
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGTERM)
@@ -245,17 +338,40 @@ def test_a_stall_and_a_failure_leave_the_rest_alone_and_end_with_5(
     clip: Make, tool: Any, wrapper: Callable[..., str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    bad = wrapper("if ENCODE and '30' in argv: time.sleep(600)\nif ENCODE and '31' in argv: argv[argv.index('-preset') + 1] = 'no'")
-    args = (clip("kill.mkv", frames=12), "--encoders", "x264", "--presets", "ultrafast", "--quality", "29:32:1", "--out", run)
+    bad = wrapper(
+        "if ENCODE and '30' in argv: time.sleep(600)\nif ENCODE and '31' in argv:"
+        " argv[argv.index('-preset') + 1] = 'no'"
+    )
+    args = (
+        clip("kill.mkv", frames=12),
+        "--encoders",
+        "x264",
+        "--presets",
+        "ultrafast",
+        "--quality",
+        "29:32:1",
+        "--out",
+        run,
+    )
     done = tool.run("corpus", *args, "--ffmpeg", bad, "--timeout", "6", code=5)
     assert "2 of 4 cells failed" in done.stderr
     assert "--retry-failed" in done.stderr
     rows = {r["crf"]: r for r in map(json.loads, (run / "cells.jsonl").read_text().splitlines())}
-    assert {q: r["status"] for q, r in rows.items()} == {29: "ok", 30: "failed", 31: "failed", 32: "ok"}
+    assert {q: r["status"] for q, r in rows.items()} == {
+        29: "ok",
+        30: "failed",
+        31: "failed",
+        32: "ok",
+    }
     assert rows[30]["error"]["class"] == "timeout"
     assert rows[31]["error"]["exit_code"] not in (0, None)
     status = json.loads(tool.run("status", run, "--json").stdout)
-    assert (status["num_cells"], status["num_done"], status["num_failed"], status["num_left"]) == (4, 2, 2, 0)
+    assert (status["num_cells"], status["num_done"], status["num_failed"], status["num_left"]) == (
+        4,
+        2,
+        2,
+        0,
+    )
     assert status["expected_s"] == 0
     assert set(status["failed"]) == {rows[30]["cell"], rows[31]["cell"]}
     again = tool.run("corpus", *args, "--ffmpeg", bad, "--timeout", "6", code=5)
@@ -266,9 +382,13 @@ def test_a_stall_and_a_failure_leave_the_rest_alone_and_end_with_5(
 def test_a_file_that_cannot_grow_keeps_what_is_done_and_ends_with_3(
     clip: Make, tool: Any, read_run: Callable[[Path], Any], tmp_path: Path
 ) -> None:
-    """As on a full disk, the writer's append fails: a limit on file size stands in, because any user may set it."""
+    """As on a full disk, the writer's append fails: a limit on file size stands in, because any
+    user may set it.
+    """
     source, run = clip("kill.mkv", frames=12), tmp_path / "run"
-    size = 12 * 96 * 64 * 3 // 2 + 10_000  # room for the reference, not for the frame rows of 60 cells
+    size = (
+        12 * 96 * 64 * 3 // 2 + 10_000
+    )  # room for the reference, not for the frame rows of 60 cells
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -286,20 +406,28 @@ def test_a_file_that_cannot_grow_keeps_what_is_done_and_ends_with_3(
     assert events[-1]["num_done"] == 60
 
 
-def test_a_plan_that_cannot_be_written_ends_with_3_and_leaves_nothing(clip: Make, tool: Any, tmp_path: Path) -> None:
-    """The plan of 511 cells is longer than every file that a trial of the tools writes: the limit hits it alone."""
+def test_a_plan_that_cannot_be_written_ends_with_3_and_leaves_nothing(
+    clip: Make, tool: Any, tmp_path: Path
+) -> None:
+    """The plan of 511 cells is longer than every file that a trial of the tools writes: the limit
+    hits it alone.
+    """
     size = 5_000
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "0:51:0.1")
-    done = tool.run("corpus", clip("kill.mkv", frames=12), *many, "--out", "run", code=3, preexec_fn=limit)
+    done = tool.run(
+        "corpus", clip("kill.mkv", frames=12), *many, "--out", "run", code=3, preexec_fn=limit
+    )
     assert "File too large" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
     kept = tmp_path / "kept"
     kept.mkdir()
-    tool.run("corpus", clip("kill.mkv", frames=12), *many, "--out", "kept", code=3, preexec_fn=limit)
+    tool.run(
+        "corpus", clip("kill.mkv", frames=12), *many, "--out", "kept", code=3, preexec_fn=limit
+    )
     assert [p.name for p in kept.iterdir()] == [".lock"]
 
 
@@ -307,9 +435,20 @@ def test_clean_removes_what_a_kill_left(
     clip: Make, tool: Any, wrapper: Callable[..., str], until: Callable[..., None], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    child = tool.start("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, "--ffmpeg", wrapper(HANGS.format("-crf")))
+    child = tool.start(
+        "corpus",
+        clip("kill.mkv", frames=12),
+        *GRID,
+        "--out",
+        run,
+        "--ffmpeg",
+        wrapper(HANGS.format("-crf")),
+    )
     size = 12 * 96 * 64 * 3 // 2
-    until(lambda: any(p.stat().st_size == size for p in (run / "tmp").glob("*/ref*.yuv")), "a prepared reference")
+    until(
+        lambda: any(p.stat().st_size == size for p in (run / "tmp").glob("*/ref*.yuv")),
+        "a prepared reference",
+    )
     child.kill()
     child.wait()
     until(lambda: not children_in(run), "the end of the children")
@@ -317,6 +456,10 @@ def test_clean_removes_what_a_kill_left(
     assert len(said["removed"]) == 1
     assert said["bytes"] >= size
     assert not (run / "tmp").exists()
-    assert json.loads(tool.run("clean", run, "--json").stdout) == {"folder": str(run), "removed": [], "bytes": 0}
+    assert json.loads(tool.run("clean", run, "--json").stdout) == {
+        "folder": str(run),
+        "removed": [],
+        "bytes": 0,
+    }
     tool.run("clean", tmp_path, code=2)
     tool.run("status", tmp_path, code=2)

@@ -1,7 +1,9 @@
-"""Every option of every row of the encoder table, against the real ffmpeg: its help, and trial encodes.
+"""Every option of every row of the encoder table, against the real ffmpeg: its help, and trial
+encodes.
 
-Software must encode. Hardware must fail at the device and not at an option, on a machine without it; where the machine
-has it, the trial must succeed. Either way no option may be one that ffmpeg does not use.
+Software must encode. Hardware must fail at the device and not at an option, on a machine without
+it; where the machine has it, the trial must succeed. Either way no option may be one that ffmpeg
+does not use.
 """
 
 from __future__ import annotations
@@ -65,24 +67,41 @@ def test_options_values_and_ranges_are_those_of_the_help(name: str) -> None:
             for option, value in pairs(row, preset, quality):
                 if option in FFMPEG_OWN:
                     continue
-                block = option_block(text, option) or (option_block(every, GENERIC[option]) if option in GENERIC else None)
+                block = option_block(text, option) or (
+                    option_block(every, GENERIC[option]) if option in GENERIC else None
+                )
                 assert block, f"{name} has no option {option}"
                 constants = re.findall(r"^     (\S+)", block, re.MULTILINE)
                 limits = bounds(block)
-                if value in constants or "<string>" in block or "<dictionary>" in block or "<boolean>" in block:
+                if (
+                    value in constants
+                    or "<string>" in block
+                    or "<dictionary>" in block
+                    or "<boolean>" in block
+                ):
                     continue
-                assert limits and limits[0] <= float(value) <= limits[1], f"{name} {option} {value}: {limits}"
+                assert limits and limits[0] <= float(value) <= limits[1], (
+                    f"{name} {option} {value}: {limits}"
+                )
 
 
 @pytest.mark.parametrize(
     ("name", "option", "low", "high"),
     [
-        ("h264_nvenc", "-cq", 0, 51), ("hevc_nvenc", "-cq", 0, 51), ("av1_nvenc", "-cq", 0, 63),
-        ("libsvtav1", "-crf", 0, 63), ("libvvenc", "-qp", -1, 63), ("libvpx-vp9", "-crf", -1, 63),
-        ("libaom-av1", "-crf", -1, 63), ("h264_amf", "-qp_i", -1, 51), ("av1_amf", "-qp_i", -1, 255),
+        ("h264_nvenc", "-cq", 0, 51),
+        ("hevc_nvenc", "-cq", 0, 51),
+        ("av1_nvenc", "-cq", 0, 63),
+        ("libsvtav1", "-crf", 0, 63),
+        ("libvvenc", "-qp", -1, 63),
+        ("libvpx-vp9", "-crf", -1, 63),
+        ("libaom-av1", "-crf", -1, 63),
+        ("h264_amf", "-qp_i", -1, 51),
+        ("av1_amf", "-qp_i", -1, 255),
     ],
-)  # fmt: skip
-def test_the_largest_quality_value_is_the_encoders_own(name: str, option: str, low: float, high: float) -> None:
+)
+def test_the_largest_quality_value_is_the_encoders_own(
+    name: str, option: str, low: float, high: float
+) -> None:
     block = option_block(help_of(f"encoder={name}"), option)
     assert block and bounds(block) == (low, high)
     assert ENCODERS[name].quality_max == high
@@ -91,7 +110,9 @@ def test_the_largest_quality_value_is_the_encoders_own(name: str, option: str, l
 @pytest.mark.parametrize("name", [n for n in BUILT if ENCODERS[n].kind in ("nvenc", "qsv")])
 def test_preset_names_are_in_the_help(name: str) -> None:
     block = option_block(help_of(f"encoder={name}"), "-preset")
-    assert block and set(ENCODERS[name].presets) <= set(re.findall(r"^     (\S+)", block, re.MULTILINE))
+    assert block and set(ENCODERS[name].presets) <= set(
+        re.findall(r"^     (\S+)", block, re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -102,16 +123,33 @@ def test_pixel_formats_are_in_the_help(name: str) -> None:
 
 
 def trial(row: Encoder, preset: str, quality: float, pix_fmt: str, *more: str) -> Finished:
-    """A trial at `-v warning` and a tiny size. Without a device; frames for VAAPI are not uploaded, because a filter
-    without its device fails before ffmpeg looks for options that nothing uses."""
+    """A trial at `-v warning` and a tiny size. Without a device; frames for VAAPI are not uploaded,
+    because a filter without its device fails before ffmpeg looks for options that nothing uses.
+    """
     return RUNNER.run(
         [
-            FFMPEG, "-nostdin", "-hide_banner", "-nostats", "-v", "warning", "-f", "lavfi", "-i",
-            f"testsrc2=size={'160x96' if row.kind is None else SIZE}:rate=25", "-frames:v", "3",
-            "-vf", f"format={pix_fmt}", *row.arguments(preset, quality, 1), *more, "-f", "null", "-",
+            FFMPEG,
+            "-nostdin",
+            "-hide_banner",
+            "-nostats",
+            "-v",
+            "warning",
+            "-f",
+            "lavfi",
+            "-i",
+            f"testsrc2=size={'160x96' if row.kind is None else SIZE}:rate=25",
+            "-frames:v",
+            "3",
+            "-vf",
+            f"format={pix_fmt}",
+            *row.arguments(preset, quality, 1),
+            *more,
+            "-f",
+            "null",
+            "-",
         ],
         timeout_s=300,
-    )  # fmt: skip
+    )
 
 
 def variants(kind_is_software: bool) -> list[tuple[str, str, float, str]]:
@@ -121,13 +159,18 @@ def variants(kind_is_software: bool) -> list[tuple[str, str, float, str]]:
         if (row.kind is None) is kind_is_software:
             middle = row.default_quality[1]
             chosen += [(row.name, preset, middle, row.pix_fmts[0]) for preset in row.presets]
-            chosen += [(row.name, row.default_preset, q, row.pix_fmts[0]) for q in (row.quality_min, row.quality_max)]
+            chosen += [
+                (row.name, row.default_preset, q, row.pix_fmts[0])
+                for q in (row.quality_min, row.quality_max)
+            ]
             chosen += [(row.name, row.default_preset, middle, f) for f in row.pix_fmts[1:]]
     return chosen
 
 
 @pytest.mark.parametrize(("name", "preset", "quality", "pix_fmt"), variants(True))
-def test_software_encodes_with_every_preset_end_and_format(name: str, preset: str, quality: float, pix_fmt: str) -> None:
+def test_software_encodes_with_every_preset_end_and_format(
+    name: str, preset: str, quality: float, pix_fmt: str
+) -> None:
     done = trial(ENCODERS[name], preset, quality, pix_fmt)
     assert done.returncode == 0, done.tail
     assert "has not been used for any stream" not in done.stderr
@@ -135,7 +178,9 @@ def test_software_encodes_with_every_preset_end_and_format(name: str, preset: st
 
 
 @pytest.mark.parametrize(("name", "preset", "quality", "pix_fmt"), variants(False))
-def test_hardware_fails_at_the_device_and_not_at_an_option(name: str, preset: str, quality: float, pix_fmt: str) -> None:
+def test_hardware_fails_at_the_device_and_not_at_an_option(
+    name: str, preset: str, quality: float, pix_fmt: str
+) -> None:
     done = trial(ENCODERS[name], preset, quality, pix_fmt)
     assert "has not been used for any stream" not in done.stderr
     assert "Incompatible pixel format" not in done.stderr
@@ -143,13 +188,21 @@ def test_hardware_fails_at_the_device_and_not_at_an_option(name: str, preset: st
         assert done.returncode and "Impossible to convert between the formats" in done.stderr
     elif done.returncode:
         found = diagnosis.classify(done.stderr)
-        assert found.reason not in (Reason.OPTION, Reason.MISSING, Reason.OTHER, Reason.TIMEOUT), found
+        assert found.reason not in (
+            Reason.OPTION,
+            Reason.MISSING,
+            Reason.OTHER,
+            Reason.TIMEOUT,
+        ), found
 
 
 @pytest.mark.parametrize("name", [n for n in BUILT if ENCODERS[n].kind])
 def test_the_two_checks_above_can_fail(name: str) -> None:
     row = ENCODERS[name]
-    for wrong in (("-crf", "20"), ("-profile:v", "no-such-profile")):  # another encoder's option, a bad value
+    for wrong in (
+        ("-crf", "20"),
+        ("-profile:v", "no-such-profile"),
+    ):  # another encoder's option, a bad value
         done = trial(row, row.default_preset, row.default_quality[0], row.pix_fmts[0], *wrong)
         assert diagnosis.classify(done.stderr).reason is Reason.OPTION, done.tail
 
@@ -160,7 +213,10 @@ def test_failure_texts_are_still_those_of_the_goldens(name: str) -> None:
     device = HERE.devices(row.kind or "")[0]
     done = RUNNER.run(trial_argv(FFMPEG, row, row.pix_fmts[0], device), timeout_s=TIMEOUT_S)
     if done.returncode == 0 or HERE.nvidia.driver or HERE.nodes:
-        assert try_encoder(FFMPEG, row, row.pix_fmts[0], device, RUNNER, HERE).reason is not Reason.OPTION
+        assert (
+            try_encoder(FFMPEG, row, row.pix_fmts[0], device, RUNNER, HERE).reason
+            is not Reason.OPTION
+        )
         return
     assert diagnosis.classify(done.stderr) == diagnosis.classify((DATA / f"{name}.txt").read_text())
 
@@ -177,7 +233,10 @@ def test_device_arguments_reach_the_device(name: str, address: str) -> None:
     device = Device(kind=row.kind or "", address=address, name="none")
     done = RUNNER.run(trial_argv(FFMPEG, row, row.pix_fmts[0], device), timeout_s=TIMEOUT_S)
     found = diagnosis.classify(done.stderr)
-    assert (found.reason, found.line) == (Reason.DEVICE, "No VA display found for device /dev/dri/renderD199")
+    assert (found.reason, found.line) == (
+        Reason.DEVICE,
+        "No VA display found for device /dev/dri/renderD199",
+    )
 
 
 def test_the_gpu_number_of_nvenc_is_an_option_of_the_encoder() -> None:
@@ -194,8 +253,17 @@ def test_software_is_proven_here_at_every_format() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [46, 47, 48, 49, 60])
-def test_vvenc_loses_no_short_clip(num_frames: int, clip: Callable[..., Path], swept: Callable[..., Any]) -> None:
-    """Without its arguments for short clips, this build loses all packets of 46 and 47 frames in every run."""
-    made = swept(clip(f"short{num_frames}.mkv", frames=num_frames), encoders="vvenc", presets="faster", quality="40")
+def test_vvenc_loses_no_short_clip(
+    num_frames: int, clip: Callable[..., Path], swept: Callable[..., Any]
+) -> None:
+    """Without its arguments for short clips, this build loses all packets of 46 and 47 frames in
+    every run.
+    """
+    made = swept(
+        clip(f"short{num_frames}.mkv", frames=num_frames),
+        encoders="vvenc",
+        presets="faster",
+        quality="40",
+    )
     assert (made.row["status"], made.row["num_frames"]) == ("ok", num_frames)
     assert ("maxparallelframes=0" in made.row["argv"]) == (num_frames < 60)

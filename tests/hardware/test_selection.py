@@ -22,8 +22,12 @@ from vmaftune.media.process import Finished, Runner
 DATA = Path(__file__).parent / "reports"
 REPORTS = tomllib.loads((DATA / "reports.toml").read_text())
 TOOLS = Tools(ffmpeg="ffmpeg", ffmpeg_version="n9", ffmpeg_sha256="ab" * 32, libvmaf_version="3")
-NOTHING = Gpus(nvidia=Nvidia(driver=None, problem="NVML Shared Library Not Found"), nodes=(), platform="linux")
-INTEL = RenderNode(path="/dev/dri/renderD129", vendor="Intel", driver="xe", present=True, access=True)
+NOTHING = Gpus(
+    nvidia=Nvidia(driver=None, problem="NVML Shared Library Not Found"), nodes=(), platform="linux"
+)
+INTEL = RenderNode(
+    path="/dev/dri/renderD129", vendor="Intel", driver="xe", present=True, access=True
+)
 
 
 def golden(name: str) -> str:
@@ -42,11 +46,17 @@ def golden(name: str) -> str:
         ("hevc_amf", Reason.DRIVER, "DLL libamfrt64.so.1 failed to open"),
         ("hevc_vaapi", Reason.DEVICE, "No VA display found for device /dev/dri/renderD128"),
         ("h264_videotoolbox", Reason.MISSING, "Unknown encoder 'h264_videotoolbox'"),
-        ("option_out_of_range", Reason.OPTION, "Value 52.000000 for parameter 'cq' out of range [0 - 51]"),
+        (
+            "option_out_of_range",
+            Reason.OPTION,
+            "Value 52.000000 for parameter 'cq' out of range [0 - 51]",
+        ),
         ("option_unknown_preset", Reason.OPTION, "Undefined constant or missing '(' in 'p9'"),
     ],
 )
-def test_reading_the_log_of_a_machine_without_the_hardware(name: str, reason: Reason, line: str) -> None:
+def test_reading_the_log_of_a_machine_without_the_hardware(
+    name: str, reason: Reason, line: str
+) -> None:
     assert diagnosis.classify(golden(name)) == Diagnosis(reason=reason, line=line)
 
 
@@ -55,7 +65,9 @@ def test_an_ignored_option_is_an_option_error_although_the_device_failed_too() -
     assert found.reason is Reason.OPTION and found.line.startswith("Codec AVOption cq")
 
 
-@pytest.mark.parametrize("report", REPORTS["report"], ids=lambda r: f"{r['encoder']}: {r['reason']}")
+@pytest.mark.parametrize(
+    "report", REPORTS["report"], ids=lambda r: f"{r['encoder']}: {r['reason']}"
+)
 def test_reading_what_others_published(report: Mapping[str, str]) -> None:
     found = diagnosis.classify(report["text"])
     assert found.reason == report["reason"]
@@ -65,7 +77,9 @@ def test_reading_what_others_published(report: Mapping[str, str]) -> None:
 
 def test_nothing_to_read() -> None:
     assert diagnosis.classify("", timed_out=True).reason is Reason.TIMEOUT
-    assert diagnosis.classify("[a @ 0x1] something new\n") == Diagnosis(reason=Reason.OTHER, line="something new")
+    assert diagnosis.classify("[a @ 0x1] something new\n") == Diagnosis(
+        reason=Reason.OTHER, line="something new"
+    )
     assert diagnosis.classify("").reason is Reason.OTHER
 
 
@@ -75,11 +89,15 @@ def test_the_rate_control_that_ran(mode: Mapping[str, str]) -> None:
 
 
 def test_no_engine_is_told_apart_from_no_driver() -> None:
-    engine = Diagnosis(reason=Reason.ENGINE, line="OpenEncodeSessionEx failed: unsupported device (2)")
+    engine = Diagnosis(
+        reason=Reason.ENGINE, line="OpenEncodeSessionEx failed: unsupported device (2)"
+    )
     why, _ = diagnosis.explain(ENCODERS["h264_nvenc"], engine, NOTHING, "NVIDIA H200")
     assert why == "no NVENC engine on this GPU (NVIDIA H200)"
     driver = diagnosis.classify(golden("h264_nvenc"))
-    assert diagnosis.explain(ENCODERS["h264_nvenc"], driver, NOTHING, None)[0].startswith("no NVIDIA driver")
+    assert diagnosis.explain(ENCODERS["h264_nvenc"], driver, NOTHING, None)[0].startswith(
+        "no NVIDIA driver"
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,20 +105,46 @@ def test_no_engine_is_told_apart_from_no_driver() -> None:
     [
         ((), "no Intel GPU"),
         ((INTEL,), "an Intel GPU or its media driver is missing"),
-        ((RenderNode(path="/dev/dri/renderD129", vendor="Intel", driver="xe", present=True, access=False),),
-         "/dev/dri/renderD129 may not be opened"),
-        ((RenderNode(path="/dev/dri/renderD129", vendor="Intel", driver="xe", present=False, access=False),),
-         "/dev/dri/renderD129 of the Intel GPU is not here"),
+        (
+            (
+                RenderNode(
+                    path="/dev/dri/renderD129",
+                    vendor="Intel",
+                    driver="xe",
+                    present=True,
+                    access=False,
+                ),
+            ),
+            "/dev/dri/renderD129 may not be opened",
+        ),
+        (
+            (
+                RenderNode(
+                    path="/dev/dri/renderD129",
+                    vendor="Intel",
+                    driver="xe",
+                    present=False,
+                    access=False,
+                ),
+            ),
+            "/dev/dri/renderD129 of the Intel GPU is not here",
+        ),
     ],
-)  # fmt: skip
-def test_what_qsv_lacks_is_seen_on_the_render_nodes(nodes: tuple[RenderNode, ...], says: str) -> None:
+)
+def test_what_qsv_lacks_is_seen_on_the_render_nodes(
+    nodes: tuple[RenderNode, ...], says: str
+) -> None:
     here = Gpus(nvidia=NOTHING.nvidia, nodes=nodes, platform="linux")
-    why, _ = diagnosis.explain(ENCODERS["h264_qsv"], diagnosis.classify(golden("h264_qsv")), here, None)
+    why, _ = diagnosis.explain(
+        ENCODERS["h264_qsv"], diagnosis.classify(golden("h264_qsv")), here, None
+    )
     assert why.startswith(says)
 
 
 class ScriptedRunner(Runner):
-    """Answers trial encodes: encoders in `works` succeed, on the devices named there only; others give their golden."""
+    """Answers trial encodes: encoders in `works` succeed, on the devices named there only; others
+    give their golden.
+    """
 
     def __init__(self, works: Mapping[str, str | None], log: str = "") -> None:
         super().__init__()
@@ -111,17 +155,32 @@ class ScriptedRunner(Runner):
         encoder = argv[argv.index("-c:v") + 1]
         place = self.works.get(encoder, "nowhere")
         good = encoder in self.works and (place is None or any(place in a for a in argv))
-        log = f"{self.log}\n[out] 3 frames encoded; 3 packets muxed (9 bytes); \n" if good else golden(encoder)
-        return Finished(argv=tuple(argv), returncode=0 if good else 1, timed_out=False, wall_s=0.1, cpu_s=0.1,
-                        stdout=b"", stderr=log)  # fmt: skip
+        log = (
+            f"{self.log}\n[out] 3 frames encoded; 3 packets muxed (9 bytes); \n"
+            if good
+            else golden(encoder)
+        )
+        return Finished(
+            argv=tuple(argv),
+            returncode=0 if good else 1,
+            timed_out=False,
+            wall_s=0.1,
+            cpu_s=0.1,
+            stdout=b"",
+            stderr=log,
+        )
 
 
 SOFTWARE = dict.fromkeys((n for n, row in ENCODERS.items() if row.group == "software"), None)
 
 
-def resolve(runner: Runner, words: str, tmp: Path, *, gpus: Gpus = NOTHING, **options: Any) -> selection.Resolved:
+def resolve(
+    runner: Runner, words: str, tmp: Path, *, gpus: Gpus = NOTHING, **options: Any
+) -> selection.Resolved:
     cache = selection.Cache(TOOLS, gpus, tmp)
-    return selection.choose_encoders(select(words.split(",")), TOOLS, runner, gpus=gpus, cache=cache, **options)
+    return selection.choose_encoders(
+        select(words.split(",")), TOOLS, runner, gpus=gpus, cache=cache, **options
+    )
 
 
 def names(resolved: selection.Resolved) -> list[str]:
@@ -159,7 +218,9 @@ def test_auto_takes_what_works(tmp_path: Path) -> None:
     found = resolve(ScriptedRunner(SOFTWARE), "auto", tmp_path)
     assert names(found) == list(SOFTWARE)
     (notice,) = found.notices
-    assert notice.startswith("auto leaves out h264_nvenc, hevc_nvenc") and "vmaf-tune doctor" in notice
+    assert (
+        notice.startswith("auto leaves out h264_nvenc, hevc_nvenc") and "vmaf-tune doctor" in notice
+    )
 
 
 def test_the_screen_of_a_refusal_says_why_what_to_do_and_what_can_run(tmp_path: Path) -> None:
@@ -168,11 +229,15 @@ def test_the_screen_of_a_refusal_says_why_what_to_do_and_what_can_run(tmp_path: 
     lines = str(refused.value).splitlines()
     assert lines[0] == "6 of the encoders asked for cannot run on this machine:"
     for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc"):
-        assert any(re.match(rf"  {name} +no NVIDIA driver \(Cannot load libcuda", line) for line in lines)
+        assert any(
+            re.match(rf"  {name} +no NVIDIA driver \(Cannot load libcuda", line) for line in lines
+        )
     for name in ("h264_qsv", "hevc_qsv", "av1_qsv"):
         assert any(re.match(rf"  {name} +no Intel GPU", line) for line in lines)
     assert any(line.startswith("  nvenc: install NVIDIA's driver") for line in lines)
-    assert lines[-1].startswith("can run: libx264, libx265, libsvtav1, libvvenc, libvpx-vp9, libaom-av1;")
+    assert lines[-1].startswith(
+        "can run: libx264, libx265, libsvtav1, libvvenc, libvpx-vp9, libaom-av1;"
+    )
     assert len(lines) <= 12
 
 
@@ -185,12 +250,21 @@ def test_a_success_is_remembered_and_a_failure_tried_again(tmp_path: Path) -> No
     newer = Gpus(nvidia=Nvidia(driver="570.1"), nodes=(), platform="linux")
     resolve(runner, "x264", tmp_path, gpus=newer)
     assert len(runner.asked) == 4, "another driver, another cache"
-    chip = RenderNode(path="/dev/dri/renderD128", vendor="Intel", driver="xe", present=True, access=True, model="0x56a0")
+    chip = RenderNode(
+        path="/dev/dri/renderD128",
+        vendor="Intel",
+        driver="xe",
+        present=True,
+        access=True,
+        model="0x56a0",
+    )
     for i, node in enumerate((chip, replace(chip, model="0xe20b")), 1):
         other = Gpus(nvidia=NOTHING.nvidia, nodes=(node,), platform="linux")
         for _ in range(2):
             resolve(ScriptedRunner({"h264_qsv": None}), "h264_qsv", tmp_path, gpus=other)
-        assert len(list(tmp_path.iterdir())) == 2 + i, "another chip behind the same node, another cache"
+        assert len(list(tmp_path.iterdir())) == 2 + i, (
+            "another chip behind the same node, another cache"
+        )
     for file in tmp_path.iterdir():
         file.write_text("{ torn")
     resolve(runner, "x264", tmp_path)
@@ -198,24 +272,42 @@ def test_a_success_is_remembered_and_a_failure_tried_again(tmp_path: Path) -> No
 
 
 def test_every_device_is_tried_and_lanes_are_made_of_those_that_work(tmp_path: Path) -> None:
-    arc = RenderNode(path="/dev/dri/renderD130", vendor="Intel", driver="xe", present=True, access=True)
-    gpu = Gpu(index=0, uuid="GPU-0", name="GeForce RTX 4090", memory_bytes=None, sessions=1, encoder_percent=0,
-              gpu_percent=0)  # fmt: skip
+    arc = RenderNode(
+        path="/dev/dri/renderD130", vendor="Intel", driver="xe", present=True, access=True
+    )
+    gpu = Gpu(
+        index=0,
+        uuid="GPU-0",
+        name="GeForce RTX 4090",
+        memory_bytes=None,
+        sessions=1,
+        encoder_percent=0,
+        gpu_percent=0,
+    )
     here = Gpus(nvidia=Nvidia(driver="570.1", gpus=(gpu,)), nodes=(INTEL, arc), platform="linux")
-    runner = ScriptedRunner({"h264_nvenc": "0", "h264_qsv": None, "av1_qsv": "renderD130", "libx264": None})
+    runner = ScriptedRunner(
+        {"h264_nvenc": "0", "h264_qsv": None, "av1_qsv": "renderD130", "libx264": None}
+    )
     found = resolve(runner, "h264_nvenc,h264_qsv,av1_qsv,x264", tmp_path, gpus=here)
     nodes = [f"child_device=/dev/dri/renderD{n},child_device_type=vaapi" for n in (129, 130)]
     assert [d and d.address for d in found.devices["h264_qsv"]] == nodes
     assert [d and d.address for d in found.devices["av1_qsv"]] == nodes[1:]
     assert "libx264" not in found.devices
-    assert selection.slots(found, cores=16) == {"nvenc:0": 7, f"qsv:{nodes[0]}": 1, f"qsv:{nodes[1]}": 1}
+    assert selection.slots(found, cores=16) == {
+        "nvenc:0": 7,
+        f"qsv:{nodes[0]}": 1,
+        f"qsv:{nodes[1]}": 1,
+    }
     assert selection.slots(found, cores=4)["nvenc:0"] == 4
 
 
 def test_ten_bit_sources_are_tried_at_ten_bit(tmp_path: Path) -> None:
     runner = ScriptedRunner({"hevc_nvenc": None})
     resolve(runner, "hevc_nvenc", tmp_path, pix_fmts=("yuv420p", "yuv420p10le", "yuv422p10le"))
-    assert [argv[argv.index("-vf") + 1] for argv in runner.asked] == ["format=yuv420p", "format=p010le"]
+    assert [argv[argv.index("-vf") + 1] for argv in runner.asked] == [
+        "format=yuv420p",
+        "format=p010le",
+    ]
 
 
 def test_a_driver_that_changes_the_mode_is_noticed(tmp_path: Path) -> None:
@@ -230,10 +322,24 @@ def test_a_driver_that_changes_the_mode_is_noticed(tmp_path: Path) -> None:
 def test_exit_code_zero_without_frames_is_a_failure(tmp_path: Path) -> None:
     class Empty(ScriptedRunner):
         def run(self, argv: Sequence[str], **_: Any) -> Finished:
-            return Finished(argv=tuple(argv), returncode=0, timed_out=False, wall_s=0, cpu_s=0, stdout=b"", stderr="")
+            return Finished(
+                argv=tuple(argv),
+                returncode=0,
+                timed_out=False,
+                wall_s=0,
+                cpu_s=0,
+                stdout=b"",
+                stderr="",
+            )
 
-    (trial,) = selection.prove([ENCODERS["libx264"]], TOOLS, Empty({}), pix_fmts=("yuv420p",), gpus=NOTHING,
-                            cache=selection.Cache(TOOLS, NOTHING, tmp_path))  # fmt: skip
+    (trial,) = selection.prove(
+        [ENCODERS["libx264"]],
+        TOOLS,
+        Empty({}),
+        pix_fmts=("yuv420p",),
+        gpus=NOTHING,
+        cache=selection.Cache(TOOLS, NOTHING, tmp_path),
+    )
     assert not trial.usable and trial.why == "the trial encode failed: 0 of 3 frames came out"
 
 

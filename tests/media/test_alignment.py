@@ -7,7 +7,17 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vmaftune.media.alignment import NUM_FRAMES, OFFSETS, Alignment, choose, detail_ratio, graph, judge, log_name, parse_errors
+from vmaftune.media.alignment import (
+    NUM_FRAMES,
+    OFFSETS,
+    Alignment,
+    choose,
+    detail_ratio,
+    graph,
+    judge,
+    log_name,
+    parse_errors,
+)
 
 # Written by ffmpeg 9.0.2's psnr filter on gray frames.
 PSNR_LOG = """n:1 mse_avg:55.67 mse_y:55.67 psnr_avg:30.67 psnr_y:30.67 
@@ -17,10 +27,18 @@ n:3 mse_avg:60.35 mse_y:60.35 psnr_avg:30.32 psnr_y:30.32
 
 
 def errors_of(picture: list[float], shift: int = 0) -> dict[int, list[float]]:
-    """Errors at every offset of a clip whose frames are single numbers and whose copy is `shift` frames late."""
+    """Errors at every offset of a clip whose frames are single numbers and whose copy is `shift`
+    frames late.
+    """
     n = len(picture)
-    late = [picture[max(0, i - shift)] if shift >= 0 else picture[min(n - 1, i - shift)] for i in range(n)]
-    return {o: [(picture[i] - late[i + o]) ** 2 + 1 for i in range(max(-o, 0), n - max(o, 0))] for o in OFFSETS}
+    late = [
+        picture[max(0, i - shift)] if shift >= 0 else picture[min(n - 1, i - shift)]
+        for i in range(n)
+    ]
+    return {
+        o: [(picture[i] - late[i + o]) ** 2 + 1 for i in range(max(-o, 0), n - max(o, 0))]
+        for o in OFFSETS
+    }
 
 
 def test_a_real_log_is_read() -> None:
@@ -38,7 +56,9 @@ def test_the_frame_that_moves_most_of_each_part_counts(motion: list[float]) -> N
     chosen = choose(motion)
     assert len(chosen) == max(0, min(NUM_FRAMES, len(motion) - 4))
     assert chosen == sorted(set(chosen))
-    assert all(2 <= i < len(motion) - 2 for i in chosen), "every chosen frame exists at every offset"
+    assert all(2 <= i < len(motion) - 2 for i in chosen), (
+        "every chosen frame exists at every offset"
+    )
     if len(motion) > 4:
         assert max(motion[2:-2]) in [motion[i] for i in chosen]
 
@@ -62,7 +82,9 @@ def test_the_best_offset_is_the_shift(shift: int) -> None:
         ({}, ("alignment_unverifiable",)),
     ],
 )
-def test_the_margin_is_three_tenths_of_a_decibel(psnr: dict[int, float], flags: tuple[str, ...]) -> None:
+def test_the_margin_is_three_tenths_of_a_decibel(
+    psnr: dict[int, float], flags: tuple[str, ...]
+) -> None:
     assert Alignment(num_frames=25, psnr_db=psnr, detail=None).flags == flags
 
 

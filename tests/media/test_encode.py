@@ -22,14 +22,34 @@ from vmaftune.media.encode import (
 from vmaftune.media.process import Finished
 
 PLAIN = {
-    "name": "clip", "group": "clip", "path": "clip.mp4", "sha256": "", "size_bytes": 1, "start_frame": 0, "num_frames": None,
-    "expected_frames": 10, "crop": None, "scale": None, "deinterlace": False, "width": 640, "height": 360,
-    "pix_fmt": "yuv420p", "fps": "25", "sar": "1", "color": Color(), "stream_index": 0, "raw": None,
-}  # fmt: skip
+    "name": "clip",
+    "group": "clip",
+    "path": "clip.mp4",
+    "sha256": "",
+    "size_bytes": 1,
+    "start_frame": 0,
+    "num_frames": None,
+    "expected_frames": 10,
+    "crop": None,
+    "scale": None,
+    "deinterlace": False,
+    "width": 640,
+    "height": 360,
+    "pix_fmt": "yuv420p",
+    "fps": "25",
+    "sar": "1",
+    "color": Color(),
+    "stream_index": 0,
+    "raw": None,
+}
 THREADS = {
-    "libx264": "-threads 3", "libx265": "-x265-params pools=3:frame-threads=1", "libsvtav1": "-svtav1-params lp=3",
-    "libvvenc": "-threads 3", "libvpx-vp9": "-threads 3 -row-mt 0", "libaom-av1": "-threads 3 -row-mt 0",
-}  # fmt: skip
+    "libx264": "-threads 3",
+    "libx265": "-x265-params pools=3:frame-threads=1",
+    "libsvtav1": "-svtav1-params lp=3",
+    "libvvenc": "-threads 3",
+    "libvpx-vp9": "-threads 3 -row-mt 0",
+    "libaom-av1": "-threads 3 -row-mt 0",
+}
 
 
 def source(**changes: object) -> Source:
@@ -37,17 +57,27 @@ def source(**changes: object) -> Source:
 
 
 def finished(stderr: str, returncode: int = 0, timed_out: bool = False) -> Finished:
-    return Finished(argv=("ffmpeg",), returncode=returncode, timed_out=timed_out, wall_s=3, cpu_s=1, stdout=b"", stderr=stderr)
+    return Finished(
+        argv=("ffmpeg",),
+        returncode=returncode,
+        timed_out=timed_out,
+        wall_s=3,
+        cpu_s=1,
+        stdout=b"",
+        stderr=stderr,
+    )
 
 
 def test_the_encode_command_in_full() -> None:
     cell = Cell(source=source(), encoder=ENCODERS["libx264"], preset="slow", quality=22.5)
-    assert shlex.join(encode_argv(cell)) == (
-        "-nostdin -hide_banner -nostats -v info -y -filter_threads 1 -protocol_whitelist file -f rawvideo -pixel_format yuv420p "
-        "-video_size 640x360 -framerate 25 -threads 1 -i 'file:{ref}' -map 0:v:0 -vf "
-        "setparams=range=unknown:color_primaries=unknown:color_trc=unknown:colorspace=unknown,setsar=1,format=yuv420p "
-        "-c:v libx264 -preset slow -crf 22.5 -threads 1 -fps_mode passthrough -fflags +bitexact -flags:v +bitexact "
-        "-f matroska 'file:{out}'"
+    assert (
+        shlex.join(encode_argv(cell))
+        == "-nostdin -hide_banner -nostats -v info -y -filter_threads 1 -protocol_whitelist file -f"
+        " rawvideo -pixel_format yuv420p -video_size 640x360 -framerate 25 -threads 1 -i"
+        " 'file:{ref}' -map 0:v:0 -vf"
+        " setparams=range=unknown:color_primaries=unknown:color_trc=unknown:colorspace=unknown,setsar=1,format=yuv420p"  # noqa: E501
+        " -c:v libx264 -preset slow -crf 22.5 -threads 1 -fps_mode passthrough -fflags +bitexact"
+        " -flags:v +bitexact -f matroska 'file:{out}'"
     )
 
 
@@ -58,13 +88,26 @@ def test_threads_are_set_the_way_the_encoder_obeys(name: str) -> None:
     assert THREADS[name] in shlex.join(encode_argv(cell)).partition("-c:v")[2]
 
 
-@pytest.mark.parametrize(("changes", "filters"), [
-    ({}, "format=yuv420p|yuvj420p"),
-    ({"start_frame": 5, "num_frames": 8}, "trim=start_frame=5:end_frame=13,format=yuv420p|yuvj420p"),
-    ({"start_frame": 5}, "trim=start_frame=5,format=yuv420p|yuvj420p"),
-    ({"deinterlace": True, "crop": Crop(width=64, height=66, x=2, y=3), "scale": (640, 360), "pix_fmt": "yuv422p10le"},
-     "bwdif=mode=send_frame,crop=64:66:2:3:exact=1,scale=640:360:flags=bicubic,format=yuv422p10le"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "filters"),
+    [
+        ({}, "format=yuv420p|yuvj420p"),
+        (
+            {"start_frame": 5, "num_frames": 8},
+            "trim=start_frame=5:end_frame=13,format=yuv420p|yuvj420p",
+        ),
+        ({"start_frame": 5}, "trim=start_frame=5,format=yuv420p|yuvj420p"),
+        (
+            {
+                "deinterlace": True,
+                "crop": Crop(width=64, height=66, x=2, y=3),
+                "scale": (640, 360),
+                "pix_fmt": "yuv422p10le",
+            },
+            "bwdif=mode=send_frame,crop=64:66:2:3:exact=1,scale=640:360:flags=bicubic,format=yuv422p10le",
+        ),
+    ],
+)
 def test_preparation_filters_are_in_order(changes: dict[str, object], filters: str) -> None:
     argv = prepare_argv(source(**changes))
     assert argv[argv.index("-vf") + 1] == filters
@@ -72,41 +115,61 @@ def test_preparation_filters_are_in_order(changes: dict[str, object], filters: s
 
 
 def test_raw_sources_are_told_what_they_are() -> None:
-    argv = prepare_argv(source(raw=Raw(width=96, height=64, fps="29.97", pix_fmt="yuv420p"), fps="30000/1001"))
-    assert shlex.join(argv[argv.index("-f") : argv.index("-i")]) == (
-        "-f rawvideo -pixel_format yuv420p -video_size 96x64 -framerate 30000/1001"
+    argv = prepare_argv(
+        source(raw=Raw(width=96, height=64, fps="29.97", pix_fmt="yuv420p"), fps="30000/1001")
+    )
+    assert (
+        shlex.join(argv[argv.index("-f") : argv.index("-i")])
+        == "-f rawvideo -pixel_format yuv420p -video_size 96x64 -framerate 30000/1001"
     )
 
 
 def test_paths_are_put_in_as_they_are() -> None:
     odd = Path("/tmp/{ref} it's: 50%, -x.mkv")
-    assert fill(["-i", "file:{src}", "{src}", "file:{ref}"], src=odd, ref="r") == ["-i", f"file:{odd}", "{src}", "file:r"]
+    assert fill(["-i", "file:{src}", "{src}", "file:{ref}"], src=odd, ref="r") == [
+        "-i",
+        f"file:{odd}",
+        "{src}",
+        "file:r",
+    ]
     text = paste("/an ffmpeg", ["-i", "file:{src}"], ["-y", "file:{out}"], src=odd, out="o.mkv")
     first, second = text.split(" && ")
     assert shlex.split(first) == ["/an ffmpeg", "-i", f"file:{odd}"]
     assert shlex.split(second) == ["/an ffmpeg", "-y", "file:o.mkv"]
 
 
-@pytest.mark.parametrize(("encoder", "line", "version"), [
-    ("libx265", "x265 [info]: HEVC encoder version 4.1+54", "4.1+54"),
-    ("libsvtav1", "Svt[info]: SVT [version]:\tSVT-AV1 Encoder Lib v4.0.0", "v4.0.0"),
-    ("libvvenc", "[libvvenc @ 0x1] libvvenc version: 1.13.1", "1.13.1"), ("libvpx-vp9", "[libvpx-vp9 @ 0x5] v1.15.0", "v1.15.0"),
-    ("libaom-av1", "[libaom-av1 @ 0x5] 3.12.0", "3.12.0"), ("libx264", "x264 core 164", None), ("libx265", "nothing", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("encoder", "line", "version"),
+    [
+        ("libx265", "x265 [info]: HEVC encoder version 4.1+54", "4.1+54"),
+        ("libsvtav1", "Svt[info]: SVT [version]:\tSVT-AV1 Encoder Lib v4.0.0", "v4.0.0"),
+        ("libvvenc", "[libvvenc @ 0x1] libvvenc version: 1.13.1", "1.13.1"),
+        ("libvpx-vp9", "[libvpx-vp9 @ 0x5] v1.15.0", "v1.15.0"),
+        ("libaom-av1", "[libaom-av1 @ 0x5] 3.12.0", "3.12.0"),
+        ("libx264", "x264 core 164", None),
+        ("libx265", "nothing", None),
+    ],
+)
 def test_encoder_versions(encoder: str, line: str, version: str | None) -> None:
     assert parse_encoder_version(encoder, f"before\n{line}\nafter") == version
 
 
 def test_the_last_report_counts() -> None:
-    assert parse_frame_count("frame=    3 fps=0\rframe=   12 fps=0.0 q=-1.0 Lsize=5\nx264 kb/s") == 12
+    assert (
+        parse_frame_count("frame=    3 fps=0\rframe=   12 fps=0.0 q=-1.0 Lsize=5\nx264 kb/s") == 12
+    )
     assert parse_frame_count("quiet") is None
 
 
 def test_failures_are_told_apart() -> None:
     cases = {
-        "timeout": finished("x", timed_out=True, returncode=-9), "disk_full": finished("av: No space left on device", 228),
-        "encode_failed": finished("[libx264] Error setting preset no\nError while opening encoder\nConversion failed!", 234),
-    }  # fmt: skip
+        "timeout": finished("x", timed_out=True, returncode=-9),
+        "disk_full": finished("av: No space left on device", 228),
+        "encode_failed": finished(
+            "[libx264] Error setting preset no\nError while opening encoder\nConversion failed!",
+            234,
+        ),
+    }
     for kind, done in cases.items():
         with pytest.raises(CellFailure) as caught:
             check(done, "the encode", "encode_failed")
@@ -116,7 +179,13 @@ def test_failures_are_told_apart() -> None:
 
 
 def test_the_first_error_is_the_telling_line() -> None:
-    text = "Input #0\nParameter Check Error: width\nError while opening encoder\nExiting with exit code 1"
+    text = (
+        "Input #0\nParameter Check Error: width\nError while opening encoder\nExiting with exit"
+        " code 1"
+    )
     assert telling_line(finished(text)) == "Parameter Check Error: width"
-    assert telling_line(finished("30 frames; 0 decode errors; \nlast words\nExiting with exit code 1")) == "last words"
+    assert (
+        telling_line(finished("30 frames; 0 decode errors; \nlast words\nExiting with exit code 1"))
+        == "last words"
+    )
     assert telling_line(finished("")) == "it said nothing"

@@ -1,4 +1,6 @@
-"""The embedded ffmpeg is here, scores with libvmaf, and encodes with every software encoder: nothing else works without."""
+"""The embedded ffmpeg is here, scores with libvmaf, and encodes with every software encoder:
+nothing else works without.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,13 @@ def test_the_embedded_ffmpeg_scores_with_libvmaf() -> None:
 
 def test_there_are_six_software_encoders() -> None:
     assert {row.name for row in SOFTWARE} == {
-        "libx264", "libx265", "libsvtav1", "libvvenc", "libvpx-vp9", "libaom-av1",
-    }  # fmt: skip
+        "libx264",
+        "libx265",
+        "libsvtav1",
+        "libvvenc",
+        "libvpx-vp9",
+        "libaom-av1",
+    }
 
 
 @pytest.mark.parametrize("encoder", SOFTWARE, ids=lambda row: row.name)
@@ -37,10 +44,22 @@ def test_each_software_encoder_makes_a_file_that_decodes(encoder: Encoder, tmp_p
     ffmpeg, out = find_ffmpeg(), tmp_path / "out.mkv"
     fastest = encoder.presets[0]
     made = RUNNER.run(
-        [ffmpeg, "-nostdin", "-v", "error", "-i", str(CLIP), "-frames:v", "3", "-pix_fmt", encoder.pix_fmts[0],
-         *encoder.arguments(fastest, encoder.default_quality[0], 1), str(out)],
+        [
+            ffmpeg,
+            "-nostdin",
+            "-v",
+            "error",
+            "-i",
+            str(CLIP),
+            "-frames:v",
+            "3",
+            "-pix_fmt",
+            encoder.pix_fmts[0],
+            *encoder.arguments(fastest, encoder.default_quality[0], 1),
+            str(out),
+        ],
         timeout_s=300,
-    )  # fmt: skip
+    )
     assert made.returncode == 0, made.tail
     read = RUNNER.run(
         [ffmpeg, "-nostdin", "-v", "error", "-i", str(out), "-f", "framemd5", "-"],

@@ -10,10 +10,20 @@ from vmaftune.errors import SourceError
 from vmaftune.media.probe import COMMON_RATES, _planar, _timing, frame_rate, raw_format
 
 
-@pytest.mark.parametrize(("text", "rate"), [
-    ("25", "25"), ("23.976", "24000/1001"), ("29.97", "30000/1001"), ("59.94", "60000/1001"), ("24000/1001", "24000/1001"),
-    ("12.5", "25/2"), ("30.0", "30"), ("1000", "1000"), ("0.5", "1/2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("25", "25"),
+        ("23.976", "24000/1001"),
+        ("29.97", "30000/1001"),
+        ("59.94", "60000/1001"),
+        ("24000/1001", "24000/1001"),
+        ("12.5", "25/2"),
+        ("30.0", "30"),
+        ("1000", "1000"),
+        ("0.5", "1/2"),
+    ],
+)
 def test_frame_rates(text: str, rate: str) -> None:
     assert frame_rate(text) == rate
 
@@ -49,12 +59,22 @@ def test_one_frame_has_the_rate_of_its_header() -> None:
     assert _timing([], None, None) == ("25", None)
 
 
-@pytest.mark.parametrize(("name", "planar", "full"), [
-    ("yuv420p", "yuv420p", False), ("yuvj422p", "yuv422p", True), ("yuva444p", "yuv444p", False),
-    ("yuv420p12le", "yuv420p10le", False),
-    ("nv12", "yuv420p", False), ("p010le", "yuv420p10le", False), ("gray", "yuv420p", False), ("uyvy422", "yuv422p", False),
-    ("rgb24", "yuv444p", False), ("gbrp10le", "yuv444p10le", False), ("bgr0", "yuv444p", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "planar", "full"),
+    [
+        ("yuv420p", "yuv420p", False),
+        ("yuvj422p", "yuv422p", True),
+        ("yuva444p", "yuv444p", False),
+        ("yuv420p12le", "yuv420p10le", False),
+        ("nv12", "yuv420p", False),
+        ("p010le", "yuv420p10le", False),
+        ("gray", "yuv420p", False),
+        ("uyvy422", "yuv422p", False),
+        ("rgb24", "yuv444p", False),
+        ("gbrp10le", "yuv444p10le", False),
+        ("bgr0", "yuv444p", False),
+    ],
+)
 def test_pixel_formats(name: str, planar: str, full: bool) -> None:
     assert _planar(Path("a.mkv"), name) == (planar, full)
 
@@ -68,6 +88,11 @@ def test_raw_names_and_flags() -> None:
     named = raw_format(Path("OldTownCross_25fps.yuv"), None, None, None)
     assert (named.width, named.height, named.fps, named.pix_fmt) == (1920, 1080, "25", "yuv420p")
     flagged = raw_format(Path("OldTownCross_25fps.yuv"), "640x360", "30", "yuv422p")
-    assert (flagged.width, flagged.height, flagged.fps, flagged.pix_fmt) == (640, 360, "30", "yuv422p")
+    assert (flagged.width, flagged.height, flagged.fps, flagged.pix_fmt) == (
+        640,
+        360,
+        "30",
+        "yuv422p",
+    )
     with pytest.raises(SourceError, match="has no header"):
         raw_format(Path("x.yuv"), "640x360", None, None)

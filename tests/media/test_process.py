@@ -29,16 +29,27 @@ def alive(pid: int) -> bool:
 
 def test_what_a_child_says_and_costs(tmp_path: Path) -> None:
     done = Runner().run(
-        python("import os, sys; print(os.getcwd()); print('no\\xff', file=sys.stderr); sys.exit(7)"), timeout_s=60, cwd=tmp_path
+        python(
+            "import os, sys; print(os.getcwd()); print('no\\xff', file=sys.stderr); sys.exit(7)"
+        ),
+        timeout_s=60,
+        cwd=tmp_path,
     )
-    assert (done.returncode, done.timed_out, done.stdout.decode().strip()) == (7, False, str(tmp_path))
+    assert (done.returncode, done.timed_out, done.stdout.decode().strip()) == (
+        7,
+        False,
+        str(tmp_path),
+    )
     assert done.stderr.startswith("no")
     assert done.cpu_s is not None
     assert 0 < done.cpu_s < 60
 
 
 def test_a_child_has_no_stdin_and_a_process_group_of_its_own() -> None:
-    done = Runner().run(python("import os, sys; print(repr(sys.stdin.read()), os.getpgid(0) == os.getpid())"), timeout_s=60)
+    done = Runner().run(
+        python("import os, sys; print(repr(sys.stdin.read()), os.getpgid(0) == os.getpid())"),
+        timeout_s=60,
+    )
     assert done.stdout.decode().split() == ["''", "True"]
 
 
@@ -47,8 +58,13 @@ def test_a_program_that_is_none_is_named() -> None:
         Runner().run(["/no/such/program"], timeout_s=1)
 
 
-def test_a_stall_is_killed_with_its_own_children(until: Callable[..., None], tmp_path: Path) -> None:
-    text = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print(c.pid, flush=True); c.wait()"
+def test_a_stall_is_killed_with_its_own_children(
+    until: Callable[..., None], tmp_path: Path
+) -> None:
+    text = (
+        f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]);"
+        " print(c.pid, flush=True); c.wait()"
+    )
     done = Runner().run(python(text), timeout_s=3)
     assert done.timed_out
     assert done.returncode == -signal.SIGKILL
@@ -56,7 +72,10 @@ def test_a_stall_is_killed_with_its_own_children(until: Callable[..., None], tmp
 
 
 def test_an_enormous_stderr_keeps_both_ends() -> None:
-    done = Runner().run(python(f"import sys; sys.stderr.write('first' + 'x' * {2 * STDERR_LIMIT_BYTES} + 'last')"), timeout_s=60)
+    done = Runner().run(
+        python(f"import sys; sys.stderr.write('first' + 'x' * {2 * STDERR_LIMIT_BYTES} + 'last')"),
+        timeout_s=60,
+    )
     assert len(done.stderr) < STDERR_LIMIT_BYTES + 100
     assert done.stderr.startswith("first")
     assert done.tail.endswith("last")
@@ -85,13 +104,15 @@ def test_stop_ends_what_runs_and_lets_nothing_start(until: Callable[..., None]) 
         runner.run(python("print()"), timeout_s=60)
 
 
-def test_a_killed_parent_takes_its_children_along(until: Callable[..., None], tmp_path: Path) -> None:
+def test_a_killed_parent_takes_its_children_along(
+    until: Callable[..., None], tmp_path: Path
+) -> None:
     note = tmp_path / "pid"
     inner = f"import os; open({str(note)!r}, 'w').write(str(os.getpid())); {SLEEP}"
     text = (
-        "import sys, threading\nfrom vmaftune.media.process import Runner\n"
-        f"argv = [sys.executable, '-c', {inner!r}]\n"
-        "thread = threading.Thread(target=Runner().run, args=(argv,), kwargs={'timeout_s': 600})\nthread.start()\nthread.join()\n"
+        "import sys, threading\nfrom vmaftune.media.process import Runner\nargv = [sys.executable,"
+        f" '-c', {inner!r}]\nthread = threading.Thread(target=Runner().run, args=(argv,),"
+        " kwargs={'timeout_s': 600})\nthread.start()\nthread.join()\n"
     )
     parent = subprocess.Popen(python(text))
     try:

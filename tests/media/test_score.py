@@ -10,20 +10,31 @@ from vmaftune.media.encode import CellFailure
 from vmaftune.media.score import libvmaf_filter, parse_inputs, parse_log, scoring_format
 
 METRICS = {
-    "integer_adm2": 0.9, "integer_vif_scale0": 0.5, "integer_vif_scale1": 0.6, "integer_vif_scale2": 0.7,
-    "integer_vif_scale3": 0.8, "integer_motion2": 3.5, "vmaf": 71.5, "vmaf_unclipped": 71.5,
-}  # fmt: skip
+    "integer_adm2": 0.9,
+    "integer_vif_scale0": 0.5,
+    "integer_vif_scale1": 0.6,
+    "integer_vif_scale2": 0.7,
+    "integer_vif_scale3": 0.8,
+    "integer_motion2": 3.5,
+    "vmaf": 71.5,
+    "vmaf_unclipped": 71.5,
+}
 # From ffmpeg 9.0.2, -v verbose.
 STDERR = """
 [graph 0 input from stream 0:0 @ 0x55] w:96 h:64 pixfmt:yuv420p tb:1/1000 fr:25/1 sar:1/1 csp:unknown range:unknown
 [graph 0 input from stream 1:0 @ 0x56] w:96 h:64 pixfmt:yuvj420p tb:1/25 fr:25/1 sar:0/1 csp:unknown range:unknown
 [in#0/matroska,webm @ 0x1]   Input stream #0:0 (video): 10 packets read (4123 bytes); 9 frames decoded; 1 decode errors;
 [in#1/rawvideo @ 0x2]   Input stream #1:0 (video): 10 packets read (92160 bytes); 10 frames decoded; 0 decode errors;
-"""
+"""  # noqa: E501
 
 
 def log(*frames: dict[str, Any]) -> str:
-    return json.dumps({"version": "3.0.0", "frames": [{"frameNum": i, "metrics": m} for i, m in enumerate(frames)]})
+    return json.dumps(
+        {
+            "version": "3.0.0",
+            "frames": [{"frameNum": i, "metrics": m} for i, m in enumerate(frames)],
+        }
+    )
 
 
 def test_frames_of_a_log_under_both_spellings() -> None:
@@ -37,7 +48,11 @@ def test_frames_of_a_log_under_both_spellings() -> None:
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("value", ["absent", None, float("nan"), float("inf")])
 def test_a_value_that_is_missing_is_never_filled_in(name: str, value: Any) -> None:
-    broken = {k: v for k, v in METRICS.items() if k != name} if value == "absent" else {**METRICS, name: value}
+    broken = (
+        {k: v for k, v in METRICS.items() if k != name}
+        if value == "absent"
+        else {**METRICS, name: value}
+    )
     with pytest.raises(CellFailure, match="at frame 1") as caught:
         parse_log(log(METRICS, broken))
     assert caught.value.kind == "score_incomplete"
@@ -57,20 +72,38 @@ def test_a_log_that_is_cut_off_is_an_error() -> None:
 
 def test_inputs_of_a_scoring() -> None:
     inputs = parse_inputs(STDERR)
-    assert (inputs[0].num_packets, inputs[0].num_bytes, inputs[0].num_frames, inputs[0].num_errors) == (10, 4123, 9, 1)
+    assert (
+        inputs[0].num_packets,
+        inputs[0].num_bytes,
+        inputs[0].num_frames,
+        inputs[0].num_errors,
+    ) == (10, 4123, 9, 1)
     assert (inputs[1].width, inputs[1].height, inputs[1].pix_fmt) == (96, 64, "yuvj420p")
     assert parse_inputs("nothing of the kind") == {}
 
 
-@pytest.mark.parametrize(("first", "second", "both"), [
-    ("yuv420p", "yuv420p", "yuv420p"), ("yuv420p", "yuv420p10le", "yuv420p10le"), ("yuv422p", "yuv420p10le", "yuv422p10le"),
-    ("yuv444p10le", "yuv420p", "yuv444p10le"), ("yuv420p", "yuv444p", "yuv444p"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ("yuv420p", "yuv420p", "yuv420p"),
+        ("yuv420p", "yuv420p10le", "yuv420p10le"),
+        ("yuv422p", "yuv420p10le", "yuv422p10le"),
+        ("yuv444p10le", "yuv420p", "yuv444p10le"),
+        ("yuv420p", "yuv444p", "yuv444p"),
+    ],
+)
 def test_the_deeper_and_the_wider(first: str, second: str, both: str) -> None:
     assert scoring_format(first, second) == scoring_format(second, first) == both
 
 
 def test_the_six_features_are_asked_for_whatever_the_teacher() -> None:
     text = libvmaf_filter("vmaf_v0.6.1neg")
-    for part in ("name=adm", "name=vif", "name=motion", "disable_clip=true", "version=vmaf_v0.6.1neg", "repeatlast=0"):
+    for part in (
+        "name=adm",
+        "name=vif",
+        "name=motion",
+        "disable_clip=true",
+        "version=vmaf_v0.6.1neg",
+        "repeatlast=0",
+    ):
         assert part in text

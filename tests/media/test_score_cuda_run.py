@@ -1,4 +1,6 @@
-"""The comparison that decides whether a GPU's scores are trusted, with the real ffmpeg on the CPU's side."""
+"""The comparison that decides whether a GPU's scores are trusted, with the real ffmpeg on the CPU's
+side.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +21,43 @@ def test_the_first_frames_alone_score_as_in_the_whole(
     (cell,) = planned(clip("compared.mkv", frames=20)).cells
     ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
     assert prepare(cell.source, ffmpeg, ref, runner, 120) == 20
-    assert runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode == 0
+    assert (
+        runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode
+        == 0
+    )
     whole = score(cell, ffmpeg, ref, out, 20, runner, 120)
-    done = runner.run([ffmpeg, *fill(first_frames_argv(cell), ref=ref, out=out)], timeout_s=120, cwd=tmp_path)
+    done = runner.run(
+        [ffmpeg, *fill(first_frames_argv(cell), ref=ref, out=out)], timeout_s=120, cwd=tmp_path
+    )
     assert done.returncode == 0, done.tail
     _, first = parse_log((tmp_path / LOG).read_text())
     assert len(first) == CHECKED_FRAMES
-    assert first[:-1] == whole.frames[: CHECKED_FRAMES - 1], "all but the last, whose motion looks ahead"
+    assert first[:-1] == whole.frames[: CHECKED_FRAMES - 1], (
+        "all but the last, whose motion looks ahead"
+    )
     assert difference(whole.frames, first) == (0.0, 0.0)
 
 
 def test_the_gpus_command_gets_as_far_as_the_device(
     clip: Callable[..., Path], planned: Callable[..., Plan], ffmpeg: str, tmp_path: Path
 ) -> None:
-    """This ffmpeg has no libvmaf_cuda: another two-input CUDA filter in its place shows that the rest is understood."""
+    """This ffmpeg has no libvmaf_cuda: another two-input CUDA filter in its place shows that the
+    rest is understood.
+    """
     runner = Runner()
     (cell,) = planned(clip("compared.mkv", frames=20)).cells
     ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
     prepare(cell.source, ffmpeg, ref, runner, 120)
-    assert runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode == 0
+    assert (
+        runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode
+        == 0
+    )
     argv = gpu_score_argv(cell, "0")
     place = argv.index("-lavfi") + 1
     argv[place] = argv[place].partition("libvmaf_cuda")[0] + "overlay_cuda"
     done = runner.run([ffmpeg, *fill(argv, ref=ref, out=out)], timeout_s=120, cwd=tmp_path)
-    assert done.returncode == 0 or "Cannot load libcuda.so.1" in done.stderr or "CUDA_ERROR" in done.stderr, done.tail
+    assert (
+        done.returncode == 0
+        or "Cannot load libcuda.so.1" in done.stderr
+        or "CUDA_ERROR" in done.stderr
+    ), done.tail

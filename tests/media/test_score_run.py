@@ -1,4 +1,6 @@
-"""Scores against an independent path: both sides decoded to y4m, scored by plain libvmaf, no code of ours between."""
+"""Scores against an independent path: both sides decoded to y4m, scored by plain libvmaf, no code
+of ours between.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,25 @@ TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt70
 def independent(run_ffmpeg: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
     """libvmaf's log of a distorted file against a source clip, both decoded to y4m first."""
 
-    def score(source: Path, distorted: Path, *, pix_fmt: Sequence[str] = (), vf: str = "null") -> Any:
+    def score(
+        source: Path, distorted: Path, *, pix_fmt: Sequence[str] = (), vf: str = "null"
+    ) -> Any:
         y4m = ("-fps_mode", "passthrough", "-strict", "-1", "-f", "yuv4mpegpipe")
         run_ffmpeg("-i", source, "-vf", vf, *pix_fmt, *y4m, tmp_path / "ref.y4m")
         run_ffmpeg("-i", distorted, *pix_fmt, *y4m, tmp_path / "dis.y4m")
         run_ffmpeg(
-            "-i", "dis.y4m", "-i", "ref.y4m", "-lavfi",
+            "-i",
+            "dis.y4m",
+            "-i",
+            "ref.y4m",
+            "-lavfi",
             "[0:v][1:v]libvmaf=model=version=vmaf_v0.6.1:feature=name=adm|name=vif|name=motion"
-            ":log_fmt=json:log_path=independent.json", "-f", "null", "-", cwd=tmp_path,
-        )  # fmt: skip
+            ":log_fmt=json:log_path=independent.json",
+            "-f",
+            "null",
+            "-",
+            cwd=tmp_path,
+        )
         return json.loads((tmp_path / "independent.json").read_text())
 
     return score
@@ -48,7 +60,9 @@ def agree(run: Any, log: Any) -> None:
     assert run.row["vmaf_min"] == pytest.approx(pooled["vmaf"]["min"], abs=1e-6)
     assert run.row["vmaf_harmonic_mean"] == pytest.approx(pooled["vmaf"]["harmonic_mean"], abs=1e-5)
     for name in FEATURES:
-        assert run.row["per_frame_features"][name] == pytest.approx(pooled[f"integer_{name}"]["mean"], abs=1e-5)
+        assert run.row["per_frame_features"][name] == pytest.approx(
+            pooled[f"integer_{name}"]["mean"], abs=1e-5
+        )
     scores = [f["vmaf"] for f in ours]
     assert run.row["vmaf_p5"] == pytest.approx(np.percentile(scores, 5), abs=1e-9)
     assert run.row["vmaf_score"] == pytest.approx(np.mean(scores), abs=1e-9)
@@ -57,14 +71,39 @@ def agree(run: Any, log: Any) -> None:
 
 CASES = {
     "x264": ("x264", {}, (), "yuv420p"),
-    "x264, tagged": ("x264", {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv420p", *TAGS, "-color_range", "tv")}, (), "yuv420p"),
+    "x264, tagged": (
+        "x264",
+        {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv420p", *TAGS, "-color_range", "tv")},
+        (),
+        "yuv420p",
+    ),
     "x264 4:2:2 full range": ("x264", {"args": FULL_RANGE}, (), "yuv422p"),
     "x265 4:2:2 full range": ("x265", {"args": FULL_RANGE}, (), "yuv422p"),
-    "x264 4:2:0 full range": ("x264", {"args": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p")}, (), "yuv420p"),
+    "x264 4:2:0 full range": (
+        "x264",
+        {"args": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p")},
+        (),
+        "yuv420p",
+    ),
     "x264 4:4:4": ("x264", {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv444p")}, (), "yuv444p"),
-    "x265 10 bit": ("x265", {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv420p10le")}, (), "yuv420p10le"),
-    "vp9 4:4:4 10 bit": ("vp9=realtime", {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv444p10le")}, (), "yuv444p10le"),
-    "VVenC, an 8-bit source at 10": ("vvenc=faster", {}, ("-pix_fmt", "yuv420p10le"), "yuv420p10le"),
+    "x265 10 bit": (
+        "x265",
+        {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv420p10le")},
+        (),
+        "yuv420p10le",
+    ),
+    "vp9 4:4:4 10 bit": (
+        "vp9=realtime",
+        {"args": ("-c:v", "ffv1", "-pix_fmt", "yuv444p10le")},
+        (),
+        "yuv444p10le",
+    ),
+    "VVenC, an 8-bit source at 10": (
+        "vvenc=faster",
+        {},
+        ("-pix_fmt", "yuv420p10le"),
+        "yuv420p10le",
+    ),
 }
 
 
@@ -75,7 +114,9 @@ def test_scores_are_those_of_plain_libvmaf_over_y4m(
     word, recipe, pix_fmt, encoded = CASES[case]
     encoder, _, preset = word.partition("=")
     source = clip(f"{case}.mkv".replace(":", ""), **recipe)
-    run = swept(source, encoders=encoder, presets=preset or "ultrafast", quality="36", keep_encodes=True)
+    run = swept(
+        source, encoders=encoder, presets=preset or "ultrafast", quality="36", keep_encodes=True
+    )
     assert run.row["status"] == "ok", run.row["error"]
     assert run.row["pix_fmt"] == encoded
     (made,) = (run.folder / "encodes").iterdir()
@@ -94,7 +135,11 @@ def test_a_422_source_goes_to_420_encoders_and_is_scored_at_422(
 
 @pytest.mark.parametrize("rate", ["24000/1001", "30000/1001", "60000/1001"])
 def test_the_container_does_not_change_a_number(
-    rate: str, clip: Callable[..., Path], run_ffmpeg: Callable[..., str], swept: Callable[..., Any], tmp_path: Path
+    rate: str,
+    clip: Callable[..., Path],
+    run_ffmpeg: Callable[..., str],
+    swept: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     first = clip(f"box {rate.replace('/', '-')}.mp4", rate=rate, frames=24, args=LOSSLESS_X264)
     run_ffmpeg("-i", first, "-c", "copy", tmp_path / "box.mkv")
@@ -102,26 +147,59 @@ def test_the_container_does_not_change_a_number(
     run = swept(first, tmp_path / "box.mkv", tmp_path / "box2.y4m", quality="34")
     assert [r["status"] for r in run.rows.values()] == ["ok"] * 3
     assert {r["fps"] for r in run.rows.values()} == {rate}
-    own = ("cell", "key", "src", "group", "src_sha256", "encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
+    own = (
+        "cell",
+        "key",
+        "src",
+        "group",
+        "src_sha256",
+        "encode_wall_s",
+        "encode_cpu_s",
+        "score_cpu_s",
+        "finished_at",
+    )
     mp4, mkv, y4m = ({k: v for k, v in r.items() if k not in own} for r in run.rows.values())
     assert mp4 == mkv == y4m
-    tables = [[{k: v for k, v in f.items() if k not in own} for f in run.frames_of(cell)] for cell in run.rows]
+    tables = [
+        [{k: v for k, v in f.items() if k not in own} for f in run.frames_of(cell)]
+        for cell in run.rows
+    ]
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_unclipped_scores_go_on_where_clipped_ones_stop(clip: Callable[..., Path], swept: Callable[..., Any]) -> None:
+def test_unclipped_scores_go_on_where_clipped_ones_stop(
+    clip: Callable[..., Path], swept: Callable[..., Any]
+) -> None:
     run = swept(clip("near.mkv", frames=20, size="320x180"), quality="4,50")
     pairs = [(f["vmaf"], f["vmaf_unclipped"]) for f in run.frames]
-    assert all(clipped == pytest.approx(min(max(free, 0), 100), abs=1e-6) for clipped, free in pairs)
+    assert all(
+        clipped == pytest.approx(min(max(free, 0), 100), abs=1e-6) for clipped, free in pairs
+    )
     assert any(clipped == 100 and free > 100 for clipped, free in pairs)
     assert any(clipped == free for clipped, free in pairs)
 
 
 def test_a_window_is_the_same_frames_cut_by_hand(
-    clip: Callable[..., Path], run_ffmpeg: Callable[..., str], swept: Callable[..., Any], tmp_path: Path
+    clip: Callable[..., Path],
+    run_ffmpeg: Callable[..., str],
+    swept: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    whole = clip("window.mp4", frames=40, rate="30000/1001", args=("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p"))
-    run_ffmpeg("-i", whole, "-vf", "select=between(n\\,12\\,23)", "-fps_mode", "passthrough", tmp_path / "by hand.y4m")
+    whole = clip(
+        "window.mp4",
+        frames=40,
+        rate="30000/1001",
+        args=("-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p"),
+    )
+    run_ffmpeg(
+        "-i",
+        whole,
+        "-vf",
+        "select=between(n\\,12\\,23)",
+        "-fps_mode",
+        "passthrough",
+        tmp_path / "by hand.y4m",
+    )
     window = swept(whole, out=tmp_path / "a", start=12 * 1001 / 30000, frames=12)
     cut = swept(tmp_path / "by hand.y4m", out=tmp_path / "b")
     assert len(window.frames) == len(cut.frames) == 12
@@ -141,7 +219,9 @@ def test_crop_and_scale_make_the_reference(
     agree(run, independent(source, made, vf="crop=128:96:9:7:exact=1,scale=96:72:flags=bicubic"))
 
 
-def test_size_and_bitrate_are_those_of_the_packets(clip: Callable[..., Path], swept: Callable[..., Any]) -> None:
+def test_size_and_bitrate_are_those_of_the_packets(
+    clip: Callable[..., Path], swept: Callable[..., Any]
+) -> None:
     import av
 
     run = swept(clip("packets.mkv", frames=12, rate="12"), keep_encodes=True)

@@ -1,4 +1,6 @@
-"""Sweeps with hardware encoders on a machine that may have none: the seeds' grid, the refusal, and going on without."""
+"""Sweeps with hardware encoders on a machine that may have none: the seeds' grid, the refusal, and
+going on without.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +18,60 @@ from vmaftune.media.process import Runner
 
 SWEEP = Path(__file__).parents[2] / "tools" / "vmaf-tune" / "sweeps" / "phase_a_hw.toml"
 SEEDS = {
-    "BigBuckBunny_25fps": 150, "BirdsInCage_30fps": 180, "CrowdRun_25fps": 150, "ElFuente1_30fps": 180,
-    "ElFuente2_30fps": 180, "FoxBird_25fps": 150, "OldTownCross_25fps": 150, "Seeking_25fps": 150, "Tennis_24fps": 120,
-}  # fmt: skip
+    "BigBuckBunny_25fps": 150,
+    "BirdsInCage_30fps": 180,
+    "CrowdRun_25fps": 150,
+    "ElFuente1_30fps": 180,
+    "ElFuente2_30fps": 180,
+    "FoxBird_25fps": 150,
+    "OldTownCross_25fps": 150,
+    "Seeking_25fps": 150,
+    "Tennis_24fps": 120,
+}
 SIX = ("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "av1_qsv")
-WHY = {"nvenc": "no NVIDIA driver (Cannot load libcuda.so.1)", "qsv": "no Intel GPU (Error creating a MFX session: -9)"}
+WHY = {
+    "nvenc": "no NVIDIA driver (Cannot load libcuda.so.1)",
+    "qsv": "no Intel GPU (Error creating a MFX session: -9)",
+}
 HERE = look()
 no_hardware = pytest.mark.skipif(
-    bool(HERE.nvidia.driver or HERE.nodes), reason="this machine has a GPU; the test is about one that has none"
+    bool(HERE.nvidia.driver or HERE.nodes),
+    reason="this machine has a GPU; the test is about one that has none",
 )
 
 
 def vmaf_tune(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = "import sys; from vmaftune.cli import main; sys.argv[0] = 'vmaf-tune'; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, timeout=500,
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=500,
         env={**os.environ, "XDG_CACHE_HOME": str(cwd / ".cache")},
-    )  # fmt: skip
+    )
 
 
 def make_clip(path: Path, num_frames: int, rate: str = "25", hue: int = 0) -> None:
-    argv = [find_ffmpeg(), "-nostdin", "-v", "error", "-f", "lavfi", "-i", f"testsrc2=size=64x64:rate={rate},hue=h={hue}",
-            "-frames:v", str(num_frames), "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", str(path)]  # fmt: skip
+    argv = [
+        find_ffmpeg(),
+        "-nostdin",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size=64x64:rate={rate},hue=h={hue}",
+        "-frames:v",
+        str(num_frames),
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-pix_fmt",
+        "yuv420p",
+        str(path),
+    ]
     done = Runner().run(argv, timeout_s=120)
     assert done.returncode == 0, done.tail
 
@@ -53,15 +87,19 @@ def test_the_seeds_grid_is_216_cells_and_33840_frames(tmp_path: Path) -> None:
     assert (plan["num_cells"], plan["num_frames"], plan["num_left"]) == (216, 33840, 216)
     wanted = {
         f"{source}/{encoder}/{'p4' if 'nvenc' in encoder else 'medium'}/{q}"
-        for source in SEEDS for encoder in SIX for q in (19, 25, 31, 37)
-    }  # fmt: skip
+        for source in SEEDS
+        for encoder in SIX
+        for q in (19, 25, 31, 37)
+    }
     assert set(plan["cells"]) == wanted
     assert not (tmp_path / "runs").exists()
 
 
 @no_hardware
 @pytest.mark.parametrize("with_sources", [True, False])
-def test_the_first_command_explains_itself_and_leaves_nothing(tmp_path: Path, with_sources: bool) -> None:
+def test_the_first_command_explains_itself_and_leaves_nothing(
+    tmp_path: Path, with_sources: bool
+) -> None:
     if with_sources:
         (tmp_path / "sources").mkdir()
         make_clip(tmp_path / "sources" / "a.mp4", 10)
@@ -70,8 +108,12 @@ def test_the_first_command_explains_itself_and_leaves_nothing(tmp_path: Path, wi
     assert done.returncode == 3
     lines = done.stderr.splitlines()
     for name in SIX:
-        assert any(line.split(maxsplit=1) == [name, WHY[name.partition("_")[2]]] for line in lines), done.stderr
-    assert lines[-1].startswith("can run: libx264, libx265, libsvtav1, libvvenc, libvpx-vp9, libaom-av1;")
+        assert any(
+            line.split(maxsplit=1) == [name, WHY[name.partition("_")[2]]] for line in lines
+        ), done.stderr
+    assert lines[-1].startswith(
+        "can run: libx264, libx265, libsvtav1, libvvenc, libvpx-vp9, libaom-av1;"
+    )
     assert len(lines) <= 12 and done.stdout == ""
     assert sorted(p for p in tmp_path.rglob("*") if ".cache" not in p.parts) == before
 
@@ -79,7 +121,16 @@ def test_the_first_command_explains_itself_and_leaves_nothing(tmp_path: Path, wi
 @no_hardware
 def test_skip_unusable_runs_the_rest_and_says_so_in_the_folder(tmp_path: Path) -> None:
     make_clip(tmp_path / "a.mp4", 10)
-    arguments = ("corpus", "a.mp4", "--encoders", "nvenc,x264", "--quality", "x264=30", "--out", "run")
+    arguments = (
+        "corpus",
+        "a.mp4",
+        "--encoders",
+        "nvenc,x264",
+        "--quality",
+        "x264=30",
+        "--out",
+        "run",
+    )
     assert vmaf_tune(tmp_path, *arguments).returncode == 3
     assert not (tmp_path / "run").exists()
     done = vmaf_tune(tmp_path, *arguments, "--skip-unusable")
@@ -92,8 +143,12 @@ def test_skip_unusable_runs_the_rest_and_says_so_in_the_folder(tmp_path: Path) -
     assert more.returncode == 0, more.stderr
     again = json.loads((tmp_path / "run" / "sweep.json").read_text())
     assert again == {**document, "skipped_encoders": ["h264_qsv", "hevc_qsv", "av1_qsv"]}
-    rows = [json.loads(line) for line in (tmp_path / "run" / "cells.jsonl").read_text().splitlines()]
-    assert [(r["cell"], r["status"], r["device"]) for r in rows] == [("a/libx264/medium/30", "ok", None)]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "cells.jsonl").read_text().splitlines()
+    ]
+    assert [(r["cell"], r["status"], r["device"]) for r in rows] == [
+        ("a/libx264/medium/30", "ok", None)
+    ]
 
 
 @no_hardware
@@ -113,4 +168,7 @@ def test_a_gpu_that_no_encoder_of_the_sweep_can_use_is_refused(tmp_path: Path) -
 @no_hardware
 def test_a_refusal_names_as_runnable_what_skip_unusable_would_run(tmp_path: Path) -> None:
     done = vmaf_tune(tmp_path, "corpus", "--encoders", "nvenc,x264")
-    assert done.stderr.splitlines()[-1] == "can run: libx264; go on without the others with --skip-unusable"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "can run: libx264; go on without the others with --skip-unusable"
+    )

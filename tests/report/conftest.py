@@ -21,8 +21,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four sources, three of them with hostile names; three encoders; one failed cell."""
     folder: Path = corpus_maker.write(
         tmp_path_factory.mktemp("corpus") / "small sweep",
-        names=corpus_maker.sources(4), encoders=("libx264", "libsvtav1", "libvvenc"), failed=1,
-    )  # fmt: skip
+        names=corpus_maker.sources(4),
+        encoders=("libx264", "libsvtav1", "libvvenc"),
+        failed=1,
+    )
     return folder
 
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vmaftune.report.bdrate import compare, convex_hull, quality_for, rate_curve
 
-# Example data of the package `bjontegaard` 1.3.0 (its README; ffmpeg libx265 presets) with its PCHIP result, which its
-# authors checked against the Excel sheet of JVET-T2010 to ten decimals; then the four points that Bjontegaard metric
-# implementations are usually tried on (VCEG example, kbit/s and dB), with the same package's result.
+# Example data of the package `bjontegaard` 1.3.0 (its README; ffmpeg libx265 presets) with its
+# PCHIP result, which its authors checked against the Excel sheet of JVET-T2010 to ten decimals;
+# then the four points that Bjontegaard metric implementations are usually tried on (VCEG example,
+# kbit/s and dB), with the same package's result.
 X265 = [(9487.76, 40.037), (4593.60, 38.615), (2486.44, 36.845), (1358.24, 34.851)]
 X265_OTHER = [(9787.80, 40.121), (4469.00, 38.651), (2451.52, 36.970), (1356.24, 34.987)]
 VCEG = [(686.76, 40.28), (309.58, 37.18), (157.11, 34.24), (85.95, 31.42)]
@@ -20,10 +21,16 @@ VCEG_OTHER = [(893.34, 40.39), (407.8, 37.21), (204.93, 34.17), (112.75, 31.24)]
 
 @pytest.mark.parametrize(
     ("anchor", "test", "published", "common"),
-    [(X265, X265_OTHER, -4.417485350589045, 40.037 - 34.987), (VCEG, VCEG_OTHER, 31.379878202397627, 40.28 - 31.42)],
+    [
+        (X265, X265_OTHER, -4.417485350589045, 40.037 - 34.987),
+        (VCEG, VCEG_OTHER, 31.379878202397627, 40.28 - 31.42),
+    ],
 )
 def test_published_figures(
-    anchor: list[tuple[float, float]], test: list[tuple[float, float]], published: float, common: float
+    anchor: list[tuple[float, float]],
+    test: list[tuple[float, float]],
+    published: float,
+    common: float,
 ) -> None:
     found = compare(rate_curve(test), rate_curve(anchor))
     assert found.percent == pytest.approx(published, abs=1e-9)
@@ -31,14 +38,18 @@ def test_published_figures(
 
 
 def test_the_order_of_points_does_not_matter() -> None:
-    assert compare(rate_curve(X265[::-1]), rate_curve(VCEG)) == compare(rate_curve(X265), rate_curve(VCEG[::-1]))
+    assert compare(rate_curve(X265[::-1]), rate_curve(VCEG)) == compare(
+        rate_curve(X265), rate_curve(VCEG[::-1])
+    )
 
 
 @given(
     factor=st.floats(0.05, 20),
     quality=st.lists(st.floats(20, 99), min_size=3, max_size=7, unique_by=lambda q: round(q)),
 )
-def test_a_curve_that_needs_k_times_the_bits_everywhere_has_that_bd_rate(factor: float, quality: list[float]) -> None:
+def test_a_curve_that_needs_k_times_the_bits_everywhere_has_that_bd_rate(
+    factor: float, quality: list[float]
+) -> None:
     points = [(math.exp(q / 12), q) for q in quality]
     found = compare(rate_curve((factor * r, q) for r, q in points), rate_curve(points))
     if max(quality) - min(quality) < 1:
@@ -86,7 +97,10 @@ def test_quality_for_a_target() -> None:
 
 
 def test_quality_for_takes_the_coarsest_of_a_curve_that_is_not_monotone() -> None:
-    assert quality_for([91, 95], [(10.0, 95.0), (20.0, 85.0), (30.0, 91.0), (40.0, 80.0)], 1.0) == [30.0, 10.0]
+    assert quality_for([91, 95], [(10.0, 95.0), (20.0, 85.0), (30.0, 91.0), (40.0, 80.0)], 1.0) == [
+        30.0,
+        10.0,
+    ]
 
 
 def test_quality_for_one_point_and_none() -> None:
@@ -95,7 +109,14 @@ def test_quality_for_one_point_and_none() -> None:
 
 
 def test_convex_hull() -> None:
-    points = [(100.0, 50.0), (200.0, 60.0), (400.0, 80.0), (800.0, 79.0), (1600.0, 90.0), (100.0, 40.0)]
+    points = [
+        (100.0, 50.0),
+        (200.0, 60.0),
+        (400.0, 80.0),
+        (800.0, 79.0),
+        (1600.0, 90.0),
+        (100.0, 40.0),
+    ]
     assert convex_hull(points) == [0, 2, 4]
     assert convex_hull([]) == []
 

@@ -29,7 +29,10 @@ def test_the_models_table_is_that_of_the_sidecars() -> None:
     for entry in shelf.entries:
         loso = registry.read_pair(shelf, entry)[1]["loso"]["metrics"]
         plcc, rmse = (loso["y_model"][name] for name in ("plcc", "rmse"))
-        shown = f"{plcc['mean']:.4f} | {plcc['worst_mean']:.4f} | {rmse['mean']:.3f} | {rmse['worst_mean']:.3f}"
+        shown = (
+            f"{plcc['mean']:.4f} | {plcc['worst_mean']:.4f} | {rmse['mean']:.3f} |"
+            f" {rmse['worst_mean']:.3f}"
+        )
         assert told[entry.id] == shown
         if entry.id == "fr_regressor_v2":
             ridge = loso["y_ridge"]

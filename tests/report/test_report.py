@@ -36,7 +36,10 @@ def made(small: Path) -> Report:
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def embedded(page: str) -> dict[str, object]:
@@ -50,9 +53,15 @@ def test_every_finished_cell_is_a_point(small: Path, made: Report) -> None:
     sweep, ok = made.analysis.sweep, [r for r in rows(small) if r["status"] == "ok"]
     assert len(sweep.points) == len(ok) == 4 * (3 + 3 + 2) * 6 - 1
     assert [c.label for c in sweep.curves] == [
-        "libx264 veryfast", "libx264 medium", "libx264 slow",
-        "libsvtav1 10", "libsvtav1 8", "libsvtav1 5", "libvvenc faster", "libvvenc fast",
-    ]  # fmt: skip
+        "libx264 veryfast",
+        "libx264 medium",
+        "libx264 slow",
+        "libsvtav1 10",
+        "libsvtav1 8",
+        "libsvtav1 5",
+        "libvvenc faster",
+        "libvvenc fast",
+    ]
     point = next(p for p in sweep.points if p.key == ok[0]["key"])
     assert point.vmaf == ok[0]["vmaf_score"] and point.kbps == ok[0]["bitrate_kbps"]
     assert point.command.startswith("ffmpeg -i {ref} -c:v libx264 ")
@@ -69,9 +78,14 @@ def test_bd_rates_are_those_the_corpus_was_made_with(made: Report) -> None:
 
 def test_unclipped_scores_are_compared(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
-    lines = [json.loads(line) for line in (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     key = lines[0]["key"]
-    text = "".join(json.dumps({**r, "vmaf_unclipped": r["vmaf"] + 7 * (r["key"] == key)}) + "\n" for r in lines)
+    text = "".join(
+        json.dumps({**r, "vmaf_unclipped": r["vmaf"] + 7 * (r["key"] == key)}) + "\n" for r in lines
+    )
     (folder / "frames.jsonl").write_text(text, encoding="utf-8")
     point = next(p for p in read(folder).points if p.key == key)
     assert point.vmaf_unclipped == pytest.approx(point.vmaf + 7)
@@ -83,7 +97,9 @@ def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: Report) 
     pd.DataFrame(map(json.loads, lines)).to_parquet(folder / "frames.parquet")
     (folder / "frames.jsonl").unlink()
     found = read(folder)
-    assert {k: list(v) for k, v in found.frames.items()} == {k: list(v) for k, v in made.analysis.sweep.frames.items()}
+    assert {k: list(v) for k, v in found.frames.items()} == {
+        k: list(v) for k, v in made.analysis.sweep.frames.items()
+    }
 
 
 def test_torn_lines_and_replaced_rows(small: Path, tmp_path: Path) -> None:
@@ -92,7 +108,9 @@ def test_torn_lines_and_replaced_rows(small: Path, tmp_path: Path) -> None:
     with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(again) + '\n{"cell": "torn')
     with (folder / "frames.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"key": "new", "frame_index": 0, "vmaf": 12.5, "vmaf_unclipped": 12.5}\n{"key": "n')
+        file.write(
+            '{"key": "new", "frame_index": 0, "vmaf": 12.5, "vmaf_unclipped": 12.5}\n{"key": "n'
+        )
     sweep = read(folder)
     point = next(p for p in sweep.points if p.key == "new")
     assert point.vmaf == 12.5 and list(sweep.frames["new"]) == [12.5]
@@ -110,8 +128,19 @@ def test_a_corpus_without_frames_or_plan_is_reported(small: Path, tmp_path: Path
 def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     folder.mkdir()
-    unknown = {"encoder": "external", "preset": None, "crf": None, "argv": None, "rate_control": None, "encode_cpu_s": None}
-    lines = [json.dumps({**row, **unknown, "cell": str(i)}) for i, row in enumerate(rows(small)) if row["status"] == "ok"]
+    unknown = {
+        "encoder": "external",
+        "preset": None,
+        "crf": None,
+        "argv": None,
+        "rate_control": None,
+        "encode_cpu_s": None,
+    }
+    lines = [
+        json.dumps({**row, **unknown, "cell": str(i)})
+        for i, row in enumerate(rows(small))
+        if row["status"] == "ok"
+    ]
     (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     made = build(folder)
     assert [c.label for c in made.analysis.sweep.curves] == ["external"]
@@ -123,9 +152,13 @@ def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> 
     write(made.analysis, None, tmp_path / "png")  # a warning would be an error
 
 
-def test_only_a_corpus_with_quality_values_is_offered_to_train(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
+def test_only_a_corpus_with_quality_values_is_offered_to_train(
+    run: Callable[..., Done], small: Path, tmp_path: Path
+) -> None:
     pairs = [{**row, "encoder": "external", "preset": None, "crf": None} for row in rows(small)]
-    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(r) + "\n" for r in pairs), encoding="utf-8")
+    (tmp_path / "cells.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in pairs), encoding="utf-8"
+    )
     assert "next:" not in run(tmp_path).stderr
 
 
@@ -137,13 +170,19 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
         build(tmp_path)
 
 
-def test_a_corpus_without_a_measured_cell(run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_a_measured_cell(
+    run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path
+) -> None:
     failed = [json.dumps(r) for r in rows(small) if r["status"] == "failed"]
     (tmp_path / "cells.jsonl").write_text("\n".join(failed) + "\n", encoding="utf-8")
     done = run(tmp_path, "-o", tmp_path / "page.html", "--model-run", model_run)
     assert done.code == 0 and "next:" not in done.stderr
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "No cell was measured: 1 failed." in page and "Error opening &lt;encoder&gt;" in page and 'id="rd"' not in page
+    assert (
+        "No cell was measured: 1 failed." in page
+        and "Error opening &lt;encoder&gt;" in page
+        and 'id="rd"' not in page
+    )
     text = run(tmp_path, "--text").stdout
     assert "No cell was measured" in text and "Conversion failed!" in text
     assert json.loads(run(tmp_path, "--json").stdout)["failed"][0]["class"] == "EncodeError"
@@ -159,18 +198,30 @@ def test_a_corpus_without_rows(run: Callable[..., Done], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("vmaf_score", "NaN"), ("vmaf_score", '"abc"'), ("num_frames", '"x"'), ("flags", "5"), ("bitrate_kbps", "-3"),
-        ("bitrate_kbps", "0"), ("encode_cpu_s", "true"), ("vmaf_min", "[]"), ("argv", '"ffmpeg"'), ("size_bytes", "1e400"),
+        ("vmaf_score", "NaN"),
+        ("vmaf_score", '"abc"'),
+        ("num_frames", '"x"'),
+        ("flags", "5"),
+        ("bitrate_kbps", "-3"),
+        ("bitrate_kbps", "0"),
+        ("encode_cpu_s", "true"),
+        ("vmaf_min", "[]"),
+        ("argv", '"ffmpeg"'),
+        ("size_bytes", "1e400"),
     ],
-)  # fmt: skip
-def test_a_malformed_row_is_named(run: Callable[..., Done], small: Path, tmp_path: Path, field: str, value: str) -> None:
+)
+def test_a_malformed_row_is_named(
+    run: Callable[..., Done], small: Path, tmp_path: Path, field: str, value: str
+) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     lines = (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     lines[6] = json.dumps({**json.loads(lines[6]), field: "HERE"}).replace('"HERE"', value) + "\n"
     (folder / "cells.jsonl").write_text("".join(lines), encoding="utf-8")
     done = run(folder)
     assert done.code == 4 and "Traceback" not in done.stderr
-    assert "cells.jsonl:7: " in done.stderr and (value in ("NaN", "1e400") or f"{field} is " in done.stderr)
+    assert "cells.jsonl:7: " in done.stderr and (
+        value in ("NaN", "1e400") or f"{field} is " in done.stderr
+    )
 
 
 def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
@@ -178,13 +229,22 @@ def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
     name = str(rows(folder)[0]["src"])
     source = {"name": name, "start_frame": 286, "crop": "968x544+156+88", "scale": [640, 360]}
     grid = [{"encoder": "libx264", "preset": "slow", "quality": [18, 22.5], "sources": [name, "b"]}]
-    plan = {"sources": [source, {"name": "other"}], "grid": grid, "skipped_encoders": ["h264_nvenc", "hevc_nvenc"]}
+    plan = {
+        "sources": [source, {"name": "other"}],
+        "grid": grid,
+        "skipped_encoders": ["h264_nvenc", "hevc_nvenc"],
+    }
     (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
     made = build(folder)
     page = render.render(made.analysis, None)
     assert "from frame 286, crop 968x544+156+88, scaled to 640x360" in page
-    assert '<th scope="row">libx264</th><td class="text">slow</td><td class="text">18, 22.5</td><td>2</td>' in page
-    assert "Left out of the sweep, as they cannot run on its machine: h264_nvenc, hevc_nvenc." in page
+    assert (
+        '<th scope="row">libx264</th><td class="text">slow</td><td class="text">18,'
+        " 22.5</td><td>2</td>" in page
+    )
+    assert (
+        "Left out of the sweep, as they cannot run on its machine: h264_nvenc, hevc_nvenc." in page
+    )
 
 
 def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:
@@ -195,7 +255,9 @@ def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:
 
 
 def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path) -> None:
-    folder = synthetic.write(tmp_path / "c", names=["a", "b"], encoders=("libx264", "libsvtav1"), failed=0)
+    folder = synthetic.write(
+        tmp_path / "c", names=["a", "b"], encoders=("libx264", "libsvtav1"), failed=0
+    )
 
     def kept(row: dict[str, object]) -> bool:
         if row["src"] == "a":
@@ -205,7 +267,11 @@ def test_missing_comparisons_have_a_reason(synthetic: ModuleType, tmp_path: Path
     lines = [json.dumps(row) for row in rows(folder) if kept(row)]
     (folder / "cells.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     document = build(folder).document()
-    pair = next(p for p in document["bd_rate"] if (p["test"], p["anchor"]) == ("libsvtav1 8", "libx264 medium"))
+    pair = next(
+        p
+        for p in document["bd_rate"]
+        if (p["test"], p["anchor"]) == ("libsvtav1 8", "libx264 medium")
+    )
     assert pair["mean"] is None and pair["per_source"] == {"a": None, "b": None}
     assert pair["reasons"]["a"] == "libsvtav1 8 not measured on this source"
     assert pair["reasons"]["b"].startswith("the curves do not overlap: VMAF ")
@@ -232,7 +298,10 @@ def test_time_and_bits_of_a_curve_are_over_the_same_sources(partial: Path, tmp_p
     slow = next(s for s in made.document()["speed"] if s["curve"] == "libx264 slow")
     assert slow["num_sources"] == 2 and slow["cpu_s_per_frame"] == pytest.approx(0.036 * 10**0.5)
     speeds = next(t for t in tables(made.analysis, None) if t.title.startswith("Speed"))
-    assert [r[3] for r in speeds.rows if r[0] in ("libx264 slow", "libx264 medium")] == ["4", "2 of 4 sources"]
+    assert [r[3] for r in speeds.rows if r[0] in ("libx264 slow", "libx264 medium")] == [
+        "4",
+        "2 of 4 sources",
+    ]
     assert not any("libx264 slow" in s for s in summary(made.analysis))
     write(made.analysis, None, tmp_path / "png")
 
@@ -251,11 +320,15 @@ def test_two_thousand_cells_fit_the_size(synthetic: ModuleType, tmp_path: Path) 
     assert page.stat().st_size < 8_000_000
 
 
-def test_a_corpus_of_long_clips_keeps_the_lowest_frames(small: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_of_long_clips_keeps_the_lowest_frames(
+    small: Path, made: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(render, "MAX_FRAMES", 2000)
     frames = render.page_data(made.analysis, None)["frames"]
     total = sum(len(s) for s in made.analysis.sweep.frames.values())
-    assert frames["block"] == -(-total // 2000) and sum(frames["count"]) <= total / frames["block"] + len(frames["count"])
+    assert frames["block"] == -(-total // 2000) and sum(frames["count"]) <= total / frames[
+        "block"
+    ] + len(frames["count"])
 
 
 class Collector(HTMLParser):
@@ -271,16 +344,24 @@ class Collector(HTMLParser):
         self.attributes += attrs
 
 
-def test_hostile_names_are_text_and_nothing_is_loaded(made: Report, model_run: Path, small: Path) -> None:
+def test_hostile_names_are_text_and_nothing_is_loaded(
+    made: Report, model_run: Path, small: Path
+) -> None:
     whole = build(small, model_run)
     page = render.render(whole.analysis, whole.model)
     plotly = re.search(r"<script>(/\*\*?\n\* plotly\.js.*?)</script>", page, re.DOTALL)
     assert plotly, "plotly.js is not in the page"
     parsed = Collector()
     parsed.feed(page.replace(plotly[1], ""))
-    assert parsed.tags.count("script") == 6  # data, plotly and four of ours: none comes out of a name
+    assert (
+        parsed.tags.count("script") == 6
+    )  # data, plotly and four of ours: none comes out of a name
     assert "b" not in parsed.tags
-    assert not [(k, v) for k, v in parsed.attributes if k in ("src", "onload", "onerror") or (v or "").startswith("http")]
+    assert not [
+        (k, v)
+        for k, v in parsed.attributes
+        if k in ("src", "onload", "onerror") or (v or "").startswith("http")
+    ]
     assert "&lt;/script&gt;&lt;script&gt;alert(2)&lt;/script&gt;" in page
     assert embedded(page)["sources"] == list(whole.analysis.sweep.sources)
 
@@ -294,8 +375,12 @@ def test_the_page_names_its_figures_and_tables(made: Report) -> None:
 
 def test_an_unfinished_sweep_says_so(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
-    (folder / "sweep.json").write_text(json.dumps({"num_cells": 1000, "argv": ["vmaf-tune"]}), encoding="utf-8")
-    assert read(folder).notes == ("The sweep is not finished: 192 of 1,000 planned cells have a row.",)
+    (folder / "sweep.json").write_text(
+        json.dumps({"num_cells": 1000, "argv": ["vmaf-tune"]}), encoding="utf-8"
+    )
+    assert read(folder).notes == (
+        "The sweep is not finished: 192 of 1,000 planned cells have a row.",
+    )
 
 
 def test_csv_holds_every_cell(made: Report) -> None:
@@ -309,7 +394,11 @@ def test_csv_holds_every_cell(made: Report) -> None:
 def test_model_run(small: Path, model_run: Path) -> None:
     made = build(small, model_run)
     assert made.model is not None
-    assert len(made.model.groups) == 9 and made.model.num_rows == 9 * 3 * 12 and made.model.num_seeds == 3
+    assert (
+        len(made.model.groups) == 9
+        and made.model.num_rows == 9 * 3 * 12
+        and made.model.num_seeds == 3
+    )
     assert made.model.overall["rmse"]["mean"] == pytest.approx(0.58, abs=0.05)
     assert all(0.2 < band["bias"] < 0.8 for band in made.model.bands)
     assert sum(band["n"] for band in made.model.bands) == made.model.num_rows
@@ -318,24 +407,37 @@ def test_model_run(small: Path, model_run: Path) -> None:
     assert '<td class="hold">hold</td><td class="text">group &lt;crowd&gt;</td>' in page
 
 
-def test_a_model_says_what_it_was_trained_on(synthetic_run: ModuleType, small: Path, model_run: Path, tmp_path: Path) -> None:
+def test_a_model_says_what_it_was_trained_on(
+    synthetic_run: ModuleType, small: Path, model_run: Path, tmp_path: Path
+) -> None:
     other = build(small, model_run)
     assert other.model is not None and other.document()["model_run"]["same_corpus"] is False
     own = build(small, synthetic_run.write(tmp_path / "run", corpus_digest=corpus_digest(small)))
     for made, warned in ((other, True), (own, False)):
         page = render.render(made.analysis, made.model)
-        caption = next(t.caption for t in tables(made.analysis, made.model) if t.title.startswith("fr_regressor_v2")) or ""
+        caption = (
+            next(
+                t.caption
+                for t in tables(made.analysis, made.model)
+                if t.title.startswith("fr_regressor_v2")
+            )
+            or ""
+        )
         for text in (page, caption):
             assert "Recipe default, trained on runs/phase_a/other/cells.jsonl (digest " in text
             assert ("Trained on another corpus" in text) is warned
 
 
-def test_thinned_marks_are_said_to_be(small: Path, model_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_thinned_marks_are_said_to_be(
+    small: Path, model_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     made = build(small, model_run)
     assert "evenly picked" not in render.render(made.analysis, made.model)
     monkeypatch.setattr(report_model, "MAX_DRAWN", 100)
     made = build(small, model_run)
-    assert "81 of the 324 rows are drawn, evenly picked." in render.render(made.analysis, made.model)
+    assert "81 of the 324 rows are drawn, evenly picked." in render.render(
+        made.analysis, made.model
+    )
     write(made.analysis, made.model, tmp_path)
 
 
@@ -372,7 +474,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return typed
 
 
-def test_command_writes_the_page_into_the_folder(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
+def test_command_writes_the_page_into_the_folder(
+    run: Callable[..., Done], small: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     done = run(folder)
     assert done.code == 0, done.stderr
@@ -381,32 +485,52 @@ def test_command_writes_the_page_into_the_folder(run: Callable[..., Done], small
     assert not list(folder.glob("*.tmp"))
 
 
-def test_command_prints_json_csv_and_text(run: Callable[..., Done], small: Path, model_run: Path) -> None:
+def test_command_prints_json_csv_and_text(
+    run: Callable[..., Done], small: Path, model_run: Path
+) -> None:
     document = json.loads(run(small, "--json", "--model-run", model_run).stdout)
     assert document["num_cells"] == 191 and document["model_run"]["verdict"] == "hold"
     assert len(run(small, "--csv").stdout.splitlines()) == 192
     text = run(small, "--text", "--model-run", model_run).stdout
-    assert "BD-rate" in text and "Failed cells" in text and "fr_regressor_v2, held out one source group" in text
+    assert (
+        "BD-rate" in text
+        and "Failed cells" in text
+        and "fr_regressor_v2, held out one source group" in text
+    )
     assert "</script><script>alert(1)</script>" in text
     assert not (small / "report.html").exists()
 
 
 @pytest.mark.parametrize("width", [72, 80, 100])
 def test_words_of_the_tables_stay_whole(
-    run: Callable[..., Done], synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+    run: Callable[..., Done],
+    synthetic: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
 ) -> None:
     encoders = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "libaom-av1")
-    folder = synthetic.write(tmp_path / "c", names=["one", "two"], encoders=encoders, num_frames=5, failed=0)
+    folder = synthetic.write(
+        tmp_path / "c", names=["one", "two"], encoders=encoders, num_frames=5, failed=0
+    )
     monkeypatch.setenv("COLUMNS", str(width))
     text = run(folder, "--text").stdout
     tables = text.split("BD-rate: ")[1]
     words = {word for line in tables.splitlines() for word in line.split()}
-    assert {*encoders, "veryfast", "realtime", "reach", "sources"} <= words and "vp9" not in words and "v1" not in words
+    assert (
+        {*encoders, "veryfast", "realtime", "reach", "sources"} <= words
+        and "vp9" not in words
+        and "v1" not in words
+    )
     assert all(len(line) <= width for line in tables.splitlines() if line.startswith(" "))
 
 
 def test_command_takes_the_newest_run_of_a_model(
-    run: Callable[..., Done], synthetic_run: ModuleType, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Done],
+    synthetic_run: ModuleType,
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for time in ("20261121T050000Z", "20261121T060000Z"):
         synthetic_run.write(tmp_path / "runs" / "fr_regressor_v2" / time)
@@ -416,11 +540,15 @@ def test_command_takes_the_newest_run_of_a_model(
     assert run(small, "--json", "--model-run", "vmaf_tiny_v2").code == 4
 
 
-def test_command_draws_png(run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path) -> None:
+def test_command_draws_png(
+    run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path
+) -> None:
     done = run(small, "--png", tmp_path / "figures", "--model-run", model_run)
     assert done.code == 0, done.stderr
     files = sorted(p.name for p in (tmp_path / "figures").iterdir())
-    assert len(files) == 4 + 3 + 2 and all((tmp_path / "figures" / f).read_bytes().startswith(b"\x89PNG") for f in files)
+    assert len(files) == 4 + 3 + 2 and all(
+        (tmp_path / "figures" / f).read_bytes().startswith(b"\x89PNG") for f in files
+    )
     assert not (small / "report.html").exists()
 
 

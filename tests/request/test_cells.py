@@ -10,7 +10,14 @@ from vmaftune.cell import Color, Source
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.errors import UsageError
 from vmaftune.request.cells import plan_cells
-from vmaftune.request.flags import Clip, Preparation, parse_values, per_encoder, read_sweep, request_from
+from vmaftune.request.flags import (
+    Clip,
+    Preparation,
+    parse_values,
+    per_encoder,
+    read_sweep,
+    request_from,
+)
 from vmaftune.request.sources import name_clips
 
 SIX = select(["software"]).encoders
@@ -59,7 +66,10 @@ def test_lists_that_are_none(text: str, words: str) -> None:
 def test_values_per_encoder() -> None:
     assert per_encoder(None, SIX, "--quality") == {}
     assert per_encoder("20,30", SIX, "--quality") == {row.name: ["20", "30"] for row in SIX}
-    assert per_encoder("x264=fast,slow;svtav1=10,5", SIX, "--presets") == {"libx264": ["fast", "slow"], "libsvtav1": ["10", "5"]}
+    assert per_encoder("x264=fast,slow;svtav1=10,5", SIX, "--presets") == {
+        "libx264": ["fast", "slow"],
+        "libsvtav1": ["10", "5"],
+    }
     assert per_encoder("software=20:40:10", SIX, "--quality")["libaom-av1"] == ["20", "30", "40"]
 
 
@@ -106,27 +116,48 @@ def test_values_per_encoder_that_are_none(text: str, words: str) -> None:
         ({"allow": ("odd",)}, "vfr, interlaced, hdr"),
     ],
 )
-def test_commands_that_cannot_be_carried_out(flags: dict[str, Any], words: str, planned: Any, clip: Any) -> None:
+def test_commands_that_cannot_be_carried_out(
+    flags: dict[str, Any], words: str, planned: Any, clip: Any
+) -> None:
     with pytest.raises(UsageError, match=words):
         planned(clip("plan.mkv"), **flags)
 
 
 def test_defaults_cells_order_and_ids(planned: Any, clip: Any) -> None:
     plan = planned(clip("plan.mkv"), encoders=None, presets=None, quality=None)
-    assert [c.id for c in plan.cells] == [f"plan/{row.name}/{row.default_preset}/{q}" for row in SIX for q in row.default_quality]
+    assert [c.id for c in plan.cells] == [
+        f"plan/{row.name}/{row.default_preset}/{q}" for row in SIX for q in row.default_quality
+    ]
     assert len(plan.cells) == 24
     document = plan.document()
     assert document["num_cells"] == 24
     chosen = planned(
-        clip("plan.mkv"), encoders=None, presets=None, quality=None, select=["*/libx26?/*/20", "*/vvenc*", "*/libvvenc/*/43"]
+        clip("plan.mkv"),
+        encoders=None,
+        presets=None,
+        quality=None,
+        select=["*/libx26?/*/20", "*/vvenc*", "*/libvvenc/*/43"],
     )
-    assert [c.id for c in chosen.cells] == ["plan/libx264/medium/20", "plan/libx265/medium/20", "plan/libvvenc/faster/43"]
+    assert [c.id for c in chosen.cells] == [
+        "plan/libx264/medium/20",
+        "plan/libx265/medium/20",
+        "plan/libvvenc/faster/43",
+    ]
 
 
 def test_names_tell_clips_apart() -> None:
-    assert name_clips([Clip(path=Path("a/one.mp4")), Clip(path=Path("a/two.mkv"))]) == ["one", "two"]
-    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/b/one.mp4"))]) == ["a_one", "b_one"]
-    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/a/one.mkv"))]) == ["a_one.mp4", "a_one.mkv"]
+    assert name_clips([Clip(path=Path("a/one.mp4")), Clip(path=Path("a/two.mkv"))]) == [
+        "one",
+        "two",
+    ]
+    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/b/one.mp4"))]) == [
+        "a_one",
+        "b_one",
+    ]
+    assert name_clips([Clip(path=Path("/a/one.mp4")), Clip(path=Path("/a/one.mkv"))]) == [
+        "a_one.mp4",
+        "a_one.mkv",
+    ]
     assert name_clips([Clip(path=Path("/a/-x: 50%, it's #1 ü.mp4"))]) == ["-x: 50%, it's #1 ü"]
     with pytest.raises(UsageError, match="name is given twice"):
         name_clips([Clip(path=Path("a.mp4"), name="n"), Clip(path=Path("b.mp4"), name="n")])
@@ -145,7 +176,9 @@ def sweep_file(tmp_path: Path, text: str) -> Path:
 
 def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"{name}.mkv").write_bytes(clip(f"{name} of a sweep.mkv", frames=20 if name == "one" else 18).read_bytes())
+        (tmp_path / f"{name}.mkv").write_bytes(
+            clip(f"{name} of a sweep.mkv", frames=20 if name == "one" else 18).read_bytes()
+        )
     path = sweep_file(
         tmp_path,
         """
@@ -175,8 +208,20 @@ def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any
     assert plan.name == "my sweep"
     assert len(plan.cells) == 2 * (6 + 3) + 2
     one, two = plan.sources
-    assert (one.name, one.group, one.start_frame, one.num_frames, one.width) == ("one", "film", 5, 8, 96)
-    assert (two.name, two.group, two.start_frame, two.num_frames, two.width) == ("second", "second", 0, 6, 64)
+    assert (one.name, one.group, one.start_frame, one.num_frames, one.width) == (
+        "one",
+        "film",
+        5,
+        8,
+        96,
+    )
+    assert (two.name, two.group, two.start_frame, two.num_frames, two.width) == (
+        "second",
+        "second",
+        0,
+        6,
+        64,
+    )
     narrow = planned(sweep=path, **{**flags, "encoders": "vp9,x265"}, frames=4)
     assert {c.encoder.name for c in narrow.cells} == {"libvpx-vp9", "libx265"}
     assert {s.num_frames for s in narrow.sources} == {4}
@@ -189,10 +234,30 @@ def test_a_sweep_file_with_flags_over_it(tmp_path: Path, clip: Any, planned: Any
 def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
     """preset/quality of every encoder of a sweep file with flags over it."""
     given = {"encoders": None, "presets": None, "quality": None} | flags
-    request, _ = request_from(sweep=path, places=[], preparation=Preparation(), threads=None, teacher=None, **given)
-    source = Source(name="s", group="s", path="s", sha256="", size_bytes=1, start_frame=0, num_frames=None, expected_frames=9,
-                    crop=None, scale=None, deinterlace=False, width=64, height=64, pix_fmt="yuv420p", fps="25", sar="1",
-                    color=Color(), stream_index=0, raw=None)  # fmt: skip
+    request, _ = request_from(
+        sweep=path, places=[], preparation=Preparation(), threads=None, teacher=None, **given
+    )
+    source = Source(
+        name="s",
+        group="s",
+        path="s",
+        sha256="",
+        size_bytes=1,
+        start_frame=0,
+        num_frames=None,
+        expected_frames=9,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=64,
+        height=64,
+        pix_fmt="yuv420p",
+        fps="25",
+        sar="1",
+        color=Color(),
+        stream_index=0,
+        raw=None,
+    )
     found: dict[str, list[str]] = {}
     for cell in plan_cells(request, [source]).cells:
         found.setdefault(cell.encoder.name, []).append(cell.id.split("/", 2)[2])
@@ -202,8 +267,14 @@ def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
 def test_the_top_level_of_a_sweep_file_is_the_default_of_every_block(tmp_path: Path) -> None:
     bare = sweep_file(tmp_path, 'quality = "30,40"\npresets = { x264 = "fast", svtav1 = "10" }')
     assert grid(bare, encoders="x264") == {"libx264": ["fast/30", "fast/40"]}
-    assert grid(bare, encoders="x264,x265", quality="35") == {"libx264": ["fast/35"], "libx265": ["medium/35"]}
-    assert set(grid(bare)) == {row.name for row in SIX} and grid(bare)["libsvtav1"] == ["10/30", "10/40"]
+    assert grid(bare, encoders="x264,x265", quality="35") == {
+        "libx264": ["fast/35"],
+        "libx265": ["medium/35"],
+    }
+    assert set(grid(bare)) == {row.name for row in SIX} and grid(bare)["libsvtav1"] == [
+        "10/30",
+        "10/40",
+    ]
     blocks = sweep_file(
         tmp_path,
         """
@@ -234,10 +305,18 @@ def test_a_flag_for_one_encoder_leaves_the_blocks_of_the_others_alone(tmp_path: 
         quality = "40"
         """,
     )
-    one = {"libx264": ["veryfast/25"], "libx265": ["veryfast/20", "veryfast/30"], "libvpx-vp9": ["realtime/40"]}
+    one = {
+        "libx264": ["veryfast/25"],
+        "libx265": ["veryfast/20", "veryfast/30"],
+        "libvpx-vp9": ["realtime/40"],
+    }
     assert grid(path, quality="x264=25") == one
     assert grid(path, quality="x264=25", encoders="x264") == {"libx264": ["veryfast/25"]}
-    assert grid(path, quality="33") == {"libx264": ["veryfast/33"], "libx265": ["veryfast/33"], "libvpx-vp9": ["realtime/33"]}
+    assert grid(path, quality="33") == {
+        "libx264": ["veryfast/33"],
+        "libx265": ["veryfast/33"],
+        "libvpx-vp9": ["realtime/33"],
+    }
     for flags in ({"quality": "aom=25"}, {"encoders": "x264", "quality": "vp9=25"}):
         with pytest.raises(UsageError, match="not among the encoders of this sweep"):
             grid(path, **flags)
@@ -245,7 +324,10 @@ def test_a_flag_for_one_encoder_leaves_the_blocks_of_the_others_alone(tmp_path: 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("quality = ''", "--quality is empty"), ("[[grid]]\nencoders = ['x264']\nquality = 'vp9=20'", "not among the encoders")],
+    [
+        ("quality = ''", "--quality is empty"),
+        ("[[grid]]\nencoders = ['x264']\nquality = 'vp9=20'", "not among the encoders"),
+    ],
 )
 def test_grids_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
@@ -254,11 +336,18 @@ def test_grids_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path)
 
 def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_path: Path) -> None:
     for name in ("b[1]", "b1"):
-        (tmp_path / f"{name}.mkv").write_bytes(clip(f"glob {name}.mkv", frames=4 + len(name)).read_bytes())
-    path = sweep_file(tmp_path, "sources = ['.']\n[[grid]]\nencoders = ['x264']\nquality = '30'\nsources = ['b[1]']")
+        (tmp_path / f"{name}.mkv").write_bytes(
+            clip(f"glob {name}.mkv", frames=4 + len(name)).read_bytes()
+        )
+    path = sweep_file(
+        tmp_path,
+        "sources = ['.']\n[[grid]]\nencoders = ['x264']\nquality = '30'\nsources = ['b[1]']",
+    )
     plan = planned(sweep=path, encoders=None, presets=None, quality=None)
     assert {s.name for s in plan.sources} == {"b[1]", "b1"}
-    assert [c.id for c in planned(tmp_path, select=["b[[]1]/*"]).cells] == ["b[1]/libx264/ultrafast/30"]
+    assert [c.id for c in planned(tmp_path, select=["b[[]1]/*"]).cells] == [
+        "b[1]/libx264/ultrafast/30"
+    ]
     assert len(planned(tmp_path, select=["b[1]/libx264/ultrafast/30"]).cells) == 2
 
 
@@ -283,7 +372,10 @@ def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_pa
         ("out = ''", "out is empty"),
         ("vmaf_model = ''", "vmaf_model is empty"),
         ("encoders = ''", "no encoder was named"),
-        ("[[grid]]\nencoders = ['x264']\n[[grid]]\nquality = '20'", "my sweep.toml, grid 2 names no encoders"),
+        (
+            "[[grid]]\nencoders = ['x264']\n[[grid]]\nquality = '20'",
+            "my sweep.toml, grid 2 names no encoders",
+        ),
         ("vmaf_model = 5", "vmaf_model"),
         ("threads_per_encode = true", "threads"),
         ("[[source]]\npath = 'a.mkv'\nname = 5", "name"),
@@ -293,9 +385,15 @@ def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_pa
 def test_sweep_files_that_cannot_be_carried_out(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         request_from(
-            sweep=sweep_file(tmp_path, text), places=[], encoders=None, presets=None, quality=None,
-            preparation=Preparation(), threads=None, teacher=None,
-        )  # fmt: skip
+            sweep=sweep_file(tmp_path, text),
+            places=[],
+            encoders=None,
+            presets=None,
+            quality=None,
+            preparation=Preparation(),
+            threads=None,
+            teacher=None,
+        )
 
 
 def test_a_missing_sweep_file_is_named(tmp_path: Path) -> None:
@@ -304,7 +402,9 @@ def test_a_missing_sweep_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "tools/vmaf-tune/sweeps").glob("*[!s].toml")), ids=lambda p: p.stem
+    "path",
+    sorted((Path(__file__).parents[2] / "tools/vmaf-tune/sweeps").glob("*[!s].toml")),
+    ids=lambda p: p.stem,
 )
 def test_the_sweeps_that_ship_are_understood(path: Path) -> None:
     table, clips, blocks = read_sweep(path)

@@ -43,7 +43,9 @@ def test_as_scipy_says(pair: tuple[metrics.Floats, metrics.Floats]) -> None:
         ([1.0], [1.0], "fewer than two rows"),
     ],
 )
-def test_undefined_correlation_is_none_with_a_reason(y: list[float], p: list[float], reason: str) -> None:
+def test_undefined_correlation_is_none_with_a_reason(
+    y: list[float], p: list[float], reason: str
+) -> None:
     found = metrics.agreement(np.array(y), np.array(p))
     assert (found.plcc, found.srocc, found.reason) == (None, None, reason)
     assert np.isfinite(found.rmse)
@@ -54,7 +56,9 @@ def test_small_spreads_keep_their_correlation() -> None:
     assert metrics.plcc(y, 3 * y) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("y", "p"), [([], []), ([1.0], [1.0, 2.0]), ([1.0, np.nan], [1.0, 2.0]), ([1.0], [np.inf])])
+@pytest.mark.parametrize(
+    ("y", "p"), [([], []), ([1.0], [1.0, 2.0]), ([1.0, np.nan], [1.0, 2.0]), ([1.0], [np.inf])]
+)
 def test_refuses_what_cannot_be_compared(y: list[float], p: list[float]) -> None:
     with pytest.raises(ValueError):
         metrics.agreement(np.array(y), np.array(p))

@@ -24,7 +24,9 @@ Make = Callable[..., pd.DataFrame]
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, cells: Dataset, frames: Dataset) -> Path:
     how = replace(recipe("fr_regressor_v2"), epochs=3)
-    plan = experiment.plan(how, cells, frames, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=True)
+    plan = experiment.plan(
+        how, cells, frames, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=True
+    )
     folder = tmp_path_factory.mktemp("runs") / "fr_regressor_v2" / "20260101T000000Z-smoke"
     experiment.run(plan, folder, {"schema": "test", "argv": ["vmaf-tune", "train"]})
     return folder
@@ -32,26 +34,50 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, cells: Dataset, frames:
 
 @pytest.fixture
 def predictions() -> pd.DataFrame:
-    """Two groups, two seeds, three rows each. Errors of the model: a: 1 and 3, b: 2 and 2; of the baseline: a 4, b 3."""
+    """Two groups, two seeds, three rows each. Errors of the model: a: 1 and 3, b: 2 and 2; of the
+    baseline: a 4, b 3.
+    """
     rows = []
-    for group, scores, errors, worse in (("a", (90, 80, 70), (1, 3), 4), ("b", (60, 50, 40), (2, 2), 3)):
+    for group, scores, errors, worse in (
+        ("a", (90, 80, 70), (1, 3), 4),
+        ("b", (60, 50, 40), (2, 2), 3),
+    ):
         for seed, error in enumerate(errors):
             for i, y in enumerate(scores):
                 sign = -1 if i == 1 else 1
                 rows.append(
-                    {"key": f"{group}{i}", "frame_index": None, "group": group, "encoder": "libx264", "preset": "fast",
-                     "crf": 20.0 + 10 * i, "scheme": "loso", "fold": group, "seed": seed, "y": float(y),
-                     "y_model": y + sign * error, "y_blind_input": float(y), "y_codec_blind": float(y + worse),
-                     "y_ridge": 50.0}
-                )  # fmt: skip
+                    {
+                        "key": f"{group}{i}",
+                        "frame_index": None,
+                        "group": group,
+                        "encoder": "libx264",
+                        "preset": "fast",
+                        "crf": 20.0 + 10 * i,
+                        "scheme": "loso",
+                        "fold": group,
+                        "seed": seed,
+                        "y": float(y),
+                        "y_model": y + sign * error,
+                        "y_blind_input": float(y),
+                        "y_codec_blind": float(y + worse),
+                        "y_ridge": 50.0,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
 def test_group_table_by_hand(predictions: pd.DataFrame) -> None:
     table = evaluate.group_table(predictions, "y_model")
-    assert table["group"].tolist() == ["a", "a", "b", "b"] and table["seed"].tolist() == [0, 1, 0, 1]
+    assert table["group"].tolist() == ["a", "a", "b", "b"] and table["seed"].tolist() == [
+        0,
+        1,
+        0,
+        1,
+    ]
     assert table["n"].tolist() == [3] * 4
-    assert table["rmse"].tolist() == pytest.approx([1, 3, 2, 2]) and table["mae"].tolist() == pytest.approx([1, 3, 2, 2])
+    assert table["rmse"].tolist() == pytest.approx([1, 3, 2, 2]) and table[
+        "mae"
+    ].tolist() == pytest.approx([1, 3, 2, 2])
 
 
 def test_spread_by_hand(predictions: pd.DataFrame) -> None:
@@ -79,7 +105,10 @@ def test_a_constant_prediction_has_no_correlation_and_a_reason(predictions: pd.D
     row = evaluate.records(evaluate.over_seeds(table))[0]
     assert row["plcc"] is None and row["reason"] == "the predictions are constant"
     summary = evaluate.summary(predictions)["loso"]
-    assert summary["metrics"]["y_ridge"]["plcc"] is None and summary["metrics"]["y_ridge"]["rmse"]["mean"] > 0
+    assert (
+        summary["metrics"]["y_ridge"]["plcc"] is None
+        and summary["metrics"]["y_ridge"]["rmse"]["mean"] > 0
+    )
 
 
 def test_one_undefined_group_is_counted_and_left_out_of_the_mean(predictions: pd.DataFrame) -> None:
@@ -105,12 +134,28 @@ def test_the_bootstrap_covers_what_it_should() -> None:
 
 def test_slices(predictions: pd.DataFrame) -> None:
     bands = evaluate.slice_table(predictions, "y_model", "score_band")
-    assert dict(zip(bands["group"], bands["n"], strict=True)) == {"30-50": 1, "50-70": 2, "70-80": 1, "80-90": 1, "90-95": 1}
+    assert dict(zip(bands["group"], bands["n"], strict=True)) == {
+        "30-50": 1,
+        "50-70": 2,
+        "70-80": 1,
+        "80-90": 1,
+        "90-95": 1,
+    }
     quality = evaluate.slice_table(predictions, "y_model", "quality_band")
-    assert dict(zip(quality["group"], quality["n"], strict=True)) == {"0.25-0.5": 2, "0.5-0.75": 2, "0.75-1": 2}
-    assert evaluate.slice_table(predictions, "y_model", "preset")["group"].tolist() == ["libx264 fast"]
+    assert dict(zip(quality["group"], quality["n"], strict=True)) == {
+        "0.25-0.5": 2,
+        "0.5-0.75": 2,
+        "0.75-1": 2,
+    }
+    assert evaluate.slice_table(predictions, "y_model", "preset")["group"].tolist() == [
+        "libx264 fast"
+    ]
     lifts = evaluate.lift_slices(predictions, "score_band")
-    assert lifts[0]["slice"] == "30-50" and lifts[0]["groups"] == 1 and lifts[0]["lift"] == pytest.approx(1.0)
+    assert (
+        lifts[0]["slice"] == "30-50"
+        and lifts[0]["groups"] == 1
+        and lifts[0]["lift"] == pytest.approx(1.0)
+    )
 
 
 def test_a_gap_in_the_predictions_is_refused(predictions: pd.DataFrame) -> None:
@@ -129,7 +174,9 @@ def test_a_run_reads_back(run_folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("file", ["metrics.json", "predictions.parquet", "recipe.json", "candidate.json"])
+@pytest.mark.parametrize(
+    "file", ["metrics.json", "predictions.parquet", "recipe.json", "candidate.json"]
+)
 def test_a_run_without_a_file_is_refused(run_folder: Path, tmp_path: Path, file: str) -> None:
     shutil.copytree(run_folder, tmp_path / "run")
     (tmp_path / "run" / file).unlink()
@@ -191,7 +238,17 @@ def test_the_card_tells_it_all(run_folder: Path, tmp_path: Path) -> None:
     card.residual_plot(run.predictions, "loso", tmp_path / "r.png")
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     text = card.markdown(run, result, "r.png")
-    for needed in ("Smoke run", "smoke03", "ridge on the six features", "codec-blind network", "95% interval", "(LOEO)",
-                   "libsvtav1 10", "not for", run.metrics["corpus"]["digest"], "![residuals](r.png)"):  # fmt: skip
+    for needed in (
+        "Smoke run",
+        "smoke03",
+        "ridge on the six features",
+        "codec-blind network",
+        "95% interval",
+        "(LOEO)",
+        "libsvtav1 10",
+        "not for",
+        run.metrics["corpus"]["digest"],
+        "![residuals](r.png)",
+    ):
         assert needed in text
     assert "nan" not in text.lower().split()

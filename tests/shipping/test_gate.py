@@ -1,4 +1,6 @@
-"""Every check of the gate passes on a good run and holds on one that lacks just what it asks for."""
+"""Every check of the gate passes on a good run and holds on one that lacks just what it
+asks for.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def judge(project: Any, folder: Any) -> gate.Verdict:
 
 
 @pytest.mark.parametrize("model_id", ["fr_regressor_v2", "fr_regressor_v1", "vmaf_tiny_v2"])
-def test_a_good_run_passes_and_codec_checks_are_only_for_models_with_a_codec(project: Any, model_id: str) -> None:
+def test_a_good_run_passes_and_codec_checks_are_only_for_models_with_a_codec(
+    project: Any, model_id: str
+) -> None:
     verdict = judge(project, project.run(model_id))
     assert verdict.passed, verdict.held
     not_applicable = {c.name for c in verdict.checks if c.verdict == "n/a"}
@@ -33,7 +37,9 @@ def test_a_good_run_passes_and_codec_checks_are_only_for_models_with_a_codec(pro
 
 
 def few_groups(p: Any) -> None:
-    p.predictions = p.predictions[p.predictions["group"].isin(sorted(set(p.predictions["group"]))[:8])]
+    p.predictions = p.predictions[
+        p.predictions["group"].isin(sorted(set(p.predictions["group"]))[:8])
+    ]
 
 
 def few_seeds(p: Any) -> None:
@@ -70,7 +76,9 @@ def no_scaler(p: Any) -> None:
 
 def noisy(p: Any, points: float, where: Any = slice(None), column: str = "y_model") -> None:
     rng, rows = np.random.default_rng(5), p.predictions.index[where]
-    p.predictions.loc[rows, column] = p.predictions.loc[rows, "y"] + rng.normal(0, points, len(rows))
+    p.predictions.loc[rows, column] = p.predictions.loc[rows, "y"] + rng.normal(
+        0, points, len(rows)
+    )
 
 
 def unrelated(p: Any) -> None:
@@ -128,7 +136,9 @@ def later_seed_told_its_own_answers(p: Any) -> None:
 
 
 def later_seed_of_fewer_rows(p: Any) -> None:
-    p.predictions = p.predictions[(p.predictions["seed"] < 2) | (p.predictions["group"] != "smoke01")]
+    p.predictions = p.predictions[
+        (p.predictions["seed"] < 2) | (p.predictions["group"] != "smoke01")
+    ]
 
 
 def other_recipe(p: Any) -> None:
@@ -218,7 +228,9 @@ def test_each_check_can_hold(project: Any, change: Callable[[Any], None], check:
 def test_a_lost_corpus_folder_holds_and_is_no_error(project: Any) -> None:
     folder = project.run(FR)
     (project.root / "runs" / "phase_a" / "synthetic").unlink()
-    assert "corpus present with the recorded digest" in [c.name for c in judge(project, folder).held]
+    assert "corpus present with the recorded digest" in [
+        c.name for c in judge(project, folder).held
+    ]
 
 
 def test_a_candidate_of_another_width_is_held(project: Any) -> None:
@@ -228,7 +240,9 @@ def test_a_candidate_of_another_width_is_held(project: Any) -> None:
 
 def test_an_untrained_slot_must_answer_as_unknown(project: Any) -> None:
     parts = project.parts(FR)
-    trained = [w for w in parts.sidecar["trained_encoders"] if w != "libsvtav1"]  # its column is its own
+    trained = [
+        w for w in parts.sidecar["trained_encoders"] if w != "libsvtav1"
+    ]  # its column is its own
     model = import_onnx().load_model_from_string(parts.onnx)
     for item in model.metadata_props:
         if item.key == "trained_encoders":
@@ -247,9 +261,15 @@ def test_answers_that_overflow_at_a_corner_are_held(project: Any) -> None:
     numpy_helper = import_onnx().numpy_helper
     for tensor in model.graph.initializer:
         if tensor.name.endswith("weight"):
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e18), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor) * np.float32(1e18), tensor.name
+                )
+            )
     parts.onnx = model.SerializeToString(deterministic=True)
-    parts.sidecar["sha256"] = registry.new_entry("vmaf_tiny_v2", parts.onnx, description="", notes="").sha256
+    parts.sidecar["sha256"] = registry.new_entry(
+        "vmaf_tiny_v2", parts.onnx, description="", notes=""
+    ).sha256
     held = [c.name for c in judge(project, project.write(parts)).held]
     assert "finite on the corners of the input box" in held
 
@@ -259,13 +279,18 @@ def test_the_incumbent_counts_only_on_the_same_corpus(project: Any) -> None:
     good, worse = project.run(FR, "a", error=0.3), project.run(FR, "b", error=0.45, seed=1)
     first = judge(project, good)
     assert next(c for c in first.checks if c.name == name).verdict == "n/a"
-    data, sidecar = (good / "candidate.onnx").read_bytes(), json.loads((good / "candidate.json").read_text())
+    data, sidecar = (
+        (good / "candidate.onnx").read_bytes(),
+        json.loads((good / "candidate.json").read_text()),
+    )
 
     def promote(digest: str) -> None:
         corpus = {**sidecar["corpus"], "digest": digest}
         project.registry.write_text('{"schema_version": 1, "entries": []}')
         entry = registry.new_entry(FR, data, description="", notes="")
-        registry.promote(project.model_dir, entry, data, {**sidecar, "corpus": corpus, "gate": first.to_json()})
+        registry.promote(
+            project.model_dir, entry, data, {**sidecar, "corpus": corpus, "gate": first.to_json()}
+        )
 
     promote("f" * 64)
     check = next(c for c in judge(project, worse).checks if c.name == name)
@@ -281,7 +306,9 @@ def test_a_worse_network_than_the_one_that_was_held_out_is_held(project: Any) ->
     parts = project.parts(FR)
     model = import_onnx().load_model_from_string(parts.onnx)
     numpy_helper = import_onnx().numpy_helper
-    bias = next(t for t in model.graph.initializer if t.name.endswith("bias") and list(t.dims) == [1])
+    bias = next(
+        t for t in model.graph.initializer if t.name.endswith("bias") and list(t.dims) == [1]
+    )
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(3), bias.name))
     parts.onnx = model.SerializeToString(deterministic=True)
     parts.sidecar["sha256"] = registry.new_entry(FR, parts.onnx, description="", notes="").sha256
@@ -302,4 +329,6 @@ def test_the_frames_of_a_recipe_with_windows_are_evidence(project: Any) -> None:
     corpus.unlink()
     corpus.mkdir()
     (corpus / "cells.jsonl").write_bytes(cells)
-    assert [c.name for c in judge(project, folder).held] == ["corpus present with the recorded digest"]
+    assert [c.name for c in judge(project, folder).held] == [
+        "corpus present with the recorded digest"
+    ]

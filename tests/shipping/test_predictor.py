@@ -39,11 +39,15 @@ def test_a_shipped_model_answers_raw_features_as_torch_did(project: Any, model_i
     assert len(loaded.predict(np.empty((0, 6)), np.empty((0, 14)) if rows["codec"] else None)) == 0
 
 
-def test_the_provider_is_the_one_that_really_runs(project: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_provider_is_the_one_that_really_runs(
+    project: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     ship(project, FR)
     loaded = predictor.load(FR, project.model_dir)
     assert loaded.provider == loaded._session.get_providers()[0]
-    assert loaded.provider_note.startswith("on the GPU" if loaded.provider == predictor.CUDA else "on the CPU")
+    assert loaded.provider_note.startswith(
+        "on the GPU" if loaded.provider == predictor.CUDA else "on the CPU"
+    )
     assert predictor.load(FR, project.model_dir, "cpu").provider == predictor.CPU
     if loaded.provider == predictor.CPU:
         with pytest.raises(DependencyError, match="CUDA"):
@@ -60,7 +64,8 @@ def test_one_setting_for_all_rows_is_its_codec_block(project: Any) -> None:
     assert same.tolist() == loaded.predict(x, block).tolist()
     assert loaded.predict(x).tolist() == loaded.predict(x, np.array([blind_block()] * 2)).tolist()
     assert loaded.predict(x).tolist() != same.tolist()
-    np.testing.assert_allclose(  # never trained: answers as an unknown encoder of that preset and quality
+    # never trained: answers as an unknown encoder of that preset and quality
+    np.testing.assert_allclose(
         loaded.predict(x, encoder="libx265", preset="medium", quality=30),
         loaded.predict(x, encoder="libaom-av1", preset="4", quality=30),
         atol=1e-5,
@@ -74,7 +79,9 @@ def test_encoders_that_were_never_trained_are_named(project: Any) -> None:
     assert loaded.notes("libx264", "slow") == loaded.notes("libx264", None) == []
     assert loaded.notes("libaom-av1", "4")[0].startswith("libaom-av1 is outside the vocabulary")
     assert loaded.notes("libx265", "slow")[0].startswith("libx265 was never in the training data")
-    assert loaded.notes("libx264", "nosuch") == ["libx264 has no preset 'nosuch': it is read as one of ordinal 5 of 0..9"]
+    assert loaded.notes("libx264", "nosuch") == [
+        "libx264 has no preset 'nosuch': it is read as one of ordinal 5 of 0..9"
+    ]
     assert "codec-blind" in loaded.notes(None, None)[0]
     assert predictor.load(TINY, project.model_dir).notes("libx265", "nosuch") == []
 
@@ -93,7 +100,12 @@ def test_encoders_that_were_never_trained_are_named(project: Any) -> None:
         (FR, np.ones((1, 6)), {"encoder": "libx264", "quality": -1.0}, ">= 0"),
         (FR, np.ones((1, 6)), {"encoder": "libx264", "quality": "23"}, "crf.*'23'"),
         (FR, np.ones((1, 6)), {"encoder": [1], "quality": 20.0}, r"encoder is \[1\]"),
-        (FR, np.ones((1, 6)), {"encoder": "libx264", "preset": [1], "quality": 20.0}, r"preset is \[1\]"),
+        (
+            FR,
+            np.ones((1, 6)),
+            {"encoder": "libx264", "preset": [1], "quality": 20.0},
+            r"preset is \[1\]",
+        ),
         (TINY, np.ones((1, 6)), {"quality": 20.0}, "takes no codec"),
         (TINY, np.ones((1, 6)), {"encoder": "libx264", "quality": 20.0}, "takes no codec"),
         (TINY, np.ones((1, 6)), {"codec": np.ones((1, 14))}, "takes no codec"),
@@ -135,7 +147,9 @@ def foreign_domain(model: onnx.ModelProto) -> None:
 
 def own_function(model: onnx.ModelProto) -> None:
     node = helper.make_node("Identity", ["a"], ["b"])
-    model.functions.append(helper.make_function("mine", "F", ["a"], ["b"], [node], [helper.make_opsetid("", 17)]))
+    model.functions.append(
+        helper.make_function("mine", "F", ["a"], ["b"], [node], [helper.make_opsetid("", 17)])
+    )
 
 
 def other_opset(model: onnx.ModelProto) -> None:
@@ -147,7 +161,9 @@ def other_ir(model: onnx.ModelProto) -> None:
 
 
 def other_name(model: onnx.ModelProto) -> None:
-    model.graph.output[0].name = next(n for n in model.graph.node if n.op_type == "Squeeze").output[0] = "vmaf"
+    model.graph.output[0].name = next(n for n in model.graph.node if n.op_type == "Squeeze").output[
+        0
+    ] = "vmaf"
 
 
 def fixed_batch(model: onnx.ModelProto) -> None:
@@ -164,7 +180,11 @@ def broken_graph(model: onnx.ModelProto) -> None:
 
 
 def other_order(model: onnx.ModelProto) -> None:
-    set_metadata(model, "features", ["motion2", "adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3"])
+    set_metadata(
+        model,
+        "features",
+        ["motion2", "adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,8 +206,18 @@ def other_order(model: onnx.ModelProto) -> None:
         (FR, lambda m: drop_metadata(m, "feature_mean"), "lacks feature_mean"),
         (FR, lambda m: set_metadata(m, "feature_std", [1, 1, 1, 1, 1, 0]), "must be 6 numbers"),
         (FR, lambda m: set_metadata(m, "feature_mean", ["0"] * 6), "must be 6 numbers"),
-        (TINY, lambda m: set_metadata(m, "feature_mean", [0, 0, 0, 0, 0, 0]), "scaler in the graph"),
-        (TINY, lambda m: m.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(6, "f"), "feature_std")), "scaler"),
+        (
+            TINY,
+            lambda m: set_metadata(m, "feature_mean", [0, 0, 0, 0, 0, 0]),
+            "scaler in the graph",
+        ),
+        (
+            TINY,
+            lambda m: m.graph.initializer[1].CopyFrom(
+                numpy_helper.from_array(np.ones(6, "f"), "feature_std")
+            ),
+            "scaler",
+        ),
     ],
 )
 def test_files_that_are_not_the_contracts_are_refused(
@@ -229,7 +259,9 @@ def test_a_file_that_does_not_say_what_it_is_counts_as_smoke(project: Any) -> No
         (lambda s: s.update(smoke=True), "smoke"),
     ],
 )
-def test_a_sidecar_that_says_something_else_is_refused(project: Any, edit: Callable[[Any], Any], sentence: str) -> None:
+def test_a_sidecar_that_says_something_else_is_refused(
+    project: Any, edit: Callable[[Any], Any], sentence: str
+) -> None:
     ship(project, FR)
     entry = registry.load(project.model_dir).entry(FR)
     file = project.model_dir / "tiny" / entry.sidecar
@@ -249,7 +281,10 @@ def test_bytes_that_are_swapped_under_a_registry_are_refused(project: Any) -> No
         predictor.load(FR, project.model_dir)
 
 
-@pytest.mark.parametrize("rows", [None, {}, {"features": [], "codec": [], "score": []}, {"features": [[1]], "score": [1]}])
+@pytest.mark.parametrize(
+    "rows",
+    [None, {}, {"features": [], "codec": [], "score": []}, {"features": [[1]], "score": [1]}],
+)
 def test_a_sidecar_without_usable_rows_cannot_be_tested(project: Any, rows: Any) -> None:
     parts = project.parts(FR)
     parts.sidecar["self_test"] = rows

@@ -44,7 +44,11 @@ def test_entries_are_sorted_and_fit_the_schema(project: Any) -> None:
         promote(project, model_id)
     value = json.loads(project.registry.read_text())
     jsonschema.validate(value, SCHEMA)
-    assert [e["id"] for e in value["entries"]] == ["fr_regressor_v1", "fr_regressor_v2", "vmaf_tiny_v2"]
+    assert [e["id"] for e in value["entries"]] == [
+        "fr_regressor_v1",
+        "fr_regressor_v2",
+        "vmaf_tiny_v2",
+    ]
     for e in value["entries"]:
         assert e["onnx"] == f"{e['id']}-{e['sha256'][:8]}.onnx"
 
@@ -55,7 +59,14 @@ def test_the_previous_pair_is_kept_until_the_next_promotion(project: Any) -> Non
     third = promote(project, seed=3)
     assert files(project) == {second.onnx, second.sidecar, third.onnx, third.sidecar}
     other = promote(project, "vmaf_tiny_v2")
-    assert files(project) == {second.onnx, second.sidecar, third.onnx, third.sidecar, other.onnx, other.sidecar}
+    assert files(project) == {
+        second.onnx,
+        second.sidecar,
+        third.onnx,
+        third.sidecar,
+        other.onnx,
+        other.sidecar,
+    }
 
 
 def test_rollback_restores_the_whole_entry(project: Any) -> None:
@@ -96,7 +107,10 @@ def entry_of(value: dict[str, Any]) -> dict[str, Any]:
 
 BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda v: entry_of(v).update(sha256="0" * 64), "first 8 of sha256"),
-    (lambda v: entry_of(v).update(sha256=entry_of(v)["sha256"][:8] + "0" * 56), "sha256 of its registry entry"),
+    (
+        lambda v: entry_of(v).update(sha256=entry_of(v)["sha256"][:8] + "0" * 56),
+        "sha256 of its registry entry",
+    ),
     (lambda v: entry_of(v).update(sha256=entry_of(v)["sha256"].upper()), "first 8 of sha256"),
     (lambda v: entry_of(v).update(onnx="../tiny/" + entry_of(v)["onnx"]), "in that folder"),
     (lambda v: entry_of(v).update(onnx="/etc/passwd"), "in that folder"),
@@ -109,7 +123,10 @@ BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda v: entry_of(v).update(kind="nr"), "kind fr"),
     (lambda v: entry_of(v).update(quant_mode="int8"), "quant_mode fp32"),
     (lambda v: entry_of(v).update(id="my_model"), "not one of"),
-    (lambda v: entry_of(v).update(description="the best"), "not the one that was promoted: description changed"),
+    (
+        lambda v: entry_of(v).update(description="the best"),
+        "not the one that was promoted: description changed",
+    ),
     (lambda v: entry_of(v).update(notes="", license="MIT"), "license, notes changed"),
     (lambda v: v.update(schema_version=True), "schema_version True"),
     (lambda v: v["entries"].reverse(), "sorted"),
@@ -122,7 +139,9 @@ BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 
 
 @pytest.mark.parametrize(("edit", "sentence"), BY_HAND)
-def test_a_registry_edited_by_hand_is_refused(project: Any, edit: Callable[[Any], Any], sentence: str) -> None:
+def test_a_registry_edited_by_hand_is_refused(
+    project: Any, edit: Callable[[Any], Any], sentence: str
+) -> None:
     promote(project)
     promote(project, "vmaf_tiny_v2")
     value = json.loads(project.registry.read_text())
@@ -136,7 +155,9 @@ def test_a_registry_edited_by_hand_is_refused(project: Any, edit: Callable[[Any]
     assert project.snapshot() == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1, "schema_version": 1, "entries": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema_version": 1, "schema_version": 1, "entries": []}']
+)
 def test_a_registry_that_is_no_json_object_is_refused(project: Any, text: str) -> None:
     project.registry.write_text(text)
     with pytest.raises(ModelError, match=r"registry\.json"):
@@ -171,7 +192,10 @@ def test_a_sidecar_edited_by_hand_is_refused(project: Any) -> None:
     registry.load(project.model_dir)
     ordinals = value["preset_ordinals"]
     for change, sentence in (
-        ({"preset_ordinals": ordinals | {"libx264": ordinals["libx264"] | {"slow": 9}}}, "another preset_ordinals"),
+        (
+            {"preset_ordinals": ordinals | {"libx264": ordinals["libx264"] | {"slow": 9}}},
+            "another preset_ordinals",
+        ),
         ({"vocabulary": value["vocabulary"][::-1]}, "another vocabulary"),
         ({"promotion": None}, "does not hold the entry"),
         ({"promotion": [1]}, "does not hold the entry"),
@@ -191,7 +215,10 @@ def test_unknown_models_and_folders_get_a_sentence(project: Any, tmp_path: Path)
 def test_a_candidate_that_changes_while_it_is_judged_is_refused(project: Any) -> None:
     parts = project.parts(FR)
     entry, before = registry.new_entry(FR, parts.onnx, description="", notes=""), project.snapshot()
-    for onnx, sidecar in ((parts.onnx + b" ", parts.sidecar), (parts.onnx, {**parts.sidecar, "sha256": "0" * 64})):
+    for onnx, sidecar in (
+        (parts.onnx + b" ", parts.sidecar),
+        (parts.onnx, {**parts.sidecar, "sha256": "0" * 64}),
+    ):
         with pytest.raises(ModelError, match="changed while it was judged"):
             registry.promote(project.model_dir, entry, onnx, sidecar)
     assert project.snapshot() == before
@@ -220,7 +247,8 @@ root = Path(sys.argv[1])
 onnx = (root / "new.onnx").read_bytes()
 sidecar = __import__("json").loads((root / "new.json").read_text())
 entry = registry.new_entry("fr_regressor_v2", onnx, description="d", notes="n")
-os.fsync = lambda _: None  # waiting for the disk is what makes hundreds of promotions slow; a kill does not need it
+# waiting for the disk is what makes hundreds of promotions slow; a kill does not need it
+os.fsync = lambda _: None
 files = {registry.__file__, export.__file__}
 readers = {"load", "read_pair", "_read", "_parse", "_entry", "_json", "_no_twins", "find", "sidecar"}
 
@@ -265,11 +293,13 @@ while True:
     kills += 1
 # Old, old, ..., new, new: there is one commit.
 print(kills, states.count("old"), states.count("new"), states.count("torn"), states == sorted(states, reverse=True))
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_kill_at_any_line_of_a_promotion_leaves_the_old_registry_or_the_new_one(project: Any) -> None:
+def test_a_kill_at_any_line_of_a_promotion_leaves_the_old_registry_or_the_new_one(
+    project: Any,
+) -> None:
     promote(project, seed=1)
     promote(project, seed=2)  # so that the promotion under test also removes a pair
     parts = project.parts(FR, seed=3)

@@ -1,4 +1,6 @@
-"""A small synthetic corpus in the form of a sweep's folder, and the command line as a user runs it."""
+"""A small synthetic corpus in the form of a sweep's folder, and the command line as a
+user runs it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ def cli(tmp_path: Path) -> RunCli:
     def run(*args: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from vmaftune.cli import main; main()", *map(str, args)]
         return subprocess.run(
-            command, cwd=cwd, env=os.environ | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+            command,
+            cwd=cwd,
+            env=os.environ | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     return run

@@ -1,7 +1,8 @@
-"""Projects for the tests of gate, registry, ship and predict: a corpus, training runs and a model folder on disk.
+"""Projects for the tests of gate, registry, ship and predict: a corpus, training runs and a model
+folder on disk.
 
-The networks are random but real, and torch gives the scores of their self-test rows; out-of-fold predictions are the
-scores plus noise, so that a test decides how good a run is.
+The networks are random but real, and torch gives the scores of their self-test rows; out-of-fold
+predictions are the scores plus noise, so that a test decides how good a run is.
 """
 
 from __future__ import annotations
@@ -33,12 +34,19 @@ RECIPE = {"name": "test"}
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
-def random_layers(model_id: str, trained: list[str], seed: int = 0, hidden: tuple[int, ...] | None = None) -> Layers:
-    """Weights that answer in 0..100 roughly; slots that were not trained get the column of `unknown`."""
+def random_layers(
+    model_id: str, trained: list[str], seed: int = 0, hidden: tuple[int, ...] | None = None
+) -> Layers:
+    """Weights that answer in 0..100 roughly; slots that were not trained get the column of
+    `unknown`.
+    """
     contract, rng = MODELS[model_id], np.random.default_rng(seed)
     widths = [NUM_FEATURES + CODEC_DIM * contract.has_codec, *(hidden or contract.hidden), 1]
     layers = [
-        ((rng.normal(size=(o, i)) / np.sqrt(i)).astype(np.float32), rng.normal(size=o).astype(np.float32))
+        (
+            (rng.normal(size=(o, i)) / np.sqrt(i)).astype(np.float32),
+            rng.normal(size=o).astype(np.float32),
+        )
         for i, o in zip(widths, widths[1:], strict=False)
     ]
     layers[-1] = (layers[-1][0] * np.float32(20), layers[-1][1] + np.float32(50))
@@ -60,7 +68,13 @@ FITTED: dict[Any, Layers] = {}
 
 
 def fitted(
-    model_id: str, seed: int, hidden: tuple[int, ...] | None, trained: list[str], data: dataset.Dataset, mean: Any, std: Any
+    model_id: str,
+    seed: int,
+    hidden: tuple[int, ...] | None,
+    trained: list[str],
+    data: dataset.Dataset,
+    mean: Any,
+    std: Any,
 ) -> Layers:
     """Layers that answer near the corpus's scores, from random ones: L-BFGS on all rows."""
     if found := FITTED.get((model_id, seed, hidden)):
@@ -87,11 +101,15 @@ def fitted(
 
     optimizer.step(closure)
     done = [w.detach().numpy() for w in weights]
-    FITTED[model_id, seed, hidden] = share_unknown(contract, list(zip(done[::2], done[1::2], strict=True)), trained)
+    FITTED[model_id, seed, hidden] = share_unknown(
+        contract, list(zip(done[::2], done[1::2], strict=True)), trained
+    )
     return fitted(model_id, seed, hidden, trained, data, mean, std)
 
 
-def torch_forward(model_id: str, layers: Layers, x: np.ndarray, codec: np.ndarray | None, mean: Any, std: Any) -> Any:
+def torch_forward(
+    model_id: str, layers: Layers, x: np.ndarray, codec: np.ndarray | None, mean: Any, std: Any
+) -> Any:
     """What torch answers for raw features (N, 6): the yardstick of every parity test."""
     h = torch.from_numpy(((x - mean) / std).astype(np.float32))
     if codec is not None:
@@ -99,7 +117,11 @@ def torch_forward(model_id: str, layers: Layers, x: np.ndarray, codec: np.ndarra
     for i, (w, b) in enumerate(layers):
         h = torch.nn.functional.linear(h, torch.from_numpy(w), torch.from_numpy(b))
         if i + 1 < len(layers):
-            h = torch.nn.functional.gelu(h) if MODELS[model_id].activation == "gelu" else torch.relu(h)
+            h = (
+                torch.nn.functional.gelu(h)
+                if MODELS[model_id].activation == "gelu"
+                else torch.relu(h)
+            )
     return h.squeeze(1).double().numpy()
 
 
@@ -141,27 +163,50 @@ class Project:
         path = self.root / "runs" / "phase_a" / "synthetic"
         return dataset.load(path, per_frame=MODELS[model_id].unit == "frame")
 
-    def parts(self, model_id: str, *, seed: int = 0, error: float = 0.3, hidden: tuple[int, ...] | None = None) -> Parts:
+    def parts(
+        self,
+        model_id: str,
+        *,
+        seed: int = 0,
+        error: float = 0.3,
+        hidden: tuple[int, ...] | None = None,
+    ) -> Parts:
         data, contract = self.corpus(model_id), MODELS[model_id]
         trained = [*ENCODERS, UNKNOWN]
         trained = [w for w in VOCABULARY if w in trained] if contract.has_codec else []
         mean, std = data.features.mean(axis=0), data.features.std(axis=0)
         layers = fitted(model_id, seed, hidden, trained, data, mean, std)
         codec = data.codec if contract.has_codec else None
-        onnx = build_onnx(model_id=model_id, layers=layers, feature_mean=mean, feature_std=std, trained_encoders=trained)
+        onnx = build_onnx(
+            model_id=model_id,
+            layers=layers,
+            feature_mean=mean,
+            feature_std=std,
+            trained_encoders=trained,
+        )
         answers = torch_forward(model_id, layers, data.features, codec, mean, std)
         facts = {
-            "path": "runs/phase_a/synthetic/cells.jsonl", "digest": data.digest, "frame_digest": data.frame_digest,
-            "num_rows": len(data), "num_groups": len(data.groups),
-        }  # fmt: skip
+            "path": "runs/phase_a/synthetic/cells.jsonl",
+            "digest": data.digest,
+            "frame_digest": data.frame_digest,
+            "num_rows": len(data),
+            "num_groups": len(data.groups),
+        }
         sidecar = build_sidecar(
-            model_id=model_id, onnx_bytes=onnx, feature_mean=mean, feature_std=std, trained_encoders=trained,
-            teacher=data.teacher, recipe=RECIPE, corpus=facts, loso=None,
+            model_id=model_id,
+            onnx_bytes=onnx,
+            feature_mean=mean,
+            feature_std=std,
+            trained_encoders=trained,
+            teacher=data.teacher,
+            recipe=RECIPE,
+            corpus=facts,
+            loso=None,
             self_test=self_test_rows(data.features, codec, answers),
             run_provenance=provenance.run_provenance(
                 entry_point="test", argv=["test"], args={}, inputs=[data.path], outputs=[]
             ),
-        )  # fmt: skip
+        )
         scalers = {
             g: {
                 "mean": data.features[data.group != g].mean(axis=0).tolist(),
@@ -184,12 +229,16 @@ class Project:
         (folder / "metrics.json").write_text(json.dumps(parts.metrics))
         return folder
 
-    def run(self, model_id: str = "fr_regressor_v2", name: str = "20260101T000000Z", **how: Any) -> Path:
+    def run(
+        self, model_id: str = "fr_regressor_v2", name: str = "20260101T000000Z", **how: Any
+    ) -> Path:
         """A complete run that passes every check."""
         return self.write(self.parts(model_id, **how), name)
 
     def cli(self, *args: str, stdin: str = "") -> Done:
-        """`vmaf-tune *args` in this folder: the whole command, in this process because a new one costs seconds."""
+        """`vmaf-tune *args` in this folder: the whole command, in this process because a new one
+        costs seconds.
+        """
         out, err, code = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(self.root)
@@ -204,7 +253,9 @@ class Project:
     def process(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """`vmaf-tune *args` in this folder, as a process of its own."""
         argv = [sys.executable, "-P", "-m", "vmaftune", *args]
-        return subprocess.run(argv, cwd=self.root, input=stdin, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            argv, cwd=self.root, input=stdin, capture_output=True, text=True, timeout=300
+        )
 
     def snapshot(self) -> dict[str, bytes]:
         """Every byte under `model/`."""
@@ -220,14 +271,22 @@ def _predictions(data: dataset.Dataset, has_codec: bool, error: float, seed: int
     for s in range(3):
         table = pd.DataFrame(
             {
-                "key": data.key, "frame_index": pd.array([pd.NA] * len(data), dtype="Int64"), "group": data.group,
-                "encoder": data.encoder, "scheme": "loso", "fold": data.group, "seed": s, "y": data.y,
+                "key": data.key,
+                "frame_index": pd.array([pd.NA] * len(data), dtype="Int64"),
+                "group": data.group,
+                "encoder": data.encoder,
+                "scheme": "loso",
+                "fold": data.group,
+                "seed": s,
+                "y": data.y,
                 "y_model": data.y + rng.normal(0, error, len(data)),
                 "y_blind_input": data.y + rng.normal(0, 0.6, len(data)) if has_codec else gap,
                 "y_codec_blind": data.y + rng.normal(0, 0.5, len(data)) if has_codec else gap,
-                "y_ridge": data.y + rng.normal(0, 2.0, len(data)), "preset": data.preset, "crf": data.crf,
+                "y_ridge": data.y + rng.normal(0, 2.0, len(data)),
+                "preset": data.preset,
+                "crf": data.crf,
             }
-        )  # fmt: skip
+        )
         if data.frame_index is not None:
             table["frame_index"] = pd.array(data.frame_index, dtype="Int64")
         parts.append(table)
@@ -237,7 +296,9 @@ def _predictions(data: dataset.Dataset, has_codec: bool, error: float, seed: int
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic corpus of ten sources."""
-    return write_corpus(tmp_path_factory.mktemp("corpus") / "synthetic", num_sources=10, num_frames=4)
+    return write_corpus(
+        tmp_path_factory.mktemp("corpus") / "synthetic", num_sources=10, num_frames=4
+    )
 
 
 @pytest.fixture
@@ -247,9 +308,13 @@ def make_project(tmp_path: Path, corpus_folder: Path) -> Callable[[str], Project
     def make(name: str = "project") -> Project:
         root = tmp_path / name
         (root / "runs" / "phase_a").mkdir(parents=True)
-        (root / "runs" / "phase_a" / "synthetic").symlink_to(corpus_folder, target_is_directory=True)
+        (root / "runs" / "phase_a" / "synthetic").symlink_to(
+            corpus_folder, target_is_directory=True
+        )
         (root / "model" / "tiny").mkdir(parents=True)
-        (root / "model" / "tiny" / "registry.json").write_text('{"schema_version": 1, "entries": []}')
+        (root / "model" / "tiny" / "registry.json").write_text(
+            '{"schema_version": 1, "entries": []}'
+        )
         return Project(root)
 
     return make

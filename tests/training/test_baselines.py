@@ -10,7 +10,8 @@ def test_ridge_minimises_its_own_objective() -> None:
     x, y = rng.normal(3, 2, (40, 6)), rng.normal(70, 10, 40)
     predictions = ridge(x, y, x, alpha=2.0)
     z = (x - x.mean(axis=0)) / x.std(axis=0)
-    # At the minimum of sum (y - c - zw)^2 + alpha w^2: z' residual = alpha w, and the residuals sum to 0.
+    # At the minimum of sum (y - c - zw)^2 + alpha w^2: z' residual = alpha w, and the residuals sum
+    # to 0.
     w = np.linalg.lstsq(z, predictions - y.mean(), rcond=None)[0]
     assert z.T @ (y - predictions) == pytest.approx(2.0 * w, abs=1e-8)
     assert (y - predictions).sum() == pytest.approx(0, abs=1e-8)

@@ -11,24 +11,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, SupportsFloat
 
-FEATURES: tuple[str, ...] = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
-"""Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in libvmaf's units."""
+FEATURES: tuple[str, ...] = (
+    "adm2",
+    "vif_scale0",
+    "vif_scale1",
+    "vif_scale2",
+    "vif_scale3",
+    "motion2",
+)
+"""Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in
+libvmaf's units.
+"""
 
 SCORE_RANGE = (0.0, 100.0)
 """VMAF points of the teacher, which clips its answers; ours are held in the same range."""
 
 UNKNOWN = "unknown"
 VOCABULARY: tuple[str, ...] = (
-    "libx264", "libx265", "libsvtav1", "libvvenc", "libvpx-vp9",
-    "h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "av1_qsv",
+    "libx264",
+    "libx265",
+    "libsvtav1",
+    "libvvenc",
+    "libvpx-vp9",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "av1_nvenc",
+    "h264_qsv",
+    "hevc_qsv",
+    "av1_qsv",
     UNKNOWN,
-)  # fmt: skip
-"""Encoder vocabulary v2 (PR #394 of the seeds): closed and ordered; the index is the one-hot position."""
+)
+"""Encoder vocabulary v2 (PR #394 of the seeds): closed and ordered; the index is the one-hot
+position.
+"""
 
 ALIASES: Mapping[str, str] = {
-    "x264": "libx264", "x265": "libx265", "svtav1": "libsvtav1", "svt": "libsvtav1", "vvenc": "libvvenc",
-    "vp9": "libvpx-vp9", "vpx-vp9": "libvpx-vp9", "aom": "libaom-av1", "aom-av1": "libaom-av1",
-}  # fmt: skip
+    "x264": "libx264",
+    "x265": "libx265",
+    "svtav1": "libsvtav1",
+    "svt": "libsvtav1",
+    "vvenc": "libvvenc",
+    "vp9": "libvpx-vp9",
+    "vpx-vp9": "libvpx-vp9",
+    "aom": "libaom-av1",
+    "aom-av1": "libaom-av1",
+}
 """Other names of encoders, on the command line and in rows."""
 
 NUM_FEATURES = len(FEATURES)
@@ -39,10 +66,22 @@ QUALITY_SCALE = 63.0
 DEFAULT_PRESET = "medium"
 DEFAULT_ORDINAL = 5
 
-_X26X = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_X26X = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
 _NVENC = {"p1": 0, "p2": 2, "p3": 3, "p4": 5, "p5": 6, "p6": 7, "p7": 9}
 _QSV = {"veryfast": 2, "faster": 3, "fast": 4, "medium": 5, "slow": 6, "slower": 7, "veryslow": 8}
-# SVT-AV1's 11 (fastest usable) .. 0 on the 13..0 scale, squashed to 0..9. 12 and 13 give the bitstream of 11.
+# SVT-AV1's 11 (fastest usable) .. 0 on the 13..0 scale, squashed to 0..9. 12 and 13 give the
+# bitstream of 11.
 _SVTAV1 = {str(p): round((13 - p) / 13 * 9) for p in range(13, -1, -1)}
 
 PRESET_ORDINALS: Mapping[str, Mapping[str, int]] = {
@@ -52,16 +91,32 @@ PRESET_ORDINALS: Mapping[str, Mapping[str, int]] = {
     "libvvenc": {"faster": 1, "fast": 3, "medium": 5, "slow": 7, "slower": 8},
     "libvpx-vp9": {"realtime": 0, "good": 5, "best": 9},
     "libaom-av1": {"rt8": 1, "6": 3, "5": 4, "4": 5, "3": 6, "2": 7, "1": 8, "0": 9},
-    "h264_nvenc": _NVENC, "hevc_nvenc": _NVENC, "av1_nvenc": _NVENC,
-    "h264_qsv": _QSV, "hevc_qsv": _QSV, "av1_qsv": _QSV,
-}  # fmt: skip
+    "h264_nvenc": _NVENC,
+    "hevc_nvenc": _NVENC,
+    "av1_nvenc": _NVENC,
+    "h264_qsv": _QSV,
+    "hevc_qsv": _QSV,
+    "av1_qsv": _QSV,
+}
 """0 = fastest .. 9 = slowest, the same direction for every encoder."""
 
 QUALITY_MAX: Mapping[str, float] = {
-    "libx264": 51, "libx265": 51, "libsvtav1": 63, "libvvenc": 63, "libvpx-vp9": 63, "libaom-av1": 63,
-    "h264_nvenc": 51, "hevc_nvenc": 51, "av1_nvenc": 63, "h264_qsv": 51, "hevc_qsv": 51, "av1_qsv": 51,
-}  # fmt: skip
-"""Largest quality value (CRF, CQ, QP, ICQ) of each encoder; larger ones are clipped when a corpus is read."""
+    "libx264": 51,
+    "libx265": 51,
+    "libsvtav1": 63,
+    "libvvenc": 63,
+    "libvpx-vp9": 63,
+    "libaom-av1": 63,
+    "h264_nvenc": 51,
+    "hevc_nvenc": 51,
+    "av1_nvenc": 63,
+    "h264_qsv": 51,
+    "hevc_qsv": 51,
+    "av1_qsv": 51,
+}
+"""Largest quality value (CRF, CQ, QP, ICQ) of each encoder; larger ones are clipped when a corpus
+is read.
+"""
 
 
 def slot(encoder: str | None) -> str:
@@ -70,7 +125,9 @@ def slot(encoder: str | None) -> str:
 
 
 def preset_ordinal(encoder: str | None, preset: str | None) -> int:
-    """Ordinal 0..9 of a preset read from a corpus; `medium` when missing, 5 when not in the table."""
+    """Ordinal 0..9 of a preset read from a corpus; `medium` when missing, 5 when not in
+    the table.
+    """
     table = PRESET_ORDINALS.get(encoder or "", {})
     return table.get(preset if preset is not None else DEFAULT_PRESET, DEFAULT_ORDINAL)
 
@@ -78,21 +135,30 @@ def preset_ordinal(encoder: str | None, preset: str | None) -> int:
 def knows_preset(encoder: str | None, preset: str | None) -> bool:
     """False for a preset that is read as 5 because it is not in the encoder's table.
 
-    True where there is nothing to know: for `medium`, which stands for a missing preset, and an encoder without a table.
+    True where there is nothing to know: for `medium`, which stands for a missing preset, and an
+    encoder without a table.
     """
     table = PRESET_ORDINALS.get(encoder or "")
     return not table or preset in table or preset in (None, DEFAULT_PRESET)
 
 
 def check_settings(encoder: object, preset: object, quality: object) -> None:
-    """Raise ValueError, naming the field, unless encoder and preset are names and quality is a number >= 0; or None."""
+    """Raise ValueError, naming the field, unless encoder and preset are names and quality is a
+    number >= 0; or None.
+    """
     for name, value in (("encoder", encoder), ("preset", preset)):
         if value is not None and (not isinstance(value, str) or not value):
             raise ValueError(f"{name} is {value!r}; it must be a name, or null")
     if quality is None:
         return
-    if isinstance(quality, bool) or not isinstance(quality, SupportsFloat) or not 0 <= float(quality) < math.inf:
-        raise ValueError(f"the quality value (crf) is {quality!r}; it must be a number >= 0, or null")
+    if (
+        isinstance(quality, bool)
+        or not isinstance(quality, SupportsFloat)
+        or not 0 <= float(quality) < math.inf
+    ):
+        raise ValueError(
+            f"the quality value (crf) is {quality!r}; it must be a number >= 0, or null"
+        )
 
 
 def clip_quality(encoder: str | None, quality: float) -> float:
@@ -103,8 +169,9 @@ def clip_quality(encoder: str | None, quality: float) -> float:
 def codec_block(encoder: str | None, preset: str | None, quality: float | None) -> list[float]:
     """The 14 numbers of the codec block, each in [0, 1].
 
-    `encoder` None, or a missing quality value, gives the codec-blind input: unknown = 1, preset_norm = crf_norm = 0.5.
-    Raises ValueError for settings of another type, or a quality value that is negative or not finite.
+    `encoder` None, or a missing quality value, gives the codec-blind input: unknown = 1,
+    preset_norm = crf_norm = 0.5. Raises ValueError for settings of another type, or a quality value
+    that is negative or not finite.
     """
     check_settings(encoder, preset, quality)
     encoder = ALIASES.get(encoder or "", encoder)
@@ -127,11 +194,13 @@ def blind_block() -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContract:
-    """What a caller of one model id may rely on: ONNX names, where features are standardised, the network.
+    """What a caller of one model id may rely on: ONNX names, where features are standardised, the
+    network.
 
-    ONNX input `features` is (N, 6) float32, standardised by the caller or raw (`scaler` = "graph": Sub and Div are
-    in the graph); `codec` is (N, 14) float32 when `has_codec`. The output is (N,) float32 in VMAF points. `unit` is
-    what one row stands for. `hidden` are the widths of the hidden layers; one linear output unit follows.
+    ONNX input `features` is (N, 6) float32, standardised by the caller or raw (`scaler` = "graph":
+    Sub and Div are in the graph); `codec` is (N, 14) float32 when `has_codec`. The output is (N,)
+    float32 in VMAF points. `unit` is what one row stands for. `hidden` are the widths of the hidden
+    layers; one linear output unit follows.
     """
 
     id: str
@@ -147,19 +216,34 @@ MODELS: Mapping[str, ModelContract] = {
     model.id: model
     for model in (
         ModelContract(
-            id="fr_regressor_v2", output="score", has_codec=True, scaler="caller", unit="cell",
-            hidden=(32, 32, 32), activation="gelu",
+            id="fr_regressor_v2",
+            output="score",
+            has_codec=True,
+            scaler="caller",
+            unit="cell",
+            hidden=(32, 32, 32),
+            activation="gelu",
         ),
         ModelContract(
-            id="fr_regressor_v1", output="score", has_codec=False, scaler="caller", unit="frame",
-            hidden=(64, 64), activation="gelu",
+            id="fr_regressor_v1",
+            output="score",
+            has_codec=False,
+            scaler="caller",
+            unit="frame",
+            hidden=(64, 64),
+            activation="gelu",
         ),
         ModelContract(
-            id="vmaf_tiny_v2", output="vmaf", has_codec=False, scaler="graph", unit="frame",
-            hidden=(16, 8), activation="relu",
+            id="vmaf_tiny_v2",
+            output="vmaf",
+            has_codec=False,
+            scaler="graph",
+            unit="frame",
+            hidden=(16, 8),
+            activation="relu",
         ),
     )
-}  # fmt: skip
+}
 """The three models of this project by id (ADR-0291, ADR-0249 and ADR-0244 of the seeds)."""
 
 
@@ -167,10 +251,14 @@ _MEANS = {name: (f"{name}_mean", f"integer_{name}_mean") for name in FEATURES}
 _SPELLINGS = {name: (name, f"integer_{name}", *_MEANS[name]) for name in FEATURES}
 
 
-def feature_value(row: Mapping[str, object], name: str, *, only_means: bool = False) -> float | None:
-    """The finite value of feature `name` in `row` under any of its known spellings; None when absent.
+def feature_value(
+    row: Mapping[str, object], name: str, *, only_means: bool = False
+) -> float | None:
+    """The finite value of feature `name` in `row` under any of its known spellings; None when
+    absent.
 
-    Spellings: the bare name, with the prefix `integer_`, and each of them with the suffix `_mean` (`only_means`: these alone).
+    Spellings: the bare name, with the prefix `integer_`, and each of them with the suffix `_mean`
+    (`only_means`: these alone).
     """
     for spelling in (_MEANS if only_means else _SPELLINGS)[name]:
         value = row.get(spelling)

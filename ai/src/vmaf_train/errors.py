@@ -1,9 +1,9 @@
 """Errors of the learning side.
 
-    TrainError               a sentence that names the thing, the limit and the way out
-    ├── DatasetError         a corpus, parquet table or run folder cannot be used
-    ├── ModelError           a model file or registry entry is refused
-    └── DependencyError      an optional package (torch, onnx, onnxruntime) is missing or unfit
+TrainError               a sentence that names the thing, the limit and the way out
+├── DatasetError         a corpus, parquet table or run folder cannot be used
+├── ModelError           a model file or registry entry is refused
+└── DependencyError      an optional package (torch, onnx, onnxruntime) is missing or unfit
 """
 
 from __future__ import annotations

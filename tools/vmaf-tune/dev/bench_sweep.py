@@ -2,11 +2,12 @@
 
     python tools/vmaf-tune/dev/bench_sweep.py [--rounds 2] [--frames 44]
 
-Runs A B A B in one go: A is `vmaf-tune corpus` in a fresh folder, B a shell script that encodes and scores one cell
-after the other with default threading and the same scoring filter. Prints for each round the wall seconds of both,
-A's wall over its limit (CPU seconds of its children / cores), and the share of A's own process in the CPU. Run it on
-an otherwise idle machine: both sides share the noise, but the limit does not. 44 frames of the clips' 48, because the plain
-loop would lose clips of 46 to 49 frames to VVenC (encoders.py).
+Runs A B A B in one go: A is `vmaf-tune corpus` in a fresh folder, B a shell script that encodes and
+scores one cell after the other with default threading and the same scoring filter. Prints for each
+round the wall seconds of both, A's wall over its limit (CPU seconds of its children / cores), and
+the share of A's own process in the CPU. Run it on an otherwise idle machine: both sides share the
+noise, but the limit does not. 44 frames of the clips' 48, because the plain loop would lose clips
+of 46 to 49 frames to VVenC (encoders.py).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ CLIPS = ROOT / "tests/media/clips"
 ENCODERS = "x264,x265,svtav1,vvenc,vp9,aom"
 PRESETS = "x264=medium;x265=veryfast;svtav1=8;vvenc=faster;vp9=realtime;aom=rt8"
 QUALITY = "x264=18:42:8;x265=18:42:8;svtav1=20:56:12;vvenc=22:46:8;vp9=20:56:12;aom=20:56:12"
-# Runs the command line and reports its own CPU seconds and its children's on the last line of stderr.
+# Runs the command line and reports its own CPU seconds and its children's on the last line of
+# stderr.
 TOOL = """
 import atexit, resource, sys, time
 def tell():
@@ -43,11 +45,26 @@ main()
 def tool(folder: Path, frames: int, clips: list[Path]) -> tuple[float, float, float]:
     """One sweep in a fresh folder: wall seconds, own CPU seconds, CPU seconds of its children."""
     argv = [
-        sys.executable, "-c", TOOL, "corpus", *map(str, clips), "--encoders", ENCODERS, "--presets", PRESETS,
-        "--quality", QUALITY, "--frames", str(frames), "--out", str(folder),
-    ]  # fmt: skip
+        sys.executable,
+        "-c",
+        TOOL,
+        "corpus",
+        *map(str, clips),
+        "--encoders",
+        ENCODERS,
+        "--presets",
+        PRESETS,
+        "--quality",
+        QUALITY,
+        "--frames",
+        str(frames),
+        "--out",
+        str(folder),
+    ]
     begin = time.monotonic()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     wall = time.monotonic() - begin
     if done.returncode:
         sys.exit(f"the sweep ended with {done.returncode}:\n{done.stderr}")
@@ -56,7 +73,9 @@ def tool(folder: Path, frames: int, clips: list[Path]) -> tuple[float, float, fl
 
 
 def loop_script(folder: Path, work: Path, frames: int, clips: list[Path]) -> str:
-    """The same cells as a plain shell loop, from the rows of a finished sweep: encoder arguments without its threads."""
+    """The same cells as a plain shell loop, from the rows of a finished sweep: encoder arguments
+    without its threads.
+    """
     from vmaftune.encoders import ENCODERS as TABLE
     from vmaftune.media.ffmpeg import find_ffmpeg
     from vmaftune.media.score import libvmaf_filter
@@ -73,17 +92,23 @@ def loop_script(folder: Path, work: Path, frames: int, clips: list[Path]) -> str
         clip = shlex.quote(str(names[row["src"]]))
         pix_fmt = row["pix_fmt"]
         lines.append(
-            f"{ffmpeg} -nostdin -v error -y -i {clip} -frames:v {frames} -an -vf format={pix_fmt} {shlex.join(args)} o.mkv"
+            f"{ffmpeg} -nostdin -v error -y -i {clip} -frames:v {frames} -an -vf format={pix_fmt}"
+            f" {shlex.join(args)} o.mkv"
         )
-        graph = f"[0:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[d];[1:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[r];"
+        graph = f"[0:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[d];[1:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[r];"  # noqa: E501
         graph = shlex.quote(f"{graph}[d][r]{libvmaf_filter(row['teacher'])}")
-        lines.append(f"{ffmpeg} -nostdin -v error -y -i o.mkv -i {clip} -lavfi {graph} -f null - && test -s vmaf.json")
+        lines.append(
+            f"{ffmpeg} -nostdin -v error -y -i o.mkv -i {clip} -lavfi {graph} -f null - && test -s"
+            " vmaf.json"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Run the rounds and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--frames", type=int, default=44)
     options = parser.parse_args()
@@ -96,18 +121,27 @@ def main() -> None:
             wall, own, children = tool(folder, options.frames, clips)
             script = loop_script(folder, Path(place), options.frames, clips)
             begin = time.monotonic()
-            subprocess.run(["sh", "-c", script], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                ["sh", "-c", script],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
             loop = time.monotonic() - begin
             num_cells = len((folder / "cells.jsonl").read_text().splitlines())
             limit = children / cores
             rows.append((wall / limit, loop / wall, own / (own + children)))
             print(
-                f"round {i + 1}: {num_cells} cells, vmaf-tune {wall:.1f} s (limit {limit:.1f} s: {wall / limit:.3f} x; "
-                f"own CPU {100 * own / (own + children):.2f}%), plain loop {loop:.1f} s = {loop / wall:.2f} x",
+                f"round {i + 1}: {num_cells} cells, vmaf-tune {wall:.1f} s (limit {limit:.1f} s:"
+                f" {wall / limit:.3f} x; own CPU {100 * own / (own + children):.2f}%), plain loop"
+                f" {loop:.1f} s = {loop / wall:.2f} x",
                 flush=True,
             )
     wall_over, faster, share = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"median: wall {wall_over:.3f} x its CPU limit, {faster:.2f} x faster than the loop, own CPU {100 * share:.2f}%")
+    print(
+        f"median: wall {wall_over:.3f} x its CPU limit, {faster:.2f} x faster than the loop, own"
+        f" CPU {100 * share:.2f}%"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The reference page of the command line, made from the Typer application.
 
-    python tools/vmaf-tune/dev/cli_page.py > docs/cli.md
+python tools/vmaf-tune/dev/cli_page.py > docs/cli.md
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ _EXIT_CODES = """\
 def markdown() -> str:
     """The whole page. What a command's docstring and its options say is all that it says."""
     root: Any = get_command(app)
-    parts = ["# Command line", "Made by `python tools/vmaf-tune/dev/cli_page.py > docs/cli.md`; do not edit.", *_body(root)]
+    parts = [
+        "# Command line",
+        "Made by `python tools/vmaf-tune/dev/cli_page.py > docs/cli.md`; do not edit.",
+        *_body(root),
+    ]
     for name, command in root.commands.items():
         parts += [f"## vmaf-tune {name}", *_body(command)]
     return "\n\n".join([*parts, _EXIT_CODES])
@@ -70,7 +74,9 @@ def _spelling(parameter: Any, hint: Any) -> str:
     if get_origin(kind) in (Union, types.UnionType):
         (kind,) = (member for member in get_args(kind) if member is not type(None))
     repeated = get_origin(kind) is list
-    word: str = parameter.metavar or _WORDS.get(get_args(kind)[0] if repeated else kind, parameter.name.upper())
+    word: str = parameter.metavar or _WORDS.get(
+        get_args(kind)[0] if repeated else kind, parameter.name.upper()
+    )
     more = " ..." if repeated else ""
     if parameter.param_type_name == "argument":
         named: str = parameter.metavar or parameter.name.upper()

@@ -1,7 +1,7 @@
 """A corpus as arrays, and the folds that hold groups out.
 
 path --rows.read--> rows --load--> Dataset(features (N,6), codec (N,14), y (N,), group (N,) ...) --*_folds--> Fold
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ DEMO = "demo"  # the demo's own folder under runs/phase_a: never chosen by itsel
 class Dataset:
     """A corpus ready for training: N rows, each a cell or (`frame_index` is not None) a frame.
 
-    `features` (N,6) float64 RAW canonical 6; `codec` (N,14) in [0,1]; `y` (N,) VMAF points. `group`, `src`, `encoder`,
-    `preset`, `key` are (N,) str; `crf` (N,) float64 is the quality value, NaN where a scored pair has none.
-    `digest` is the corpus digest, `frame_digest` that of the frame rows (None when they were not read).
-    `notes` are sentences about what was read and what was left out.
+    `features` (N,6) float64 RAW canonical 6; `codec` (N,14) in [0,1]; `y` (N,) VMAF points.
+    `group`, `src`, `encoder`, `preset`, `key` are (N,) str; `crf` (N,) float64 is the quality
+    value, NaN where a scored pair has none. `digest` is the corpus digest, `frame_digest` that of
+    the frame rows (None when they were not read). `notes` are sentences about what was read and
+    what was left out.
     """
 
     features: Floats
@@ -72,12 +73,14 @@ class Fold:
 
 
 def load(path: Path | str, *, per_frame: bool) -> Dataset:
-    """The corpus at `path`: a run folder, its cells.jsonl, or a JSONL or parquet file of cells or of frames.
+    """The corpus at `path`: a run folder, its cells.jsonl, or a JSONL or parquet file of cells or
+    of frames.
 
-    `per_frame` asks for one row per frame, else one per cell (frames are then averaged over their cell). Failed cells,
-    flagged rows and, for cells, rows without encoder or quality value are left out and counted in `notes`.
-    Raises DatasetError for an unreadable file, rows of two teachers, a source in two groups, a row without all six
-    features or a finite score (with its line number), or when nothing is left.
+    `per_frame` asks for one row per frame, else one per cell (frames are then averaged over their
+    cell). Failed cells, flagged rows and, for cells, rows without encoder or quality value are left
+    out and counted in `notes`. Raises DatasetError for an unreadable file, rows of two teachers, a
+    source in two groups, a row without all six features or a finite score (with its line number),
+    or when nothing is left.
     """
     file, frames_file = _files(Path(path))
     table = corpus_rows.read(file)
@@ -85,21 +88,34 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
         raise DatasetError(f"{file} holds no rows")
     notes: list[str] = []
     if corpus_rows.holds_frames(table[0][1]):
-        records = [corpus_rows.record(file, number, row) for number, row in _unflagged(table, notes)]
+        records = [
+            corpus_rows.record(file, number, row) for number, row in _unflagged(table, notes)
+        ]
         digest = corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
-        return _assemble(file, records if per_frame else corpus_rows.cell_means(records), digest, digest, notes, per_frame)
+        return _assemble(
+            file,
+            records if per_frame else corpus_rows.cell_means(records),
+            digest,
+            digest,
+            notes,
+            per_frame,
+        )
     records = [corpus_rows.record(file, number, row) for number, row in _usable(table, notes)]
     digest = _digest_of_cells(table)
     if not per_frame:
         return _assemble(file, records, digest, None, notes, per_frame)
     if frames_file is None:
-        raise DatasetError(f"{file} holds one row per cell and no frames lie beside it; this model learns from frames")
+        raise DatasetError(
+            f"{file} holds one row per cell and no frames lie beside it; this model learns from"
+            " frames"
+        )
     frames, frame_digest = _frames_of(frames_file, table, {r.key: r for r in records})
     return _assemble(file, frames, digest, frame_digest, notes, per_frame)
 
 
 def corpus_digest(path: Path | str) -> str:
-    """sha256 of the ok cell rows of a corpus without times and machine facts (its frame rows if it has no cells).
+    """sha256 of the ok cell rows of a corpus without times and machine facts (its frame rows if it
+    has no cells).
 
     The same for JSONL and parquet. Raises DatasetError for an unreadable corpus.
     """
@@ -111,7 +127,9 @@ def corpus_digest(path: Path | str) -> str:
 
 
 def frame_digest(path: Path | str) -> str | None:
-    """sha256 of the frame rows that belong to ok cells, whatever their order and file; None without frames."""
+    """sha256 of the frame rows that belong to ok cells, whatever their order and file; None without
+    frames.
+    """
     file, frames_file = _files(Path(path))
     table = corpus_rows.read(file)
     if table and corpus_rows.holds_frames(table[0][1]):
@@ -122,7 +140,9 @@ def frame_digest(path: Path | str) -> str | None:
 def has_frames(path: Path | str) -> bool:
     """True when the corpus at `path` has a row for every frame."""
     file, frames_file = _files(Path(path))
-    return frames_file is not None or any(corpus_rows.holds_frames(row) for _, row in corpus_rows.read(file)[:1])
+    return frames_file is not None or any(
+        corpus_rows.holds_frames(row) for _, row in corpus_rows.read(file)[:1]
+    )
 
 
 def corpus_files(path: Path | str) -> list[Path]:
@@ -131,12 +151,15 @@ def corpus_files(path: Path | str) -> list[Path]:
 
 
 def newest_corpus(runs_dir: Path | str) -> Path:
-    """The folder of the newest complete corpus, as `complete_corpora` says. Raises DatasetError when there is none."""
+    """The folder of the newest complete corpus, as `complete_corpora` says. Raises DatasetError
+    when there is none.
+    """
     return complete_corpora(runs_dir)[0][0]
 
 
 def newest_usable(runs_dir: Path | str, *, per_frame: bool) -> tuple[Dataset, list[str]]:
-    """The newest complete corpus that `load` accepts, and sentences on the folders that were passed over for it.
+    """The newest complete corpus that `load` accepts, and sentences on the folders that were passed
+    over for it.
 
     Raises DatasetError, with those sentences, when there is none.
     """
@@ -146,14 +169,18 @@ def newest_usable(runs_dir: Path | str, *, per_frame: bool) -> tuple[Dataset, li
             return load(folder, per_frame=per_frame), notes
         except (DatasetError, OSError) as failure:
             notes.append(f"passed over {folder}: {failure}")
-    raise DatasetError(f"no corpus under {Path(runs_dir)} can be used: {'; '.join(notes)}; name one with --corpus")
+    raise DatasetError(
+        f"no corpus under {Path(runs_dir)} can be used: {'; '.join(notes)}; name one with --corpus"
+    )
 
 
 def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
-    """The folders under `runs_dir`/phase_a whose sweep is complete, and sentences on those which are broken or are not.
+    """The folders under `runs_dir`/phase_a whose sweep is complete, and sentences on those which
+    are broken or are not.
 
-    The first is the newest: its newest row has the greatest `finished_at`. Complete = every cell of the plan in
-    `sweep.json` has a row. The demo's folder is never among them. Raises DatasetError when there is none.
+    The first is the newest: its newest row has the greatest `finished_at`. Complete = every cell of
+    the plan in `sweep.json` has a row. The demo's folder is never among them. Raises DatasetError
+    when there is none.
     """
     complete: list[tuple[str, Path]] = []
     notes: list[str] = []
@@ -168,51 +195,75 @@ def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
             notes.append(f"passed over {folder}: {failure}")
             continue
         if num_done == planned:
-            complete.append((max((str(row.get("finished_at") or "") for row in rows), default=""), folder))
+            complete.append(
+                (max((str(row.get("finished_at") or "") for row in rows), default=""), folder)
+            )
         else:
             notes.append(f"passed over {folder} ({num_done} of {planned} cells)")
     where = Path(runs_dir) / "phase_a"
     if not complete and notes:
-        raise DatasetError(f"no complete corpus under {where}: {'; '.join(notes)}; finish the sweep, or name one with --corpus")
+        raise DatasetError(
+            f"no complete corpus under {where}: {'; '.join(notes)}; finish the sweep, or name one"
+            " with --corpus"
+        )
     if not complete:
-        raise DatasetError(f"no corpus under {where}; run `vmaf-tune corpus`, or name one with --corpus")
+        raise DatasetError(
+            f"no corpus under {where}; run `vmaf-tune corpus`, or name one with --corpus"
+        )
     return [folder for _, folder in sorted(complete, reverse=True)], notes
 
 
 def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, int]:
-    """How many cells of a sweep's plan have a row, and how many there are; a plan without a grid tells only the number."""
+    """How many cells of a sweep's plan have a row, and how many there are; a plan without a grid
+    tells only the number.
+    """
     done = {corpus_rows.cell_name(row) for row in rows}
     try:
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if "grid" not in plan:
             return min(len(done), int(plan["num_cells"])), int(plan["num_cells"])
         planned = {str(pair["cell"]) for pair in plan.get("pairs", ())} | {
-            f"{source}/{block['encoder']}/{block['preset']}/{int(quality) if int(quality) == quality else quality}"
-            for block in plan["grid"] for source in block["sources"] for quality in block["quality"]
-        }  # fmt: skip
+            f"{source}/{block['encoder']}/{block['preset']}/{int(quality) if int(quality) == quality else quality}"  # noqa: E501
+            for block in plan["grid"]
+            for source in block["sources"]
+            for quality in block["quality"]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
-        raise DatasetError(f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})") from failure
+        raise DatasetError(
+            f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})"
+        ) from failure
     return len(planned & done), len(planned)
 
 
 def loso_folds(data: Dataset) -> list[Fold]:
-    """One fold per group, holding exactly that group out. Raises DatasetError for fewer than two groups."""
+    """One fold per group, holding exactly that group out. Raises DatasetError for fewer than two
+    groups.
+    """
     if len(data.groups) < 2:
-        raise DatasetError(f"{data.path} has one group only; holding a group out needs at least two sources")
+        raise DatasetError(
+            f"{data.path} has one group only; holding a group out needs at least two sources"
+        )
     return [_fold(LOSO, name, data.group == name) for name in data.groups]
 
 
 def loeo_folds(data: Dataset) -> list[Fold]:
-    """One fold per encoder, holding exactly its rows out; none for a corpus of one encoder. The sources are shared."""
+    """One fold per encoder, holding exactly its rows out; none for a corpus of one encoder. The
+    sources are shared.
+    """
     names = sorted(set(data.encoder))
     return [_fold(LOEO, name, data.encoder == name) for name in names] if len(names) > 1 else []
 
 
 def kfold_folds(data: Dataset, k: int) -> list[Fold]:
-    """`k` folds of whole groups, dealt by size so that folds are even. Raises DatasetError for k > groups."""
+    """`k` folds of whole groups, dealt by size so that folds are even. Raises DatasetError for k >
+    groups.
+    """
     sizes = Counter(data.group)
     if not 2 <= k <= len(sizes):
-        raise DatasetError(f"{k} folds of whole groups need 2..{len(sizes)} folds: {data.path} has {len(sizes)} groups")
+        raise DatasetError(
+            f"{k} folds of whole groups need 2..{len(sizes)} folds: {data.path} has {len(sizes)}"
+            " groups"
+        )
     load_of = [0] * k
     fold_of: dict[str, int] = {}
     for name in sorted(sizes, key=lambda g: (-sizes[g], g)):
@@ -223,15 +274,21 @@ def kfold_folds(data: Dataset, k: int) -> list[Fold]:
 
 
 def _fold(scheme: str, name: str, held_out: NDArray[np.bool_]) -> Fold:
-    return Fold(scheme=scheme, name=name, train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out))
+    return Fold(
+        scheme=scheme, name=name, train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out)
+    )
 
 
 def _files(path: Path) -> tuple[Path, Path | None]:
     """(file of cell rows or the table itself, file of frame rows beside it)."""
     if path.is_dir():
-        found = [path / name for name in ("cells.jsonl", "cells.parquet") if (path / name).is_file()]
+        found = [
+            path / name for name in ("cells.jsonl", "cells.parquet") if (path / name).is_file()
+        ]
         if not found:
-            raise DatasetError(f"{path} holds no cells.jsonl; name the folder of a sweep or a corpus file")
+            raise DatasetError(
+                f"{path} holds no cells.jsonl; name the folder of a sweep or a corpus file"
+            )
         path = found[0]
     elif path.stem == "frames" and (path.parent / "cells.jsonl").is_file():
         path = path.parent / "cells.jsonl"
@@ -246,7 +303,9 @@ def _ok(table: list[tuple[int, corpus_rows.Row]]) -> list[tuple[int, corpus_rows
     return [(n, row) for n, row in latest if (row.get("status") or "ok") == "ok"]
 
 
-def _usable(table: list[tuple[int, corpus_rows.Row]], notes: list[str]) -> list[tuple[int, corpus_rows.Row]]:
+def _usable(
+    table: list[tuple[int, corpus_rows.Row]], notes: list[str]
+) -> list[tuple[int, corpus_rows.Row]]:
     ok = _ok(table)
     failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
     if failed:
@@ -254,8 +313,10 @@ def _usable(table: list[tuple[int, corpus_rows.Row]], notes: list[str]) -> list[
     return _unflagged(ok, notes)
 
 
-def _unflagged(table: list[tuple[int, corpus_rows.Row]], notes: list[str]) -> list[tuple[int, corpus_rows.Row]]:
-    flags = Counter(flag for _, row in table for flag in (row.get("flags") or ()))
+def _unflagged(
+    table: list[tuple[int, corpus_rows.Row]], notes: list[str]
+) -> list[tuple[int, corpus_rows.Row]]:
+    flags = Counter(flag for _, row in table for flag in row.get("flags") or ())
     if not flags:
         return table
     clean = [(n, row) for n, row in table if not row.get("flags")]
@@ -277,11 +338,19 @@ def _digest_of_frames(table: list[tuple[int, corpus_rows.Row]]) -> str:
 
 
 def _frame_rows(file: Path, keys: set[str]) -> list[tuple[int, corpus_rows.Row]]:
-    return [(n, row) for n, row in corpus_rows.read(file) if str(row.get("key") or corpus_rows.cell_name(row)) in keys]
+    return [
+        (n, row)
+        for n, row in corpus_rows.read(file)
+        if str(row.get("key") or corpus_rows.cell_name(row)) in keys
+    ]
 
 
-def _frames_of(file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[str, Record]) -> tuple[list[Record], str]:
-    """Frame records of the kept cells (which give group, preset, quality and teacher), and the frame digest."""
+def _frames_of(
+    file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[str, Record]
+) -> tuple[list[Record], str]:
+    """Frame records of the kept cells (which give group, preset, quality and teacher), and the
+    frame digest.
+    """
     table = _frame_rows(file, _keys(cells))
     frames = []
     for number, row in table:
@@ -289,7 +358,13 @@ def _frames_of(file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[
         cell = kept.get(frame.key)
         if cell is not None:
             frames.append(
-                replace(cell, line=number, features=frame.features, score=frame.score, frame_index=frame.frame_index)
+                replace(
+                    cell,
+                    line=number,
+                    features=frame.features,
+                    score=frame.score,
+                    frame_index=frame.frame_index,
+                )
             )
     expected = {str(row.get("key")): row.get("num_frames") for _, row in cells}
     found = Counter(frame.key for frame in frames)
@@ -297,31 +372,48 @@ def _frames_of(file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[
         wanted = expected.get(key) or max(found[key], 1)
         if found[key] != wanted:
             raise DatasetError(
-                f"{file} holds {found[key]} of {wanted} frames of the cell in line {cell.line} of the cell rows; "
-                "the corpus is damaged: run its sweep again"
+                f"{file} holds {found[key]} of {wanted} frames of the cell in line {cell.line} of"
+                " the cell rows; the corpus is damaged: run its sweep again"
             )
     return frames, _digest_of_frames(table)
 
 
 def _assemble(
-    path: Path, records: Sequence[Record], digest: str, frame_digest: str | None, notes: list[str], per_frame: bool
+    path: Path,
+    records: Sequence[Record],
+    digest: str,
+    frame_digest: str | None,
+    notes: list[str],
+    per_frame: bool,
 ) -> Dataset:
     teachers = sorted({r.teacher for r in records if r.teacher is not None})
     if len(teachers) > 1:
-        raise DatasetError(f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one")
+        raise DatasetError(
+            f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one"
+        )
     nameless = sum(r.teacher is None for r in records)
     if teachers and nameless:
-        notes.append(f"{nameless} rows name no teacher: they are taken for scores of {teachers[0]}, which the others name")
+        notes.append(
+            f"{nameless} rows name no teacher: they are taken for scores of {teachers[0]}, which"
+            " the others name"
+        )
     _check_groups(path, records)
     if not per_frame:
         known = [r for r in records if r.encoder is not None and r.quality is not None]
         if len(known) < len(records):
-            notes.append(f"left out {len(records) - len(known)} rows without encoder and quality value")
+            notes.append(
+                f"left out {len(records) - len(known)} rows without encoder and quality value"
+            )
         records = known
-    odd = Counter(f"{r.encoder} {r.preset}" for r in records if not knows_preset(r.encoder, r.preset))
+    odd = Counter(
+        f"{r.encoder} {r.preset}" for r in records if not knows_preset(r.encoder, r.preset)
+    )
     if odd:
         seen = ", ".join(f"{name} {count}" for name, count in sorted(odd.items()))
-        notes.append(f"read {odd.total()} rows with an unknown preset as one of ordinal {DEFAULT_ORDINAL} ({seen})")
+        notes.append(
+            f"read {odd.total()} rows with an unknown preset as one of ordinal {DEFAULT_ORDINAL}"
+            f" ({seen})"
+        )
     if not records:
         raise DatasetError(f"{path} holds no usable row" + "".join(f"; {note}" for note in notes))
 
@@ -329,21 +421,29 @@ def _assemble(
         return np.array([pick(r) for r in records], dtype=object)
 
     if per_frame:
-        records = sorted(records, key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index))
+        records = sorted(
+            records, key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index)
+        )
     position: Counter[str] = Counter()  # numbers the frames of old files, which have no frame_index
     frames = []
     for r in records:
         frames.append(position[r.key] if r.frame_index is None else int(r.frame_index))
         position[r.key] += 1
     return Dataset(
-        features=np.array([r.features for r in records], dtype=np.float64).reshape(-1, NUM_FEATURES),
-        codec=np.array([codec_block(r.encoder, r.preset, r.quality) for r in records], dtype=np.float64).reshape(-1, CODEC_DIM),
+        features=np.array([r.features for r in records], dtype=np.float64).reshape(
+            -1, NUM_FEATURES
+        ),
+        codec=np.array(
+            [codec_block(r.encoder, r.preset, r.quality) for r in records], dtype=np.float64
+        ).reshape(-1, CODEC_DIM),
         y=np.array([r.score for r in records], dtype=np.float64),
         group=strings(lambda r: r.group),
         src=strings(lambda r: r.src),
         encoder=strings(lambda r: r.encoder or corpus_rows.EXTERNAL),
         preset=strings(lambda r: r.preset or ""),
-        crf=np.array([np.nan if r.quality is None else r.quality for r in records], dtype=np.float64),
+        crf=np.array(
+            [np.nan if r.quality is None else r.quality for r in records], dtype=np.float64
+        ),
         key=strings(lambda r: r.key),
         frame_index=np.array(frames, dtype=np.int64) if per_frame else None,
         digest=digest,
@@ -355,12 +455,15 @@ def _assemble(
 
 
 def _check_groups(path: Path, records: Sequence[Record]) -> None:
-    """Raise DatasetError for a source, or a file that sources were cut from, in two groups: a fold would hold out half of it."""
+    """Raise DatasetError for a source, or a file that sources were cut from, in two groups: a fold
+    would hold out half of it.
+    """
     group_of: dict[tuple[str, str], str] = {}
     for r in records:
         for what, name in (("source", r.src), ("source file with sha256", r.src_sha256)):
             if name and group_of.setdefault((what, name), r.group) != r.group:
                 raise DatasetError(
-                    f"{path}:{r.line}: the {what} {name} is in the groups {group_of[what, name]} and {r.group}, so a fold "
-                    "that holds one out would train on the other; give both the same group"
+                    f"{path}:{r.line}: the {what} {name} is in the groups {group_of[what, name]}"
+                    f" and {r.group}, so a fold that holds one out would train on the other; give"
+                    " both the same group"
                 )

@@ -1,7 +1,9 @@
-"""A corpus small enough to commit: `python -m vmaf_train.corpus.pack RUN_FOLDER` writes frames.parquet from frames.jsonl.
+"""A corpus small enough to commit: `python -m vmaf_train.corpus.pack RUN_FOLDER` writes
+frames.parquet from frames.jsonl.
 
-It holds the frames of the ok cells, every number exactly as measured, in a tenth of the space; every reader takes it in
-place of the JSONL. `--unpack` goes the other way, for a sweep that shall go on in the folder.
+It holds the frames of the ok cells, every number exactly as measured, in a tenth of the space;
+every reader takes it in place of the JSONL. `--unpack` goes the other way, for a sweep that shall
+go on in the folder.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ _LEVEL = 19  # of zstd: slow to write, as fast to read as any other
 
 
 def pack(folder: Path) -> str:
-    """Write `folder`/frames.parquet from its frames.jsonl and return the frame digest that both have.
+    """Write `folder`/frames.parquet from its frames.jsonl and return the frame digest that both
+    have.
 
-    Raises DatasetError when a file is missing or damaged, when an ok cell has not all its frames, or when what was written
-    reads back differently; then frames.parquet is as it was.
+    Raises DatasetError when a file is missing or damaged, when an ok cell has not all its frames,
+    or when what was written reads back differently; then frames.parquet is as it was.
     """
     import pyarrow
     from pyarrow import parquet
@@ -33,11 +36,17 @@ def pack(folder: Path) -> str:
     table = [row for _, row in rows.read(folder / FRAMES) if row["key"] in expected]
     _check_complete(folder, table, expected)
     columns = {name: [row.get(name) for row in table] for name in table[0]}
-    repeated = [name for name in columns if name in ("key", "cell", "src", "encoder", "preset", "crf")]
+    repeated = [
+        name for name in columns if name in ("key", "cell", "src", "encoder", "preset", "crf")
+    ]
     beside = folder / "frames.tmp.parquet"
     try:
         parquet.write_table(
-            pyarrow.table(columns), beside, compression="zstd", compression_level=_LEVEL, use_dictionary=repeated
+            pyarrow.table(columns),
+            beside,
+            compression="zstd",
+            compression_level=_LEVEL,
+            use_dictionary=repeated,
         )
         return _replace_if_same(beside, folder / PACKED, table)
     finally:
@@ -45,12 +54,15 @@ def pack(folder: Path) -> str:
 
 
 def unpack(folder: Path) -> str:
-    """Write `folder`/frames.jsonl from its frames.parquet and return the frame digest that both have.
+    """Write `folder`/frames.jsonl from its frames.parquet and return the frame digest that both
+    have.
 
     Raises DatasetError when the parquet file is missing or damaged, or when frames.jsonl is there.
     """
     if (folder / FRAMES).exists():
-        raise DatasetError(f"{folder / FRAMES} is there and may hold newer frames; move it away to unpack")
+        raise DatasetError(
+            f"{folder / FRAMES} is there and may hold newer frames; move it away to unpack"
+        )
     table = [row for _, row in rows.read(folder / PACKED)]
     beside = folder / "frames.tmp.jsonl"
     try:
@@ -76,21 +88,29 @@ def _check_complete(folder: Path, table: list[Row], expected: dict[str, int]) ->
         found[row["key"]] += 1
     short = [key for key, count in expected.items() if found[key] != count]
     if short:
-        raise DatasetError(f"{folder / FRAMES} lacks frames of {len(short)} finished cells; run the sweep again")
+        raise DatasetError(
+            f"{folder / FRAMES} lacks frames of {len(short)} finished cells; run the sweep again"
+        )
 
 
 def _replace_if_same(beside: Path, target: Path, table: list[Row]) -> str:
     wanted = rows.digest(table, "key", "frame_index")
     if rows.digest((row for _, row in rows.read(beside)), "key", "frame_index") != wanted:
-        raise DatasetError(f"{target.name} would not read back as it was written; nothing was changed")
+        raise DatasetError(
+            f"{target.name} would not read back as it was written; nothing was changed"
+        )
     os.replace(beside, target)
     return wanted
 
 
 def main() -> int:
     """Pack or unpack the folder named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder of a sweep, such as runs/phase_a/software")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="the folder of a sweep, such as runs/phase_a/software"
+    )
     parser.add_argument("--unpack", action="store_true", help="frames.jsonl from frames.parquet")
     args = parser.parse_args()
     try:

@@ -1,8 +1,8 @@
 """Rows of a corpus file, whatever its age: JSONL or parquet lines in, `Record`s and digests out.
 
-Which spellings are read: quality under `crf`, `cq` or `q`; encoders by name or alias; a missing preset is `medium`;
-features under their bare names, with the `integer_` prefix, with the suffix `_mean`, or inside `per_frame_features`.
-Nothing is ever filled in.
+Which spellings are read: quality under `crf`, `cq` or `q`; encoders by name or alias; a missing
+preset is `medium`; features under their bare names, with the `integer_` prefix, with the suffix
+`_mean`, or inside `per_frame_features`. Nothing is ever filled in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import ALIASES, DEFAULT_PRESET, FEATURES, SCORE_RANGE, check_settings, feature_value
+from vmaf_train.contract import (
+    ALIASES,
+    DEFAULT_PRESET,
+    FEATURES,
+    SCORE_RANGE,
+    check_settings,
+    feature_value,
+)
 from vmaf_train.errors import DatasetError
 
 Row = dict[str, Any]
@@ -29,9 +36,11 @@ _TIMES = ("_at", "_wall_s", "_cpu_s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One row that a model can learn from. `features` are the canonical 6, raw; `score` is in VMAF points.
+    """One row that a model can learn from. `features` are the canonical 6, raw; `score` is in VMAF
+    points.
 
-    `encoder` None, `preset` None or `quality` None = not known. `frame_index` is None for a row of a whole cell.
+    `encoder` None, `preset` None or `quality` None = not known. `frame_index` is None for a row of
+    a whole cell.
     """
 
     line: int
@@ -49,12 +58,15 @@ class Record:
 
 
 def read(path: Path) -> list[tuple[int, Row]]:
-    """(line number from 1, row) of a JSONL or parquet file. A torn last line of a JSONL file is passed over.
+    """(line number from 1, row) of a JSONL or parquet file. A torn last line of a JSONL file is
+    passed over.
 
     Raises DatasetError for a file that cannot be read or a bad line, with its number.
     """
     if not path.is_file():
-        raise DatasetError(f"{path} does not exist; name a run folder, cells.jsonl, a JSONL or a parquet file")
+        raise DatasetError(
+            f"{path} does not exist; name a run folder, cells.jsonl, a JSONL or a parquet file"
+        )
     if path.suffix == ".parquet":
         return list(enumerate(_parquet(path), start=1))
     return list(_lines(path))
@@ -70,9 +82,13 @@ def _parquet(path: Path) -> list[Row]:
             if pyarrow.types.is_floating(field.type):
                 column = table.column(i)
                 nothing = pyarrow.scalar(None, field.type)
-                table = table.set_column(i, field, compute.if_else(compute.is_nan(column), nothing, column))
+                table = table.set_column(
+                    i, field, compute.if_else(compute.is_nan(column), nothing, column)
+                )
         # pandas may have stored its row labels: they are no field of the rows.
-        rows: list[Row] = table.select([n for n in table.column_names if not n.startswith("__index_")]).to_pylist()
+        rows: list[Row] = table.select(
+            [n for n in table.column_names if not n.startswith("__index_")]
+        ).to_pylist()
     except (pyarrow.ArrowException, OSError) as failure:
         raise DatasetError(f"{path} is not a readable parquet file: {failure}") from failure
     return rows
@@ -87,13 +103,16 @@ def _lines(path: Path) -> Iterator[tuple[int, Row]]:
                 row = parse(line)
             except ValueError as failure:
                 if not line.endswith(b"\n"):
-                    return  # the writer was stopped inside its last append: the row was never committed
+                    # the writer was stopped inside its last append: the row was never committed
+                    return
                 raise DatasetError(f"{path}:{number}: {failure}") from failure
             yield number, row
 
 
 def parse(line: str | bytes) -> Row:
-    """The row in one line of JSONL. Raises ValueError for anything but a JSON object of finite numbers."""
+    """The row in one line of JSONL. Raises ValueError for anything but a JSON object of finite
+    numbers.
+    """
     try:
         row = json.loads(line, parse_float=_finite, parse_constant=_finite)
     except ValueError as failure:
@@ -120,9 +139,11 @@ def holds_frames(row: Mapping[str, Any]) -> bool:
 
 
 def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | None]:
-    """Encoder (its full name), preset and quality value of a row; None = not known, as of a pair that was scored.
+    """Encoder (its full name), preset and quality value of a row; None = not known, as of a pair
+    that was scored.
 
-    Raises DatasetError, naming the field, for one of another type or a quality value that is no number >= 0.
+    Raises DatasetError, naming the field, for one of another type or a quality value that is no
+    number >= 0.
     """
     encoder: Any = row.get("encoder")
     preset: Any = row.get("preset")
@@ -139,7 +160,9 @@ def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | No
 
 
 def quality(row: Mapping[str, Any]) -> float | None:
-    """The encoder's quality value under any of its names; None when the row has none. Raises as `settings`."""
+    """The encoder's quality value under any of its names; None when the row has none. Raises as
+    `settings`.
+    """
     return settings(row)[2]
 
 
@@ -149,11 +172,15 @@ def _quality(row: Mapping[str, Any]) -> Any:
 
 
 def cell_name(row: Mapping[str, Any]) -> str:
-    """What makes rows belong to one cell: its readable id, else source, encoder, preset and quality."""
+    """What makes rows belong to one cell: its readable id, else source, encoder, preset and
+    quality.
+    """
     if row.get("cell"):
         return str(row["cell"])
     parts = (_source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), _quality(row))
-    return "/".join("" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts)
+    return "/".join(
+        "" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts
+    )
 
 
 def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
@@ -163,15 +190,22 @@ def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
 
 
 def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
-    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score, or bad settings."""
+    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score,
+    or bad settings.
+    """
     source = _source(row)
     if not source:
         raise DatasetError(f"{path}:{line}: the row names no source (src)")
     measured = row.get("per_frame_features")
-    values = {name: feature_value(measured if isinstance(measured, dict) else row, name) for name in FEATURES}
+    values = {
+        name: feature_value(measured if isinstance(measured, dict) else row, name)
+        for name in FEATURES
+    }
     missing = [name for name, value in values.items() if value is None]
     if missing:
-        raise DatasetError(f"{path}:{line}: no finite value of {', '.join(missing)}; a row needs all six features")
+        raise DatasetError(
+            f"{path}:{line}: no finite value of {', '.join(missing)}; a row needs all six features"
+        )
     try:
         encoder, preset, quality_value = settings(row)
     except DatasetError as failure:
@@ -193,7 +227,9 @@ def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
 
 
 def cell_means(frames: Iterable[Record]) -> list[Record]:
-    """One Record per cell: arithmetic means of features and score over its frames, as Research-0067 aggregates."""
+    """One Record per cell: arithmetic means of features and score over its frames, as Research-0067
+    aggregates.
+    """
     cells: dict[str, list[Record]] = {}
     for frame in frames:
         cells.setdefault(frame.key, []).append(frame)
@@ -201,8 +237,15 @@ def cell_means(frames: Iterable[Record]) -> list[Record]:
 
 
 def _mean_of(rows: list[Record]) -> Record:
-    features = tuple(math.fsum(r.features[i] for r in rows) / len(rows) for i in range(len(FEATURES)))
-    return replace(rows[0], features=features, score=math.fsum(r.score for r in rows) / len(rows), frame_index=None)
+    features = tuple(
+        math.fsum(r.features[i] for r in rows) / len(rows) for i in range(len(FEATURES))
+    )
+    return replace(
+        rows[0],
+        features=features,
+        score=math.fsum(r.score for r in rows) / len(rows),
+        frame_index=None,
+    )
 
 
 def _source(row: Mapping[str, Any]) -> str:
@@ -221,23 +264,38 @@ def _score(path: Path, line: int, row: Mapping[str, Any]) -> float:
         value = row.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             if not low - _ROUNDING <= value <= high + _ROUNDING:
-                raise DatasetError(f"{path}:{line}: {name} is {value}; a VMAF score is {low:g}..{high:g}, as the teacher clips it")
+                raise DatasetError(
+                    f"{path}:{line}: {name} is {value}; a VMAF score is {low:g}..{high:g}, as the"
+                    " teacher clips it"
+                )
             return float(value)
-    raise DatasetError(f"{path}:{line}: no finite VMAF score; a row without one cannot be learned from")
+    raise DatasetError(
+        f"{path}:{line}: no finite VMAF score; a row without one cannot be learned from"
+    )
 
 
 def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
-    """sha256 of the canonical JSON of `rows` sorted by the fields `order`, without times and machine facts.
+    """sha256 of the canonical JSON of `rows` sorted by the fields `order`, without times and
+    machine facts.
 
-    Missing and null fields are the same, and 23.0 is 23: so JSONL and parquet of one corpus have one digest.
+    Missing and null fields are the same, and 23.0 is 23: so JSONL and parquet of one corpus have
+    one digest.
     """
     lines = []
     for row in rows:
         facts = {k: v for k, v in row.items() if k not in _MACHINE_FACTS and not k.endswith(_TIMES)}
         try:
-            text = json.dumps(_plain(facts), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            text = json.dumps(
+                _plain(facts),
+                sort_keys=True,
+                separators=(",", ":"),
+                ensure_ascii=False,
+                allow_nan=False,
+            )
         except ValueError as failure:
-            raise DatasetError(f"the row of {row.get('cell') or row.get('src')} holds a number that is not finite") from failure
+            raise DatasetError(
+                f"the row of {row.get('cell') or row.get('src')} holds a number that is not finite"
+            ) from failure
         lines.append((tuple(_sortable(row.get(name)) for name in order), text))
     total = hashlib.sha256()
     for _, text in sorted(lines):
@@ -246,7 +304,11 @@ def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
 
 
 def _sortable(value: Any) -> tuple[float, str]:
-    return (float(value), "") if isinstance(value, (int, float)) else (-1.0, "" if value is None else str(value))
+    return (
+        (float(value), "")
+        if isinstance(value, (int, float))
+        else (-1.0, "" if value is None else str(value))
+    )
 
 
 def _plain(value: Any) -> Any:

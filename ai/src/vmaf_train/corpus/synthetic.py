@@ -1,4 +1,6 @@
-"""A synthetic corpus in the form of a real one, for `train --smoke` and tests. Its numbers mean nothing."""
+"""A synthetic corpus in the form of a real one, for `train --smoke` and tests. Its numbers mean
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,22 @@ _QUALITY_SHARES = (0.25, 0.45, 0.65, 0.85)
 _EFFICIENCY = {"libx264": 1.0, "libsvtav1": 0.75, "libaom-av1": 0.7}
 
 
-def write_corpus(folder: Path, *, num_sources: int = 4, num_frames: int = 12, seed: int = 0) -> Path:
-    """A run folder with `sweep.json`, `frames.jsonl` and `cells.jsonl` of `num_sources` x 24 made-up cells."""
+def write_corpus(
+    folder: Path, *, num_sources: int = 4, num_frames: int = 12, seed: int = 0
+) -> Path:
+    """A run folder with `sweep.json`, `frames.jsonl` and `cells.jsonl` of `num_sources` x 24
+    made-up cells.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     cells: list[dict[str, Any]] = []
     frames: list[dict[str, Any]] = []
     for i in range(num_sources):
-        source = {"name": f"smoke{i:02d}", "detail": rng.uniform(0.3, 1.0), "motion": rng.uniform(0.5, 15.0)}
+        source = {
+            "name": f"smoke{i:02d}",
+            "detail": rng.uniform(0.3, 1.0),
+            "motion": rng.uniform(0.5, 15.0),
+        }
         for encoder, presets in ENCODERS.items():
             for speed, preset in enumerate(presets):
                 for share in _QUALITY_SHARES:
@@ -41,7 +51,13 @@ def write_corpus(folder: Path, *, num_sources: int = 4, num_frames: int = 12, se
 
 
 def _frames(
-    rng: np.random.Generator, source: dict[str, Any], encoder: str, preset: str, share: float, speed: int, count: int
+    rng: np.random.Generator,
+    source: dict[str, Any],
+    encoder: str,
+    preset: str,
+    share: float,
+    speed: int,
+    count: int,
 ) -> list[dict[str, Any]]:
     quality = round(share * QUALITY_MAX[encoder])
     cell = f"{source['name']}/{encoder}/{preset}/{quality}"
@@ -66,7 +82,7 @@ def _frames(
                 "vmaf": min(max(score, 0.0), 100.0),
                 "vmaf_unclipped": score,
                 **values,
-            }  # fmt: skip
+            }
         )
     return rows
 
@@ -74,9 +90,19 @@ def _frames(
 def _cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     first = rows[0]
     return {
-        "schema_version": 1, "cell": first["cell"], "key": first["key"], "status": "ok", "flags": [],
-        "src": first["src"], "group": first["src"], "encoder": first["encoder"], "preset": first["preset"],
-        "crf": first["crf"], "num_frames": len(rows), "vmaf_score": float(np.mean([r["vmaf"] for r in rows])),
+        "schema_version": 1,
+        "cell": first["cell"],
+        "key": first["key"],
+        "status": "ok",
+        "flags": [],
+        "src": first["src"],
+        "group": first["src"],
+        "encoder": first["encoder"],
+        "preset": first["preset"],
+        "crf": first["crf"],
+        "num_frames": len(rows),
+        "vmaf_score": float(np.mean([r["vmaf"] for r in rows])),
         "per_frame_features": {name: float(np.mean([r[name] for r in rows])) for name in FEATURES},
-        "teacher": TEACHER, "finished_at": "2000-01-01T00:00:00Z",
-    }  # fmt: skip
+        "teacher": TEACHER,
+        "finished_at": "2000-01-01T00:00:00Z",
+    }

@@ -1,7 +1,8 @@
 """Weights to ONNX, and the sidecar beside it.
 
-The graph is written with `onnx.helper` (opset 17, IR 8, one file), because torch's exporter no longer gives that
-opset. What a shipped model promises is in `contract.MODELS`; `artifact.inspect` reads it back.
+The graph is written with `onnx.helper` (opset 17, IR 8, one file), because torch's exporter no
+longer gives that opset. What a shipped model promises is in `contract.MODELS`; `artifact.inspect`
+reads it back.
 """
 
 from __future__ import annotations
@@ -38,8 +39,25 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8
-OPERATORS = frozenset(("Concat", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Erf", "Relu", "Squeeze", "Identity", "Constant"))
-"""Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs opset 20)."""
+OPERATORS = frozenset(
+    (
+        "Concat",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Erf",
+        "Relu",
+        "Squeeze",
+        "Identity",
+        "Constant",
+    )
+)
+"""Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs
+opset 20).
+"""
 SIDECAR_VERSION = 1
 TOP_SCORE = SCORE_RANGE[1]
 SELF_TEST_ROWS = 64
@@ -61,12 +79,13 @@ def build_onnx(
 ) -> bytes:
     """The ONNX file of one model; the same arguments give the same bytes.
 
-    `layers`: (W (out, in), b (out,)) of each dense layer in order, the last with one output in VMAF points (a trainer
-    that learned on targets / 100 multiplies W and b of the last layer by 100 first). The first takes 6 inputs, or 20
-    with the codec block. `feature_mean`, `feature_std`: (6,), std > 0: what standardises the raw features.
-    `trained_encoders`: vocabulary words with at least one training row. `clip`: hold answers in 0..100, the range of a
-    teacher that clips its own. Weights become float32.
-    Raises ValueError for a model id without a contract, or arrays of another shape or not finite.
+    `layers`: (W (out, in), b (out,)) of each dense layer in order, the last with one output in VMAF
+    points (a trainer that learned on targets / 100 multiplies W and b of the last layer by 100
+    first). The first takes 6 inputs, or 20 with the codec block. `feature_mean`, `feature_std`:
+    (6,), std > 0: what standardises the raw features. `trained_encoders`: vocabulary words with at
+    least one training row. `clip`: hold answers in 0..100, the range of a teacher that clips its
+    own. Weights become float32. Raises ValueError for a model id without a contract, or arrays of
+    another shape or not finite.
     """
     contract = _contract(model_id)
     weights = _check_layers(contract, layers)
@@ -74,8 +93,12 @@ def build_onnx(
     graph = _Graph()
     x = "features"
     if contract.scaler == "graph":
-        x = graph.node("Sub", [x, graph.constant("feature_mean", mean.astype(np.float32))], "centred")
-        x = graph.node("Div", [x, graph.constant("feature_std", std.astype(np.float32))], "standardised")
+        x = graph.node(
+            "Sub", [x, graph.constant("feature_mean", mean.astype(np.float32))], "centred"
+        )
+        x = graph.node(
+            "Div", [x, graph.constant("feature_std", std.astype(np.float32))], "standardised"
+        )
     if contract.has_codec:
         x = graph.node("Concat", [x, "codec"], "inputs", axis=1)
     for i, (w, b) in enumerate(weights):
@@ -85,7 +108,9 @@ def build_onnx(
             x = graph.activation(contract.activation, x, f"layer{i}")
     if clip:
         x = graph.clip(x)
-    graph.node("Squeeze", [x, graph.constant("last_axis", np.array([1], np.int64))], contract.output)
+    graph.node(
+        "Squeeze", [x, graph.constant("last_axis", np.array([1], np.int64))], contract.output
+    )
     metadata = _metadata(contract, mean, std, trained_encoders, smoke)
     return graph.model(contract, metadata)
 
@@ -108,17 +133,19 @@ def build_sidecar(
 ) -> dict[str, Any]:
     """The JSON that stands beside an ONNX file (docs/registry.md lists every field).
 
-    `corpus`: at least `digest` (of the rows that trained), `path` (relative), `num_rows`, `num_groups`. `loso`: the
-    table of held-out figures, None where the run had no LOSO. `self_test`: from `self_test_rows`. `run_provenance`:
-    from `provenance.run_provenance`. Pass scaler and `clip` exactly as given to `build_onnx`.
-    Raises ValueError for a missing field.
+    `corpus`: at least `digest` (of the rows that trained), `path` (relative), `num_rows`,
+    `num_groups`. `loso`: the table of held-out figures, None where the run had no LOSO.
+    `self_test`: from `self_test_rows`. `run_provenance`: from `provenance.run_provenance`. Pass
+    scaler and `clip` exactly as given to `build_onnx`. Raises ValueError for a missing field.
     """
     contract = _contract(model_id)
     mean, std = _check_scaler(feature_mean, feature_std)
     missing = {"digest", "path", "num_rows", "num_groups"} - set(corpus)
     if missing:
         raise ValueError(f"the sidecar's corpus needs {', '.join(sorted(missing))}")
-    features = [{"name": "features", "shape": ["N", NUM_FEATURES], "standardised_by": contract.scaler}]
+    features = [
+        {"name": "features", "shape": ["N", NUM_FEATURES], "standardised_by": contract.scaler}
+    ]
     codec = [{"name": "codec", "shape": ["N", CODEC_DIM]}] if contract.has_codec else []
     return {
         "schema_version": SIDECAR_VERSION,
@@ -150,15 +177,20 @@ def build_sidecar(
     }
 
 
-def self_test_rows(features: ArrayLike, codec: ArrayLike | None, score: ArrayLike) -> dict[str, Any]:
+def self_test_rows(
+    features: ArrayLike, codec: ArrayLike | None, score: ArrayLike
+) -> dict[str, Any]:
     """Real rows with the answers torch gave, spread evenly over what is passed (at most 64).
 
-    `features` (N, 6) RAW, `codec` (N, 14) or None, `score` (N,) = the exported network's output in VMAF points, from
-    torch. The gate and every later check run the ONNX file on these rows and compare.
+    `features` (N, 6) RAW, `codec` (N, 14) or None, `score` (N,) = the exported network's output in
+    VMAF points, from torch. The gate and every later check run the ONNX file on these rows and
+    compare.
     """
     x, y = np.asarray(features, np.float64), np.asarray(score, np.float64).reshape(-1)
     if x.shape != (len(y), NUM_FEATURES) or len(y) == 0:
-        raise ValueError(f"self-test rows need features (N, 6) and score (N,), got {x.shape} and {y.shape}")
+        raise ValueError(
+            f"self-test rows need features (N, 6) and score (N,), got {x.shape} and {y.shape}"
+        )
     keep = np.unique(np.linspace(0, len(y) - 1, SELF_TEST_ROWS).round().astype(int))
     blocks = None if codec is None else np.asarray(codec, np.float64)[keep].tolist()
     return {"features": x[keep].tolist(), "codec": blocks, "score": y[keep].tolist()}
@@ -176,7 +208,9 @@ def json_bytes(value: Any) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader, or a machine that loses power, sees the old file or the new one."""
+    """Put `data` at `path` so that a reader, or a machine that loses power, sees the old file or
+    the new one.
+    """
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "wb") as file:
         file.write(data)
@@ -201,7 +235,9 @@ def import_onnx() -> Any:
     try:
         import onnx
     except ImportError as failure:
-        raise DependencyError("ONNX models need the package onnx: pip install 'vmaf-tune[train]'") from failure
+        raise DependencyError(
+            "ONNX models need the package onnx: pip install 'vmaf-tune[train]'"
+        ) from failure
     return onnx
 
 
@@ -218,7 +254,9 @@ class _Graph:
         return name
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(self._onnx.helper.make_node(op, inputs, [output], name=output, **attributes))
+        self._nodes.append(
+            self._onnx.helper.make_node(op, inputs, [output], name=output, **attributes)
+        )
         return output
 
     def activation(self, kind: str, x: str, name: str) -> str:
@@ -231,10 +269,14 @@ class _Graph:
         )
         erf = self.node("Erf", [self.node("Div", [x, root], f"{name}.scaled")], f"{name}.erf")
         gate = self.node("Add", [erf, one], f"{name}.gate")
-        return self.node("Mul", [self.node("Mul", [x, gate], f"{name}.gated"), half], f"{name}.gelu")
+        return self.node(
+            "Mul", [self.node("Mul", [x, gate], f"{name}.gated"), half], f"{name}.gelu"
+        )
 
     def clip(self, x: str) -> str:
-        """x in 0..100, as 100 - relu(100 - relu(x)): neither Clip nor Min and Max are on the list of operators."""
+        """x in 0..100, as 100 - relu(100 - relu(x)): neither Clip nor Min and Max are on the list
+        of operators.
+        """
         top = self.constant("top_score", np.array(TOP_SCORE, np.float32))
         room = self.node("Sub", [top, self.node("Relu", [x], "above_bottom")], "room")
         return self.node("Sub", [top, self.node("Relu", [room], "below_top")], "clipped")
@@ -245,12 +287,15 @@ class _Graph:
         if contract.has_codec:
             inputs.append(helper.make_tensor_value_info("codec", float32, ["N", CODEC_DIM]))
         outputs = [helper.make_tensor_value_info(contract.output, float32, ["N"])]
-        graph = helper.make_graph(self._nodes, contract.id, inputs, outputs, list(self._constants.values()))
+        graph = helper.make_graph(
+            self._nodes, contract.id, inputs, outputs, list(self._constants.values())
+        )
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
-            producer_name="vmaf-tune",  # no version here: the same weights give the same bytes in every release
+            # no version here: the same weights give the same bytes in every release
+            producer_name="vmaf-tune",
         )
         helper.set_model_props(model, dict(metadata))
         self._onnx.checker.check_model(model, full_check=True)
@@ -264,14 +309,19 @@ def _contract(model_id: str) -> ModelContract:
     return MODELS[model_id]
 
 
-def _check_layers(contract: ModelContract, layers: Layers) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _check_layers(
+    contract: ModelContract, layers: Layers
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     width = NUM_FEATURES + (CODEC_DIM if contract.has_codec else 0)
     checked = []
     for i, (weight, bias) in enumerate(layers):
         w = np.ascontiguousarray(weight, dtype=np.float32)
         b = np.ascontiguousarray(bias, dtype=np.float32)
         if w.ndim != 2 or w.shape[1] != width or b.shape != w.shape[:1]:
-            raise ValueError(f"{contract.id}: layer {i} is {w.shape} with {b.shape}, expected (out, {width}) with (out,)")
+            raise ValueError(
+                f"{contract.id}: layer {i} is {w.shape} with {b.shape}, expected (out, {width})"
+                " with (out,)"
+            )
         if not (np.isfinite(w).all() and np.isfinite(b).all()):
             raise ValueError(f"{contract.id}: layer {i} holds weights that are not finite")
         checked.append((w, b))
@@ -281,10 +331,14 @@ def _check_layers(contract: ModelContract, layers: Layers) -> list[tuple[NDArray
     return checked
 
 
-def _check_scaler(mean: ArrayLike, std: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _check_scaler(
+    mean: ArrayLike, std: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     if m.shape != (NUM_FEATURES,) or s.shape != (NUM_FEATURES,):
-        raise ValueError(f"feature_mean and feature_std must be ({NUM_FEATURES},), got {m.shape} and {s.shape}")
+        raise ValueError(
+            f"feature_mean and feature_std must be ({NUM_FEATURES},), got {m.shape} and {s.shape}"
+        )
     if not (np.isfinite(m).all() and np.isfinite(s).all() and (s > 0).all()):
         raise ValueError("feature_mean and feature_std must be finite and feature_std > 0")
     return m, s
@@ -293,7 +347,9 @@ def _check_scaler(mean: ArrayLike, std: ArrayLike) -> tuple[NDArray[np.float64],
 def _ordered(encoders: Sequence[str]) -> list[str]:
     strange = set(encoders) - set(VOCABULARY)
     if strange:
-        raise ValueError(f"trained_encoders holds {', '.join(sorted(strange))}: not in the vocabulary")
+        raise ValueError(
+            f"trained_encoders holds {', '.join(sorted(strange))}: not in the vocabulary"
+        )
     return [name for name in VOCABULARY if name in encoders]
 
 
@@ -301,7 +357,9 @@ def _codec_layout() -> dict[str, Any]:
     return {
         "vocabulary": list(VOCABULARY),
         "codec_block": list(CODEC_BLOCK),
-        "preset_ordinals": {name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY},
+        "preset_ordinals": {
+            name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY
+        },
         "preset_scale": PRESET_SCALE,
         "quality_max": {name: value for name, value in QUALITY_MAX.items() if name in VOCABULARY},
         "quality_scale": QUALITY_SCALE,
@@ -309,9 +367,15 @@ def _codec_layout() -> dict[str, Any]:
 
 
 def _metadata(
-    contract: ModelContract, mean: NDArray[np.float64], std: NDArray[np.float64], encoders: Sequence[str], smoke: bool
+    contract: ModelContract,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    encoders: Sequence[str],
+    smoke: bool,
 ) -> dict[str, str]:
-    """ONNX metadata: what the sha256 of the registry must cover besides the weights. Values are JSON."""
+    """ONNX metadata: what the sha256 of the registry must cover besides the weights. Values are
+    JSON.
+    """
     values: dict[str, Any] = {
         "model_id": contract.id,
         "features": list(FEATURES),

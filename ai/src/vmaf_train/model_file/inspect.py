@@ -1,4 +1,6 @@
-"""What is inside an ONNX file, and whether `contract.MODELS` promises it: the reader of what `export` writes."""
+"""What is inside an ONNX file, and whether `contract.MODELS` promises it: the reader of what
+`export` writes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaf_train.contract import CODEC_BLOCK, CODEC_DIM, FEATURES, MODELS, NUM_FEATURES, VOCABULARY, ModelContract
+from vmaf_train.contract import (
+    CODEC_BLOCK,
+    CODEC_DIM,
+    FEATURES,
+    MODELS,
+    NUM_FEATURES,
+    VOCABULARY,
+    ModelContract,
+)
 from vmaf_train.errors import ModelError
 from vmaf_train.model_file.graph import IR_VERSION, OPERATORS, OPSET, SIDECAR_VERSION, import_onnx
 
@@ -23,8 +33,9 @@ if TYPE_CHECKING:
 class Artifact:
     """One ONNX file that keeps its contract.
 
-    `widths`: outputs of each dense layer, the last is 1. `first_weight` (widths[0], inputs) float32.
-    `feature_mean`, `feature_std` (6,) float64, from the metadata, which the file's sha256 covers.
+    `widths`: outputs of each dense layer, the last is 1. `first_weight` (widths[0], inputs)
+    float32. `feature_mean`, `feature_std` (6,) float64, from the metadata, which the file's sha256
+    covers.
     """
 
     contract: ModelContract
@@ -40,11 +51,14 @@ class Artifact:
 def inspect(data: bytes, model_id: str) -> Artifact:
     """Read the ONNX file `data` as model `model_id`.
 
-    Raises ModelError when it is no ONNX file, refers to other files, has another opset, IR version, operator, input or
-    output than the contract, or when its scaler is missing or not the one in its graph.
+    Raises ModelError when it is no ONNX file, refers to other files, has another opset, IR version,
+    operator, input or output than the contract, or when its scaler is missing or not the one in its
+    graph.
     """
     if model_id not in MODELS:
-        raise ModelError(f"no contract is known for model {model_id!r}; known are {', '.join(MODELS)}")
+        raise ModelError(
+            f"no contract is known for model {model_id!r}; known are {', '.join(MODELS)}"
+        )
     contract = MODELS[model_id]
     model = _parse(data)
     _check_container(model)
@@ -84,12 +98,17 @@ def check_sidecar(artifact: Artifact, sidecar: Mapping[str, Any]) -> None:
         expected |= {"vocabulary": list(VOCABULARY), "codec_block": list(CODEC_BLOCK)}
     for name, value in expected.items():
         if sidecar.get(name) != value:
-            raise ModelError(f"{contract.id}: the sidecar's {name} is not the model's; ship the model again")
-    for name, values in (("feature_mean", artifact.feature_mean), ("feature_std", artifact.feature_std)):
+            raise ModelError(
+                f"{contract.id}: the sidecar's {name} is not the model's; ship the model again"
+            )
+    for name, values in (
+        ("feature_mean", artifact.feature_mean),
+        ("feature_std", artifact.feature_std),
+    ):
         if sidecar.get(name) != values.tolist():
             raise ModelError(
-                f"{contract.id}: {name} differs between the ONNX metadata and the sidecar, so the features cannot be "
-                "scaled as the model expects; ship the model again"
+                f"{contract.id}: {name} differs between the ONNX metadata and the sidecar, so the"
+                " features cannot be scaled as the model expects; ship the model again"
             )
 
 
@@ -104,13 +123,20 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 def _check_container(model: onnx.ModelProto) -> None:
     onnx = import_onnx()
-    tensors = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
+    tensors = [
+        *model.graph.initializer,
+        *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t")),
+    ]
     if any(t.external_data or t.data_location == onnx.TensorProto.EXTERNAL for t in tensors):
-        raise ModelError("the ONNX file keeps weights in other files (external data); a shipped model is one file")
+        raise ModelError(
+            "the ONNX file keeps weights in other files (external data); a shipped model is one"
+            " file"
+        )
     opsets = [(o.domain, o.version) for o in model.opset_import]
     if opsets != [("", OPSET)] or model.ir_version != IR_VERSION:
         raise ModelError(
-            f"the ONNX file has opset {opsets}, IR {model.ir_version}; expected opset {OPSET}, IR {IR_VERSION}"
+            f"the ONNX file has opset {opsets}, IR {model.ir_version}; expected opset {OPSET}, IR"
+            f" {IR_VERSION}"
         )
 
 
@@ -123,7 +149,9 @@ def _check_valid(model: onnx.ModelProto) -> None:
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
-    strange = {n.op_type if not n.domain else f"{n.domain}.{n.op_type}" for n in model.graph.node} - OPERATORS
+    strange = {
+        n.op_type if not n.domain else f"{n.domain}.{n.op_type}" for n in model.graph.node
+    } - OPERATORS
     if strange or model.functions:
         names = ", ".join(sorted(strange)) or "functions of its own"
         raise ModelError(f"the ONNX file uses {names}; allowed are {', '.join(sorted(OPERATORS))}")
@@ -133,7 +161,9 @@ def _check_interface(model: onnx.ModelProto, contract: ModelContract) -> None:
     wanted = [("features", (None, NUM_FEATURES))]
     if contract.has_codec:
         wanted.append(("codec", (None, CODEC_DIM)))
-    inputs, outputs = ([_signature(v) for v in side] for side in (model.graph.input, model.graph.output))
+    inputs, outputs = (
+        [_signature(v) for v in side] for side in (model.graph.input, model.graph.output)
+    )
     if inputs != wanted or outputs != [(contract.output, (None,))]:
         raise ModelError(
             f"{contract.id} takes {wanted} and gives {contract.output} (N,) as float32; "
@@ -142,12 +172,16 @@ def _check_interface(model: onnx.ModelProto, contract: ModelContract) -> None:
 
 
 def _signature(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | None, ...] | str]:
-    """(name, shape with None for a dynamic axis); the element type in place of the shape when it is not float32."""
+    """(name, shape with None for a dynamic axis); the element type in place of the shape when it is
+    not float32.
+    """
     onnx = import_onnx()
     tensor = value.type.tensor_type
     if tensor.elem_type != onnx.TensorProto.FLOAT:
         return value.name, str(onnx.TensorProto.DataType.Name(tensor.elem_type))
-    return value.name, tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    return value.name, tuple(
+        d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim
+    )
 
 
 def _metadata(model: onnx.ModelProto, contract: ModelContract) -> dict[str, Any]:
@@ -172,24 +206,41 @@ def _six(metadata: Mapping[str, Any], name: str) -> NDArray[np.float64]:
     values = metadata[name]
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     if not numbers or len(values) != NUM_FEATURES or (name == "feature_std" and min(values) <= 0):
-        raise ModelError(f"{name} in the metadata of the ONNX file must be {NUM_FEATURES} numbers (deviations > 0)")
+        raise ModelError(
+            f"{name} in the metadata of the ONNX file must be {NUM_FEATURES} numbers (deviations"
+            " > 0)"
+        )
     return np.array(values, np.float64)
 
 
 def _check_graph_scaler(
-    model: onnx.ModelProto, constants: Mapping[str, NDArray[Any]], mean: NDArray[np.float64], std: NDArray[np.float64]
+    model: onnx.ModelProto,
+    constants: Mapping[str, NDArray[Any]],
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
 ) -> None:
     nodes = model.graph.node
     ops = [n.op_type for n in nodes[:2]]
-    chained = ops == ["Sub", "Div"] and nodes[0].input[0] == "features" and nodes[1].input[0] == nodes[0].output[0]
+    chained = (
+        ops == ["Sub", "Div"]
+        and nodes[0].input[0] == "features"
+        and nodes[1].input[0] == nodes[0].output[0]
+    )
     if not chained:
-        raise ModelError("the graph must scale its features first, as Sub and Div; export the model again")
+        raise ModelError(
+            "the graph must scale its features first, as Sub and Div; export the model again"
+        )
     for node, values in zip(nodes[:2], (mean, std), strict=True):
         if not np.array_equal(constants.get(node.input[1], np.empty(0)), values.astype(np.float32)):
-            raise ModelError("the scaler in the graph is not the one in the ONNX metadata; export the model again")
+            raise ModelError(
+                "the scaler in the graph is not the one in the ONNX metadata; export the model"
+                " again"
+            )
 
 
-def _dense_layers(model: onnx.ModelProto, constants: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _dense_layers(
+    model: onnx.ModelProto, constants: Mapping[str, NDArray[Any]]
+) -> list[NDArray[np.float32]]:
     """Weights (out, in) of the dense layers, in graph order."""
     layers = []
     for node in model.graph.node:

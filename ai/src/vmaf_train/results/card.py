@@ -1,4 +1,6 @@
-"""A model card in Markdown from a training run: what was measured, on what, and what the model is and is not for."""
+"""A model card in Markdown from a training run: what was measured, on what, and what the model is
+and is not for.
+"""
 
 from __future__ import annotations
 
@@ -21,43 +23,65 @@ COLUMN_NAMES = {
     RIDGE: "ridge on the six features",
 }
 LIFT_MARGIN = 0.01
-"""VMAF points that the interval of a lift must stay clear of zero by: the ends of a bootstrap over few sources waver by as much."""
+"""VMAF points that the interval of a lift must stay clear of zero by: the ends of a bootstrap over
+few sources waver by as much.
+"""
 SLICE_NAMES = {
-    "encoder": "encoder", "preset": "encoder and preset", "quality_band": "quality value / the encoder's maximum",
+    "encoder": "encoder",
+    "preset": "encoder and preset",
+    "quality_band": "quality value / the encoder's maximum",
     "score_band": "VMAF",
-}  # fmt: skip
+}
 
 
 def markdown(run: Run, evaluation: Mapping[str, Any], plot: str | None = None) -> str:
-    """The card of `run`; `evaluation` is `evaluate.evaluation` of its predictions, `plot` the residual plot's file name."""
+    """The card of `run`; `evaluation` is `evaluate.evaluation` of its predictions, `plot` the
+    residual plot's file name.
+    """
     corpus, recipe = run.metrics["corpus"], run.recipe
     parts = [
         f"# {run.model_id}",
-        "**Smoke run on a synthetic corpus: the numbers mean nothing, and it is never shipped.**" if run.smoke else "",
+        (
+            "**Smoke run on a synthetic corpus: the numbers mean nothing, and it is never"
+            " shipped.**"
+            if run.smoke
+            else ""
+        ),
         _what(run),
         "## Trained on",
-        f"{corpus['num_rows']} {MODELS[run.model_id].unit}s of {corpus['num_groups']} sources "
-        f"({', '.join(corpus['groups'])}), encoders {', '.join(corpus['encoders'])}; teacher {corpus['teacher']}. "
-        f"Corpus `{corpus['path']}`, digest `{corpus['digest']}`. Recipe `{recipe['name']}`: {_recipe(recipe)}.",
+        (
+            f"{corpus['num_rows']} {MODELS[run.model_id].unit}s of {corpus['num_groups']} sources"
+            f" ({', '.join(corpus['groups'])}), encoders {', '.join(corpus['encoders'])}; teacher"
+            f" {corpus['teacher']}. Corpus `{corpus['path']}`, digest `{corpus['digest']}`. Recipe"
+            f" `{recipe['name']}`: {_recipe(recipe)}."
+        ),
         *_held_out(run, evaluation),
         *_lift(evaluation),
         *_slices(evaluation),
         *(["## Residuals", f"![residuals]({plot})"] if plot else []),
         _uses(run),
         "## Where the numbers come from",
-        f"`{' '.join(_argv(run))}`; then `vmaf-tune eval {run.model_id}` prints them from the predictions of that run.",
+        (
+            f"`{' '.join(_argv(run))}`; then `vmaf-tune eval {run.model_id}` prints them from the"
+            " predictions of that run."
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table; None is a dash, floats have four significant places."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *([_text(v) for v in row] for row in rows)]
+    lines = [
+        columns,
+        ["---", *["---:"] * (len(columns) - 1)],
+        *([_text(v) for v in row] for row in rows),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def residual_plot(predictions: pd.DataFrame, scheme: str, file: Path) -> None:
-    """Write a PNG: prediction minus score against the score for every held-out row (seeds averaged), by encoder.
+    """Write a PNG: prediction minus score against the score for every held-out row (seeds
+    averaged), by encoder.
 
     Raises ImportError without matplotlib.
     """
@@ -72,7 +96,9 @@ def residual_plot(predictions: pd.DataFrame, scheme: str, file: Path) -> None:
     axes = figure.add_subplot()
     for encoder, block in rows.groupby("encoder", observed=True):
         size = 9 if len(rows) < 10_000 else 1
-        axes.scatter(block["y"], block[MODEL] - block["y"], s=size, alpha=0.6, linewidths=0, label=encoder)
+        axes.scatter(
+            block["y"], block[MODEL] - block["y"], s=size, alpha=0.6, linewidths=0, label=encoder
+        )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("VMAF of the teacher")
     axes.set_ylabel("prediction - teacher, held out (points)")
@@ -83,18 +109,27 @@ def residual_plot(predictions: pd.DataFrame, scheme: str, file: Path) -> None:
 
 def _what(run: Run) -> str:
     model = MODELS[run.model_id]
-    scaled = "standardised by the caller" if model.scaler == "caller" else "raw (the scaler is in the graph)"
+    scaled = (
+        "standardised by the caller"
+        if model.scaler == "caller"
+        else "raw (the scaler is in the graph)"
+    )
     codec = " and `codec` (N, 14), the codec block," if model.has_codec else ""
     layers = "-".join(str(w) for w in (*model.hidden, 1))
     return (
-        f"A small network ({layers}, {model.activation.upper()}) that predicts the teacher's VMAF of one {model.unit} from "
-        f"libvmaf's six features. ONNX opset 17: `features` (N, 6) float32, {scaled},{codec} to `{model.output}` (N,) in "
-        "VMAF points, held in 0..100 as the teacher holds its own."
+        f"A small network ({layers}, {model.activation.upper()}) that predicts the teacher's VMAF"
+        f" of one {model.unit} from libvmaf's six features. ONNX opset 17: `features` (N, 6)"
+        f" float32, {scaled},{codec} to `{model.output}` (N,) in VMAF points, held in 0..100 as the"
+        " teacher holds its own."
     )
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
-    facts = {k: v for k, v in recipe.items() if k not in ("model_id", "name", "per_frame", "has_codec") and v}
+    facts = {
+        k: v
+        for k, v in recipe.items()
+        if k not in ("model_id", "name", "per_frame", "has_codec") and v
+    }
     return ", ".join(f"{k} {v}" for k, v in facts.items())
 
 
@@ -107,7 +142,9 @@ def _held_out(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
         }.get(scheme, f"Held out: whole sources in folds ({scheme})")
         parts.append(f"## {title}\n\nMean over {run.metrics['num_seeds']} seeds.")
         if scheme in (LOSO, LOEO):
-            parts.append(table((result["held_out"], "n", *map(str.upper, METRICS)), model_rows(result)))
+            parts.append(
+                table((result["held_out"], "n", *map(str.upper, METRICS)), model_rows(result))
+            )
         parts.append(table(("predictor", *PREDICTOR_COLUMNS), predictor_rows(result)))
     return parts or ["## Held out", "Nothing: this run was made without `--loso`."]
 
@@ -120,8 +157,11 @@ def model_rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     rows = [(row["group"], row["n"], *(row[m] for m in METRICS)) for row in result["table"]]
     own = result["metrics"][MODEL]
     for label, part in (
-        ("mean", "mean"), ("± over held-out", "std_groups"), ("± over seeds", "std_seeds"), ("worst", "worst_mean"),
-    ):  # fmt: skip
+        ("mean", "mean"),
+        ("± over held-out", "std_groups"),
+        ("± over seeds", "std_seeds"),
+        ("worst", "worst_mean"),
+    ):
         rows.append((label, None, *(own[m] and own[m][part] for m in METRICS)))
     return rows
 
@@ -131,7 +171,15 @@ def predictor_rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     rows = []
     for column, m in result["metrics"].items():
         correlation = (m["plcc"]["mean"], m["plcc"]["worst_mean"]) if m["plcc"] else (None, None)
-        rows.append((COLUMN_NAMES[column], *correlation, m["rmse"]["mean"], m["rmse"]["worst_mean"], m["mae"]["mean"]))
+        rows.append(
+            (
+                COLUMN_NAMES[column],
+                *correlation,
+                m["rmse"]["mean"],
+                m["rmse"]["worst_mean"],
+                m["mae"]["mean"],
+            )
+        )
     return rows
 
 
@@ -145,9 +193,10 @@ def lift_sentence(evaluation: Mapping[str, Any]) -> str | None:
     if rmse["low"] > LIFT_MARGIN or rmse["high"] < -LIFT_MARGIN:
         verdict = "a gain" if rmse["mean"] > 0 else "a loss"
     return (
-        f"RMSE of the codec-blind network minus the model's, on the same folds: mean {rmse['mean']:.3f} points (95% interval over "
-        f"sources {rmse['low']:.3f} to {rmse['high']:.3f}), median {median(gains):.3f}, above zero on "
-        f"{sum(g > 0 for g in gains)} of {len(gains)} sources: {verdict}"
+        "RMSE of the codec-blind network minus the model's, on the same folds: mean"
+        f" {rmse['mean']:.3f} points (95% interval over sources {rmse['low']:.3f} to"
+        f" {rmse['high']:.3f}), median {median(gains):.3f}, above zero on"
+        f" {sum(g > 0 for g in gains)} of {len(gains)} sources: {verdict}"
     )
 
 
@@ -156,9 +205,10 @@ def _lift(evaluation: Mapping[str, Any]) -> list[str]:
     if sentence is None:
         return []
     parts = [
-        "## What the codec block changes", sentence[0].upper() + sentence[1:] + ".",
+        "## What the codec block changes",
+        sentence[0].upper() + sentence[1:] + ".",
         "Of so many slices some lie clear of zero by chance.",
-    ]  # fmt: skip
+    ]
     for by, name in SLICE_NAMES.items():
         rows = [tuple(row.values()) for row in evaluation["lift"][by]]
         parts.append(table((name, "n", "sources", "RMSE gained", "low", "high"), rows))
@@ -169,17 +219,24 @@ def _slices(evaluation: Mapping[str, Any]) -> list[str]:
     parts = ["## By encoder, preset, quality and score"] if evaluation["slices"] else []
     for by, rows in evaluation["slices"].items():
         columns = ("group", "n", *METRICS)
-        parts.append(table((SLICE_NAMES[by], "n", *map(str.upper, METRICS)), ([r[c] for c in columns] for r in rows)))
+        parts.append(
+            table(
+                (SLICE_NAMES[by], "n", *map(str.upper, METRICS)),
+                ([r[c] for c in columns] for r in rows),
+            )
+        )
     return parts
 
 
 def _uses(run: Run) -> str:
     per = MODELS[run.model_id].unit
     return (
-        f"## For, and not for\n\nFor: VMAF of a {per} from its six libvmaf features, without the teacher; the inputs of "
-        "work on encodes that were not made. Not for: replacing libvmaf where it can run. The teacher is itself a function "
-        "of these six features, so this model imitates it: a high correlation says little about viewers. Encoders, "
-        "resolutions and content outside the corpus are extrapolation; the LOEO table shows what an unseen encoder costs."
+        f"## For, and not for\n\nFor: VMAF of a {per} from its six libvmaf features, without the"
+        " teacher; the inputs of work on encodes that were not made. Not for: replacing libvmaf"
+        " where it can run. The teacher is itself a function of these six features, so this model"
+        " imitates it: a high correlation says little about viewers. Encoders, resolutions and"
+        " content outside the corpus are extrapolation; the LOEO table shows what an unseen"
+        " encoder costs."
     )
 
 
@@ -191,4 +248,8 @@ def _argv(run: Run) -> list[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return (f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}") if isinstance(value, float) else str(value)
+    return (
+        (f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}")
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -18,7 +18,8 @@ METRICS = ("plcc", "srocc", "rmse", "mae")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How well `n` predictions agree with the scores. `rmse` and `mae` are in VMAF points, correlations in -1..1.
+    """How well `n` predictions agree with the scores. `rmse` and `mae` are in VMAF points,
+    correlations in -1..1.
 
     `plcc` and `srocc` are None when undefined, and `reason` then says why.
     """
@@ -32,11 +33,14 @@ class Agreement:
 
 
 def undefined(y: Floats, p: Floats) -> str | None:
-    """Why a correlation of `y` (scores) and `p` (predictions), both (N,), has no value; None when it has one."""
+    """Why a correlation of `y` (scores) and `p` (predictions), both (N,), has no value; None when
+    it has one.
+    """
     if len(y) < 2:
         return "fewer than two rows"
     for name, values in (("scores", y), ("predictions", p)):
-        # Rounding leaves a spread of some ulps on a constant: correlating that would be a correlation of noise.
+        # Rounding leaves a spread of some ulps on a constant: correlating that would be a
+        # correlation of noise.
         if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
             return f"the {name} are constant"
     return None
@@ -49,7 +53,9 @@ def plcc(y: Floats, p: Floats) -> float | None:
 
 
 def srocc(y: Floats, p: Floats) -> float | None:
-    """Spearman's rank correlation (ties share their mean rank) of (N,) and (N,); None as in `plcc`."""
+    """Spearman's rank correlation (ties share their mean rank) of (N,) and (N,); None
+    as in `plcc`.
+    """
     y, p = _checked(y, p)
     return None if undefined(y, p) else _pearson(rankdata(y), rankdata(p))
 
@@ -67,15 +73,26 @@ def mae(y: Floats, p: Floats) -> float:
 
 
 def agreement(y: Floats, p: Floats) -> Agreement:
-    """All metrics of scores `y` (N,) and predictions `p` (N,). Raises ValueError for no rows or a value not finite."""
+    """All metrics of scores `y` (N,) and predictions `p` (N,). Raises ValueError for no rows or a
+    value not finite.
+    """
     y, p = _checked(y, p)
-    return Agreement(n=len(y), plcc=plcc(y, p), srocc=srocc(y, p), rmse=rmse(y, p), mae=mae(y, p), reason=undefined(y, p))
+    return Agreement(
+        n=len(y),
+        plcc=plcc(y, p),
+        srocc=srocc(y, p),
+        rmse=rmse(y, p),
+        mae=mae(y, p),
+        reason=undefined(y, p),
+    )
 
 
 def _checked(y: Any, p: Any) -> tuple[Floats, Floats]:
     y, p = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     if y.shape != p.shape or y.ndim != 1 or not len(y):
-        raise ValueError(f"scores of shape {y.shape} and predictions of shape {p.shape} cannot be compared")
+        raise ValueError(
+            f"scores of shape {y.shape} and predictions of shape {p.shape} cannot be compared"
+        )
     if not (np.isfinite(y).all() and np.isfinite(p).all()):
         raise ValueError("a score or prediction is not finite")
     return y, p

@@ -1,9 +1,10 @@
-"""The gate of `ship`: judges a training run by its out-of-fold predictions and its candidate file. Needs no torch.
+"""The gate of `ship`: judges a training run by its out-of-fold predictions and its candidate file.
+Needs no torch.
 
     judge(run, model_dir) --> Verdict(checks)    each check: name, value, limit, pass | hold | n/a
 
-Everything is computed here from predictions.parquet, the corpus and candidate.onnx; no figure that training wrote down
-is believed. The limits are those of the project's SPEC, section 6.
+Everything is computed here from predictions.parquet, the corpus and candidate.onnx; no figure that
+training wrote down is believed. The limits are those of the project's SPEC, section 6.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ NOT_APPLICABLE: Final = "n/a"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line of the verdict. `value` is what was found (None when nothing could be), `note` the reason behind it."""
+    """One line of the verdict. `value` is what was found (None when nothing could be), `note` the
+    reason behind it.
+    """
 
     section: int
     name: str
@@ -59,7 +62,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the gate decided. `figures` are the held-out means that a later candidate is compared with."""
+    """What the gate decided. `figures` are the held-out means that a later candidate is compared
+    with.
+    """
 
     model_id: str
     checks: tuple[Check, ...]
@@ -88,11 +93,13 @@ class Verdict:
 def judge(run: Run, model_dir: Path) -> Verdict:
     """Judge `run` against every check, with the registry under `model_dir` for the incumbent.
 
-    Raises ModelError when that registry is not in order or the run's model id has no contract. A candidate, corpus or
-    table that is missing or unfit is no error: it is a check that holds.
+    Raises ModelError when that registry is not in order or the run's model id has no contract. A
+    candidate, corpus or table that is missing or unfit is no error: it is a check that holds.
     """
     if run.model_id not in MODELS:
-        raise ModelError(f"{run.path} is a run of {run.model_id!r}; known models are {', '.join(MODELS)}")
+        raise ModelError(
+            f"{run.path} is a run of {run.model_id!r}; known models are {', '.join(MODELS)}"
+        )
     contract = MODELS[run.model_id]
     data, corpus_note = _corpus(run, contract)
     held_out = run.predictions[run.predictions["scheme"] == LOSO]
@@ -106,8 +113,15 @@ def judge(run: Run, model_dir: Path) -> Verdict:
             _incumbent(run, model_dir, means),
             *_codec_checks(contract, means),
         ]
-    checks += [*_artifact(run, contract, data, figures), *_evidence(run, data, corpus_note, len(held_out))]
-    return Verdict(model_id=run.model_id, checks=tuple(sorted(checks, key=lambda c: c.section)), figures=figures)
+    checks += [
+        *_artifact(run, contract, data, figures),
+        *_evidence(run, data, corpus_note, len(held_out)),
+    ]
+    return Verdict(
+        model_id=run.model_id,
+        checks=tuple(sorted(checks, key=lambda c: c.section)),
+        figures=figures,
+    )
 
 
 class _Means:
@@ -131,32 +145,57 @@ class _Means:
         return found.mean if found else None
 
     def figures(self) -> dict[str, float]:
-        found = {metric: self.mean(run_folder.MODEL, metric) for metric in ("plcc", "srocc", "rmse", "mae")}
+        found = {
+            metric: self.mean(run_folder.MODEL, metric)
+            for metric in ("plcc", "srocc", "rmse", "mae")
+        }
         return {name: value for name, value in found.items() if value is not None}
 
 
 def _at_most(section: int, name: str, value: float | None, limit: float, note: str = "") -> Check:
     fits = value is not None and value <= limit
-    return Check(section=section, name=name, value=value, limit=f"<= {limit:g}", verdict=PASS if fits else HOLD, note=note)
+    return Check(
+        section=section,
+        name=name,
+        value=value,
+        limit=f"<= {limit:g}",
+        verdict=PASS if fits else HOLD,
+        note=note,
+    )
 
 
 def _at_least(section: int, name: str, value: float | None, limit: float, note: str = "") -> Check:
     fits = value is not None and value >= limit
-    return Check(section=section, name=name, value=value, limit=f">= {limit:g}", verdict=PASS if fits else HOLD, note=note)
+    return Check(
+        section=section,
+        name=name,
+        value=value,
+        limit=f">= {limit:g}",
+        verdict=PASS if fits else HOLD,
+        note=note,
+    )
 
 
 def _must(section: int, name: str, problem: str | None, value: str = "yes") -> Check:
     return Check(
-        section=section, name=name, value="no" if problem else value, limit="yes", verdict=HOLD if problem else PASS,
+        section=section,
+        name=name,
+        value="no" if problem else value,
+        limit="yes",
+        verdict=HOLD if problem else PASS,
         note=problem or "",
-    )  # fmt: skip
+    )
 
 
 def _not_applicable(section: int, name: str, limit: str, note: str) -> Check:
-    return Check(section=section, name=name, value=None, limit=limit, verdict=NOT_APPLICABLE, note=note)
+    return Check(
+        section=section, name=name, value=None, limit=limit, verdict=NOT_APPLICABLE, note=note
+    )
 
 
-def _held_out(run: Run, held_out: pd.DataFrame, data: Dataset | None, corpus_note: str) -> Iterator[Check]:
+def _held_out(
+    run: Run, held_out: pd.DataFrame, data: Dataset | None, corpus_note: str
+) -> Iterator[Check]:
     """Check 1, the part about how the predictions were made."""
     few = "a gate needs nine sources: a corpus of fewer cannot show what a model does on a new one"
     groups, seeds = held_out["group"].nunique(), held_out["seed"].nunique()
@@ -187,7 +226,9 @@ def _fold_problem(held_out: pd.DataFrame) -> str | None:
 def _row_problem(held_out: pd.DataFrame, data: Dataset) -> str | None:
     """Why the predictions do not belong to the corpus: other rows, groups or scores."""
     frame = np.full(len(data), -1) if data.frame_index is None else data.frame_index
-    rows = pd.DataFrame({"key": data.key, "frame": frame, "true_group": data.group, "true_y": data.y})
+    rows = pd.DataFrame(
+        {"key": data.key, "frame": frame, "true_group": data.group, "true_y": data.y}
+    )
     one = held_out.assign(frame=held_out["frame_index"].fillna(-1).astype("int64"))
     both = one.merge(rows, on=["key", "frame"], how="outer", indicator=True)
     strangers = int((both["_merge"] != "both").sum())
@@ -212,7 +253,9 @@ def _scaler_problem(run: Run, data: Dataset) -> str | None:
         # A source moves these means by percents, a rounding to float32 by 1e-7.
         for name, values in zip(("mean", "std"), fit_scaler(rows), strict=True):
             if not np.allclose(fold.get(name, np.nan), values, rtol=1e-5, atol=1e-7):
-                return f"the scaler of the fold without {group} is not the {name} of its training rows"
+                return (
+                    f"the scaler of the fold without {group} is not the {name} of its training rows"
+                )
     return None
 
 
@@ -220,12 +263,32 @@ def _accuracy(means: _Means) -> Iterator[Check]:
     """Check 1, the part about PLCC, and check 2."""
     plcc, rmse = means.spread(run_folder.MODEL, "plcc"), means.spread(run_folder.MODEL, "rmse")
     undefined = f"{plcc.undefined} undefined" if plcc and plcc.undefined else ""
-    yield _at_least(1, "mean PLCC, lowest seed", min(plcc.seed_means) if plcc else None, MIN_MEAN_PLCC)
-    yield _at_most(1, "deviation of mean PLCC between seeds", plcc.std_seeds if plcc else None, MAX_SEED_SPREAD)
+    yield _at_least(
+        1, "mean PLCC, lowest seed", min(plcc.seed_means) if plcc else None, MIN_MEAN_PLCC
+    )
+    yield _at_most(
+        1, "deviation of mean PLCC between seeds", plcc.std_seeds if plcc else None, MAX_SEED_SPREAD
+    )
     if undefined:
-        yield _must(2, "PLCC defined in every group", f"{undefined}: constant scores or predictions in a group")
-    yield _at_least(2, "worst group PLCC", plcc.worst_mean if plcc else None, MIN_GROUP_PLCC, plcc.worst_group if plcc else "")
-    yield _at_most(2, "worst group RMSE", rmse.worst_mean if rmse else None, MAX_GROUP_RMSE, rmse.worst_group if rmse else "")
+        yield _must(
+            2,
+            "PLCC defined in every group",
+            f"{undefined}: constant scores or predictions in a group",
+        )
+    yield _at_least(
+        2,
+        "worst group PLCC",
+        plcc.worst_mean if plcc else None,
+        MIN_GROUP_PLCC,
+        plcc.worst_group if plcc else "",
+    )
+    yield _at_most(
+        2,
+        "worst group RMSE",
+        rmse.worst_mean if rmse else None,
+        MAX_GROUP_RMSE,
+        rmse.worst_group if rmse else "",
+    )
     yield _at_most(2, "mean RMSE", rmse.mean if rmse else None, MAX_MEAN_RMSE)
 
 
@@ -238,11 +301,17 @@ def _incumbent(run: Run, model_dir: Path, means: _Means) -> Check:
         return _not_applicable(3, name, limit, "no model of this id is shipped yet")
     sidecar = registry.read_pair(shipped, entry)[1]
     theirs = ((sidecar.get("gate") or {}).get("figures") or {}).get("rmse")
-    if (sidecar.get("corpus") or {}).get("digest") != (run.sidecar.get("corpus") or {}).get("digest"):
-        return _not_applicable(3, name, limit, f"not comparable: {entry.onnx} was trained on another corpus")
+    if (sidecar.get("corpus") or {}).get("digest") != (run.sidecar.get("corpus") or {}).get(
+        "digest"
+    ):
+        return _not_applicable(
+            3, name, limit, f"not comparable: {entry.onnx} was trained on another corpus"
+        )
     ours = means.mean(run_folder.MODEL, "rmse")
     if theirs is None or ours is None:
-        return _not_applicable(3, name, limit, f"not comparable: {entry.onnx} has no recorded held-out RMSE")
+        return _not_applicable(
+            3, name, limit, f"not comparable: {entry.onnx} has no recorded held-out RMSE"
+        )
     return _at_most(3, name, ours - theirs, MAX_RMSE_LOSS, f"{entry.onnx}: {theirs:.4f}")
 
 
@@ -250,7 +319,13 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
     """Checks 3b and 4: what the codec block may cost."""
     rows = (
         (3, "mean RMSE minus the codec-blind network's", "rmse", run_folder.MODEL, MAX_RMSE_LOSS),
-        (4, "codec-blind input: MAE minus the codec-blind network's", "mae", run_folder.BLIND_INPUT, MAX_BLIND_MAE_LOSS),
+        (
+            4,
+            "codec-blind input: MAE minus the codec-blind network's",
+            "mae",
+            run_folder.BLIND_INPUT,
+            MAX_BLIND_MAE_LOSS,
+        ),
     )
     for section, name, metric, column, limit in rows:
         if not contract.has_codec:
@@ -258,12 +333,20 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
             continue
         ours, theirs = means.mean(column, metric), means.mean(run_folder.CODEC_BLIND, metric)
         value = ours - theirs if ours is not None and theirs is not None else None
-        note = "the run has no such predictions" if value is None else f"codec-blind network: {theirs:.4f}"
+        note = (
+            "the run has no such predictions"
+            if value is None
+            else f"codec-blind network: {theirs:.4f}"
+        )
         yield _at_most(section, name, value, limit, note)
 
 
-def _artifact(run: Run, contract: ModelContract, data: Dataset | None, figures: Mapping[str, float]) -> Iterator[Check]:
-    """Check 5: the file keeps its contract, answers as torch did, and is the one whose training was held out."""
+def _artifact(
+    run: Run, contract: ModelContract, data: Dataset | None, figures: Mapping[str, float]
+) -> Iterator[Check]:
+    """Check 5: the file keeps its contract, answers as torch did, and is the one whose training was
+    held out.
+    """
     try:
         onnx = (run.path / "candidate.onnx").read_bytes()
         candidate = predictor.from_pair(contract.id, onnx, run.sidecar, "cpu")
@@ -277,22 +360,33 @@ def _artifact(run: Run, contract: ModelContract, data: Dataset | None, figures: 
         problem = f"its layers are {widths}, the contract's are {(*contract.hidden, 1)}"
     yield _must(5, "candidate keeps its contract", problem or _column_problem(candidate))
     rows = len(run.sidecar["self_test"]["score"])
-    yield _at_most(5, "ONNX against torch, VMAF points", difference, PARITY_LIMIT, f"on {rows} real rows")
+    yield _at_most(
+        5, "ONNX against torch, VMAF points", difference, PARITY_LIMIT, f"on {rows} real rows"
+    )
     worst = candidate.predict(*_corner_rows(contract))
     broken = int((~np.isfinite(worst)).sum())
-    yield _must(5, "finite on the corners of the input box", f"{broken} corners are not finite" if broken else None)
+    yield _must(
+        5,
+        "finite on the corners of the input box",
+        f"{broken} corners are not finite" if broken else None,
+    )
     yield _must(5, "candidate is of this run", _stranger_problem(run, data, figures))
     if data is not None and figures:
         # It has seen every source, so it must not do worse on them than the networks that had not.
         answers = candidate.predict(data.features, data.codec if contract.has_codec else None)
         value = None
         if np.isfinite(answers).all():
-            table = run_folder.group_table(run_folder.score_table(data, answers), run_folder.MODEL, run_folder.CORPUS)
+            table = run_folder.group_table(
+                run_folder.score_table(data, answers), run_folder.MODEL, run_folder.CORPUS
+            )
             value = float(table["rmse"].mean()) - figures["rmse"]
         yield _at_most(
-            5, "candidate's mean RMSE on its corpus minus the held-out one", value, MAX_RMSE_LOSS,
+            5,
+            "candidate's mean RMSE on its corpus minus the held-out one",
+            value,
+            MAX_RMSE_LOSS,
             f"held out: {figures['rmse']:.4f}",
-        )  # fmt: skip
+        )
 
 
 def _stranger_problem(run: Run, data: Dataset | None, figures: Mapping[str, float]) -> str | None:
@@ -317,18 +411,24 @@ def _column_problem(candidate: Predictor) -> str | None:
     columns = candidate.artifact.first_weight[:, NUM_FEATURES : NUM_FEATURES + len(VOCABULARY)]
     unknown = columns[:, VOCABULARY.index(UNKNOWN)]
     for i, name in enumerate(VOCABULARY):
-        if name not in candidate.artifact.trained_encoders and not np.array_equal(columns[:, i], unknown):
+        if name not in candidate.artifact.trained_encoders and not np.array_equal(
+            columns[:, i], unknown
+        ):
             return f"{name} was never trained, and its weights are not those of an unknown encoder"
     return None
 
 
 def _corner_rows(contract: ModelContract) -> tuple[Any, Any]:
-    """Every corner of the feature box, each with every slot and every corner of preset and quality (if a codec)."""
+    """Every corner of the feature box, each with every slot and every corner of preset and quality
+    (if a codec).
+    """
     corners = np.array(list(itertools.product(*CORNERS)))
     if not contract.has_codec:
         return corners, None
     blocks = np.zeros((len(VOCABULARY) * 4, CODEC_DIM))
-    for row, (slot, *knobs) in zip(blocks, itertools.product(range(len(VOCABULARY)), (0, 1), (0, 1)), strict=True):
+    for row, (slot, *knobs) in zip(
+        blocks, itertools.product(range(len(VOCABULARY)), (0, 1), (0, 1)), strict=True
+    ):
         row[slot], row[-2:] = 1.0, knobs
     return np.repeat(corners, len(blocks), axis=0), np.tile(blocks, (len(corners), 1))
 
@@ -336,10 +436,18 @@ def _corner_rows(contract: ModelContract) -> tuple[Any, Any]:
 def _evidence(run: Run, data: Dataset | None, corpus_note: str, num_rows: int) -> Iterator[Check]:
     """Check 6: what the verdict rests on."""
     smoke = run.smoke or run.sidecar.get("smoke") is not False
-    yield _must(6, "not a smoke run", "a smoke run learned from a synthetic corpus and is never shipped" if smoke else None)
+    yield _must(
+        6,
+        "not a smoke run",
+        "a smoke run learned from a synthetic corpus and is never shipped" if smoke else None,
+    )
     missing = None if num_rows else "there are none; train with --loso"
     yield _must(6, "out-of-fold predictions present", missing)
-    yield _must(6, "corpus present with the recorded digest", corpus_note if data is None else _digest_problem(run, data))
+    yield _must(
+        6,
+        "corpus present with the recorded digest",
+        corpus_note if data is None else _digest_problem(run, data),
+    )
 
 
 def _digest_problem(run: Run, data: Dataset) -> str | None:
@@ -363,7 +471,8 @@ def _corpus(run: Run, contract: ModelContract) -> tuple[Dataset | None, str]:
     named = str((run.sidecar.get("corpus") or {}).get("path") or "")
     if not named:
         return None, "the run does not say which corpus it learned from"
-    # The path is relative to where training was started, which is above the run's folder unless --runs-dir moved it.
+    # The path is relative to where training was started, which is above the run's folder unless
+    # --runs-dir moved it.
     roots = [Path(), *run.path.resolve().parents]
     path = next((root / named for root in roots if (root / named).exists()), None)
     if path is None:

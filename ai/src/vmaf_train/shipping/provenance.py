@@ -1,4 +1,6 @@
-"""Where a file came from: command, arguments, inputs with their digests, outputs, versions (`ai-run-provenance-v1`)."""
+"""Where a file came from: command, arguments, inputs with their digests, outputs, versions
+(`ai-run-provenance-v1`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,17 @@ from typing import Any
 from vmaf_train.errors import DatasetError
 
 SCHEMA = "ai-run-provenance-v1"
-PACKAGES = ("vmaf-tune", "numpy", "scipy", "pandas", "pyarrow", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = (
+    "vmaf-tune",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+)
 """Packages that shape the weights or the file."""
 
 
@@ -27,9 +39,10 @@ def run_provenance(
 ) -> dict[str, Any]:
     """The provenance record of one run, ready for JSON.
 
-    `argv` is the command as typed, `args` the options as resolved. Each of `inputs` is a file, stored with its size
-    and sha256; a synthetic corpus has none. `outputs` need not exist yet. Paths inside the working directory are
-    stored relative to it. Raises DatasetError for an input that cannot be read.
+    `argv` is the command as typed, `args` the options as resolved. Each of `inputs` is a file,
+    stored with its size and sha256; a synthetic corpus has none. `outputs` need not exist yet.
+    Paths inside the working directory are stored relative to it. Raises DatasetError for an input
+    that cannot be read.
     """
     return {
         "schema": SCHEMA,
@@ -68,7 +81,9 @@ def _input(path: Path) -> dict[str, Any]:
 
 
 def _short(path: Path) -> str:
-    """`path` relative to the working directory where it lies inside, else as given; always with forward slashes."""
+    """`path` relative to the working directory where it lies inside, else as given; always with
+    forward slashes.
+    """
     try:
         return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
     except ValueError:

@@ -1,4 +1,6 @@
-"""What a model must beat on the same folds: ridge regression on the six features. (The codec-blind network is a job.)"""
+"""What a model must beat on the same folds: ridge regression on the six features. (The codec-blind
+network is a job.)
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,27 @@ RIDGE_ALPHA = 1.0
 
 
 def fit_scaler(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and population deviation (6,) of raw features (N,6), the training rows of a fold; a constant gets 1.
+    """Mean and population deviation (6,) of raw features (N,6), the training rows of a fold; a
+    constant gets 1.
 
-    Constant = a spread that is only rounding: motion2 depends on the source alone, so a fold of one source has that.
+    Constant = a spread that is only rounding: motion2 depends on the source alone, so a fold of one
+    source has that.
     """
     mean, std = features.mean(axis=0), features.std(axis=0)
     return mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
 
 
 def ridge(train_x: Floats, train_y: Floats, test_x: Floats, alpha: float = RIDGE_ALPHA) -> Floats:
-    """Predictions (M,), VMAF points in 0..100, of ridge regression fitted on raw features (N,6) and scores (N,).
+    """Predictions (M,), VMAF points in 0..100, of ridge regression fitted on raw features (N,6) and
+    scores (N,).
 
-    Features are standardised with the training rows' mean and deviation; the intercept is not penalised.
+    Features are standardised with the training rows' mean and deviation; the intercept is not
+    penalised.
     """
     mean, std = fit_scaler(train_x)
     x = (train_x - mean) / std
-    weights = np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (train_y - train_y.mean()))
+    weights = np.linalg.solve(
+        x.T @ x + alpha * np.eye(x.shape[1]), x.T @ (train_y - train_y.mean())
+    )
     predictions: Floats = np.clip((test_x - mean) / std @ weights + train_y.mean(), *SCORE_RANGE)
     return predictions

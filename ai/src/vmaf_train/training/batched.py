@@ -1,7 +1,9 @@
-"""All folds and seeds as one program: parameters stacked along a first axis M, every step one batched product a layer.
+"""All folds and seeds as one program: parameters stacked along a first axis M, every step one
+batched product a layer.
 
-The gradient of these small MLPs is written out, which keeps all parameters of M networks in one (M, P) tensor: Adam is
-then a handful of operations however many networks there are. `train.train_one` is the reference it is tested against.
+The gradient of these small MLPs is written out, which keeps all parameters of M networks in one (M,
+P) tensor: Adam is then a handful of operations however many networks there are. `train.train_one`
+is the reference it is tested against.
 """
 
 from __future__ import annotations
@@ -17,11 +19,22 @@ from vmaf_train.training.baselines import fit_scaler
 from vmaf_train.training.network import initial_weights, widths
 from vmaf_train.training.recipes import Recipe
 from vmaf_train.training.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
-from vmaf_train.training.train import BETAS, EPSILON, OnEpoch, Trained, dropout_masks, error, finish, rate
+from vmaf_train.training.train import (
+    BETAS,
+    EPSILON,
+    OnEpoch,
+    Trained,
+    dropout_masks,
+    error,
+    finish,
+    rate,
+)
 
 
 class Stack:
-    """M networks of one shape: `flat` (M, P) holds all parameters, `W[i]` (M, in, out), `b[i]` (M, 1, out) are its views."""
+    """M networks of one shape: `flat` (M, P) holds all parameters, `W[i]` (M, in, out), `b[i]` (M,
+    1, out) are its views.
+    """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], num_models: int, like: Tensor) -> None:
         self.flat = like.new_zeros(num_models, sum(n_in * n_out + n_out for n_in, n_out in shapes))
@@ -35,11 +48,13 @@ class Stack:
             at += n_out
 
 
-def train_batched(recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None) -> list[Trained]:
+def train_batched(
+    recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
+) -> list[Trained]:
     """Train the networks of all jobs together; in the order of `jobs`.
 
-    Networks with more rows take more steps in an epoch. Sorted by that number, those that still have a batch are always
-    the first k, so a ragged end costs a slice and no masks.
+    Networks with more rows take more steps in an epoch. Sorted by that number, those that still
+    have a batch are always the first k, so a ragged end costs a slice and no masks.
     """
     order = sorted(range(len(jobs)), key=lambda i: -samples_per_epoch(recipe, jobs[i]))
     ranked = [jobs[i] for i in order]
@@ -49,9 +64,14 @@ def train_batched(recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool
     nets = _initial(recipe, generators, pool)
     state = _Adam(recipe, nets, pool)
     scalers = [fit_scaler(data.features[job.rows]) for job in ranked]
-    mean, std = (torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device) for v in zip(*scalers, strict=True))
+    mean, std = (
+        torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device)
+        for v in zip(*scalers, strict=True)
+    )
     for epoch in range(recipe.epochs):
-        drawn = [draw_epoch(recipe, job, pool, g) for job, g in zip(ranked, generators, strict=True)]
+        drawn = [
+            draw_epoch(recipe, job, pool, g) for job, g in zip(ranked, generators, strict=True)
+        ]
         draw = _stack(drawn, int(steps[0]) * recipe.batch_size, pool.device)
         weight = _weights(sizes, int(steps[0]), recipe.batch_size, pool)
         loss = torch.zeros((), dtype=pool.dtype, device=pool.device)
@@ -60,20 +80,40 @@ def train_batched(recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool
             where = slice(s * recipe.batch_size, (s + 1) * recipe.batch_size)
             x, y = pool.inputs(_first(draw, k, where), mean[:k], std[:k], codec=recipe.has_codec)
             masks = _masks(recipe, sizes[:k] - s * recipe.batch_size, generators[:k], x)
-            losses = _gradients(recipe, nets, state.grad, x, y / recipe.target_scale, weight[:k, where], masks)
+            losses = _gradients(
+                recipe, nets, state.grad, x, y / recipe.target_scale, weight[:k, where], masks
+            )
             state.step(k, epoch * steps[:k] + s, recipe.epochs * steps[:k])
             loss += losses.sum()
         if on_epoch:
             on_epoch(epoch + 1, loss.item() / steps.sum() * recipe.target_scale**2)
     done = [
-        finish(recipe, job, data, [(w[m].T, b[m, 0]) for w, b in zip(nets.W, nets.b, strict=True)], *scalers[m])
+        finish(
+            recipe,
+            job,
+            data,
+            [(w[m].T, b[m, 0]) for w, b in zip(nets.W, nets.b, strict=True)],
+            *scalers[m],
+        )
         for m, job in enumerate(ranked)
     ]
-    return [trained for _, trained in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
+    return [
+        trained for _, trained in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])
+    ]
 
 
-def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, weight: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """Mean squared error (k,) of the first k networks on x (k,B,in), y (k,B); its gradient goes into `grad`."""
+def _gradients(
+    recipe: Recipe,
+    nets: Stack,
+    grad: Stack,
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    masks: Sequence[Tensor],
+) -> Tensor:
+    """Mean squared error (k,) of the first k networks on x (k,B,in), y (k,B); its gradient goes
+    into `grad`.
+    """
     k, last = len(x), len(nets.W) - 1
     inputs, sums = [x], []
     for i in range(last + 1):
@@ -83,7 +123,9 @@ def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, w
             a = torch.nn.functional.gelu(z) if recipe.activation == "gelu" else torch.relu(z)
             inputs.append(a * masks[i] if masks else a)
     off = error(recipe, sums[last], y.unsqueeze(-1))
-    g = 2 * weight.unsqueeze(-1) * off  # (k, B, 1): `weight` is 1/B, or 0 where a short batch is padded
+    g = (
+        2 * weight.unsqueeze(-1) * off
+    )  # (k, B, 1): `weight` is 1/B, or 0 where a short batch is padded
     for i in range(last, -1, -1):
         grad.W[i][:k] = torch.bmm(inputs[i].transpose(1, 2), g)
         grad.b[i][:k] = g.sum(dim=1, keepdim=True)
@@ -96,7 +138,9 @@ def _gradients(recipe: Recipe, nets: Stack, grad: Stack, x: Tensor, y: Tensor, w
 
 
 class _Adam:
-    """Adam (Kingma and Ba 2015, with the L2 term in the gradient as torch.optim.Adam) on the first k networks."""
+    """Adam (Kingma and Ba 2015, with the L2 term in the gradient as torch.optim.Adam) on the first
+    k networks.
+    """
 
     def __init__(self, recipe: Recipe, nets: Stack, pool: Pool) -> None:
         self.recipe, self.flat, self.pool = recipe, nets.flat, pool
@@ -104,7 +148,9 @@ class _Adam:
         self.m, self.v = torch.zeros_like(nets.flat), torch.zeros_like(nets.flat)
 
     def step(self, k: int, done: Ints, total: Ints) -> None:
-        """One update. `done` (k,): steps each network has made before; `total` (k,): steps it will make."""
+        """One update. `done` (k,): steps each network has made before; `total` (k,): steps it will
+        make.
+        """
         p, m, v, g = self.flat[:k], self.m[:k], self.v[:k], self.grad.flat[:k]
         if self.recipe.weight_decay:
             g = g.add(p, alpha=self.recipe.weight_decay)
@@ -129,7 +175,9 @@ def _initial(recipe: Recipe, generators: Sequence[torch.Generator], pool: Pool) 
 
 
 def _stack(drawn: Sequence[Draw], width: int, device: torch.device) -> Draw:
-    """Draws of different lengths as (M, width), padded with their own first sample, which gets no weight."""
+    """Draws of different lengths as (M, width), padded with their own first sample, which gets no
+    weight.
+    """
 
     def pad(t: Tensor) -> Tensor:
         return t if len(t) == width else torch.cat([t, t[:1].expand(width - len(t))])
@@ -162,7 +210,9 @@ def _masks(
     generators: Sequence[torch.Generator],
     x: Tensor,
 ) -> list[Tensor]:
-    """Dropout factors (k, B, width) of each hidden layer; a short batch draws as few as the plain loop does."""
+    """Dropout factors (k, B, width) of each hidden layer; a short batch draws as few as the plain
+    loop does.
+    """
     if not recipe.dropout:
         return []
     batch = x.shape[1]

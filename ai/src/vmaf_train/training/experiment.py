@@ -1,9 +1,11 @@
-"""A training run and its folder: every fold and seed trained, their held-out predictions, the candidate, the evidence.
+"""A training run and its folder: every fold and seed trained, their held-out predictions, the
+candidate, the evidence.
 
     Dataset, Recipe --plan--> jobs --train_batched--> networks --held_out--> predictions.parquet
                                                       candidate (all rows, seed 0) --> candidate.onnx, candidate.json
-docs/predictions.md is the contract of the folder. `metrics.json` is written last: its presence makes the run complete.
-"""
+docs/predictions.md is the contract of the folder. `metrics.json` is written last: its presence
+makes the run complete.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ import torch
 from vmaf_train.contract import blind_block
 from vmaf_train.corpus.dataset import LOSO, Dataset, Fold, kfold_folds, loeo_folds, loso_folds
 from vmaf_train.errors import DatasetError
-from vmaf_train.model_file.graph import build_onnx, build_sidecar, json_bytes, save_candidate, self_test_rows, write_whole
+from vmaf_train.model_file.graph import (
+    build_onnx,
+    build_sidecar,
+    json_bytes,
+    save_candidate,
+    self_test_rows,
+    write_whole,
+)
 from vmaf_train.results import run_folder
 from vmaf_train.training.baselines import ridge
 from vmaf_train.training.batched import train_batched
@@ -32,12 +41,15 @@ from vmaf_train.training.train import Trained, free_cores, predict
 
 ALL = "all"
 Progress = Callable[[int, int, float], None]
-"""Called with finished epochs, all epochs, and the root of the mean training loss in VMAF points."""
+"""Called with finished epochs, all epochs, and the root of the mean training loss in VMAF points.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Experiment:
-    """Everything one training run depends on. `frames` are the frame rows of `data`'s cells, for recipes with windows."""
+    """Everything one training run depends on. `frames` are the frame rows of `data`'s cells, for
+    recipes with windows.
+    """
 
     recipe: Recipe
     data: Dataset
@@ -49,10 +61,17 @@ class Experiment:
 
 
 def plan(
-    recipe: Recipe, data: Dataset, frames: Dataset | None, *, loso: bool, num_seeds: int, device: torch.device,
+    recipe: Recipe,
+    data: Dataset,
+    frames: Dataset | None,
+    *,
+    loso: bool,
+    num_seeds: int,
+    device: torch.device,
     smoke: bool,
-) -> Experiment:  # fmt: skip
-    """The experiment: with `loso` all hold-out schemes of the recipe, without it the candidate alone.
+) -> Experiment:
+    """The experiment: with `loso` all hold-out schemes of the recipe, without it the candidate
+    alone.
 
     Raises DatasetError for a corpus with too few groups.
     """
@@ -61,16 +80,34 @@ def plan(
         folds = [*loso_folds(data), *loeo_folds(data)]
         if recipe.kfold:
             folds += kfold_folds(data, recipe.kfold)
-    return Experiment(recipe=recipe, data=data, frames=frames, folds=tuple(folds), num_seeds=num_seeds, device=device, smoke=smoke)
+    return Experiment(
+        recipe=recipe,
+        data=data,
+        frames=frames,
+        folds=tuple(folds),
+        num_seeds=num_seeds,
+        device=device,
+        smoke=smoke,
+    )
 
 
 def jobs_of(experiment: Experiment) -> list[Job]:
-    """The candidate's job first, then for each fold and seed the model's and, with a codec input, the blind baseline's."""
+    """The candidate's job first, then for each fold and seed the model's and, with a codec input,
+    the blind baseline's.
+    """
     jobs = [Job(scheme=ALL, fold=ALL, seed=0, rows=np.arange(len(experiment.data)))]
     for fold in experiment.folds:
         for seed in range(experiment.num_seeds):
             for blind in (False, True) if experiment.recipe.has_codec else (False,):
-                jobs.append(Job(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train, codec_blind=blind))
+                jobs.append(
+                    Job(
+                        scheme=fold.scheme,
+                        fold=fold.name,
+                        seed=seed,
+                        rows=fold.train,
+                        codec_blind=blind,
+                    )
+                )
     return jobs
 
 
@@ -98,13 +135,19 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
         for seed in range(experiment.num_seeds):
             model = found[fold.scheme, fold.name, seed, False]
             blind = found.get((fold.scheme, fold.name, seed, True))
-            parts.append(_rows(data, fold, seed) | _scores(data, test, model, blind) | {run_folder.RIDGE: linear})
+            parts.append(
+                _rows(data, fold, seed)
+                | _scores(data, test, model, blind)
+                | {run_folder.RIDGE: linear}
+            )
     columns = [*run_folder.COLUMNS, "preset", "crf"]
     if not parts:
         return pd.DataFrame({name: [] for name in columns})
     stacked = {name: np.concatenate([part[name] for part in parts]) for name in columns}
     table = pd.DataFrame(stacked)
-    table["frame_index"] = pd.array(np.where(table["frame_index"] < 0, None, table["frame_index"]), dtype="Int64")
+    table["frame_index"] = pd.array(
+        np.where(table["frame_index"] < 0, None, table["frame_index"]), dtype="Int64"
+    )
     for name in ("key", "group", "encoder", "preset", "scheme", "fold"):
         table[name] = table[name].astype("category")
     return table
@@ -113,18 +156,28 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
 def _rows(data: Dataset, fold: Fold, seed: int) -> dict[str, Any]:
     test, n = fold.test, len(fold.test)
     return {
-        "key": data.key[test], "frame_index": np.full(n, -1) if data.frame_index is None else data.frame_index[test],
-        "group": data.group[test], "encoder": data.encoder[test], "preset": data.preset[test], "crf": data.crf[test],
-        "scheme": np.full(n, fold.scheme, dtype=object), "fold": np.full(n, fold.name, dtype=object),
-        "seed": np.full(n, seed), "y": data.y[test],
-    }  # fmt: skip
+        "key": data.key[test],
+        "frame_index": np.full(n, -1) if data.frame_index is None else data.frame_index[test],
+        "group": data.group[test],
+        "encoder": data.encoder[test],
+        "preset": data.preset[test],
+        "crf": data.crf[test],
+        "scheme": np.full(n, fold.scheme, dtype=object),
+        "fold": np.full(n, fold.name, dtype=object),
+        "seed": np.full(n, seed),
+        "y": data.y[test],
+    }
 
 
 def _scores(data: Dataset, test: Any, model: Trained, blind: Trained | None) -> dict[str, Any]:
     x = data.features[test]
     if blind is None:
         gap = np.full(len(x), np.nan)
-        return {run_folder.MODEL: predict(model, x, None), run_folder.BLIND_INPUT: gap, run_folder.CODEC_BLIND: gap}
+        return {
+            run_folder.MODEL: predict(model, x, None),
+            run_folder.BLIND_INPUT: gap,
+            run_folder.CODEC_BLIND: gap,
+        }
     nothing = np.tile(blind_block(), (len(x), 1))
     return {
         run_folder.MODEL: predict(model, x, data.codec[test]),
@@ -142,7 +195,11 @@ def new_folder(runs_dir: Path, model_id: str, smoke: bool) -> Path:
 
 
 def write(
-    folder: Path, experiment: Experiment, networks: Sequence[Trained], provenance: Mapping[str, Any], wall_s: float
+    folder: Path,
+    experiment: Experiment,
+    networks: Sequence[Trained],
+    provenance: Mapping[str, Any],
+    wall_s: float,
 ) -> pd.DataFrame:
     """Write the run's folder, `metrics.json` last, and return the predictions.
 
@@ -160,49 +217,82 @@ def write(
     write_whole(folder / "recipe.json", json_bytes(experiment.recipe.as_json()))
     write_whole(folder / "provenance.json", json_bytes(provenance))
     metrics = {
-        "schema_version": 1, "model_id": experiment.recipe.model_id, "smoke": experiment.smoke,
-        "corpus": corpus_facts(experiment), "num_seeds": experiment.num_seeds, "num_networks": len(networks),
-        "device": str(experiment.device), "train_wall_s": round(wall_s, 2),
+        "schema_version": 1,
+        "model_id": experiment.recipe.model_id,
+        "smoke": experiment.smoke,
+        "corpus": corpus_facts(experiment),
+        "num_seeds": experiment.num_seeds,
+        "num_networks": len(networks),
+        "device": str(experiment.device),
+        "train_wall_s": round(wall_s, 2),
         "scalers": {
-            n.job.fold: {"mean": n.mean.tolist(), "std": n.std.tolist()} for n in networks if n.job.scheme == LOSO
+            n.job.fold: {"mean": n.mean.tolist(), "std": n.std.tolist()}
+            for n in networks
+            if n.job.scheme == LOSO
         },
         "summary": summary,
-    }  # fmt: skip
+    }
     write_whole(folder / run_folder.METRICS_FILE, json_bytes(metrics))
     return predictions
 
 
 def _write_candidate(
-    folder: Path, experiment: Experiment, network: Trained, provenance: Mapping[str, Any], loso: Mapping[str, Any] | None
+    folder: Path,
+    experiment: Experiment,
+    network: Trained,
+    provenance: Mapping[str, Any],
+    loso: Mapping[str, Any] | None,
 ) -> None:
     recipe, data = experiment.recipe, experiment.data
     codec = data.codec if recipe.has_codec else None
     common: dict[str, Any] = {
-        "model_id": recipe.model_id, "feature_mean": network.mean, "feature_std": network.std,
-        "trained_encoders": network.trained_encoders, "clip": True, "smoke": experiment.smoke,
-    }  # fmt: skip
+        "model_id": recipe.model_id,
+        "feature_mean": network.mean,
+        "feature_std": network.std,
+        "trained_encoders": network.trained_encoders,
+        "clip": True,
+        "smoke": experiment.smoke,
+    }
     onnx_bytes = build_onnx(layers=network.layers, **common)
     sidecar = build_sidecar(
-        onnx_bytes=onnx_bytes, teacher=data.teacher, recipe=recipe.as_json(), corpus=corpus_facts(experiment), loso=loso,
+        onnx_bytes=onnx_bytes,
+        teacher=data.teacher,
+        recipe=recipe.as_json(),
+        corpus=corpus_facts(experiment),
+        loso=loso,
         self_test=self_test_rows(data.features, codec, predict(network, data.features, codec)),
-        run_provenance=provenance, **common,
-    )  # fmt: skip
+        run_provenance=provenance,
+        **common,
+    )
     save_candidate(folder, onnx_bytes, sidecar)
 
 
 def corpus_facts(experiment: Experiment) -> dict[str, Any]:
-    """What a run records of its corpus: digests (that of the frame rows where it learned from them), path, counts, notes."""
+    """What a run records of its corpus: digests (that of the frame rows where it learned from
+    them), path, counts, notes.
+    """
     data, frames = experiment.data, experiment.frames or experiment.data
     path = data.path.resolve()
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else data.path
     return {
-        "path": path.as_posix(), "digest": data.digest, "frame_digest": frames.frame_digest, "num_rows": len(data),
-        "num_groups": len(data.groups), "groups": data.groups, "encoders": sorted(set(data.encoder)),
-        "teacher": data.teacher, "notes": list(data.notes),
-    }  # fmt: skip
+        "path": path.as_posix(),
+        "digest": data.digest,
+        "frame_digest": frames.frame_digest,
+        "num_rows": len(data),
+        "num_groups": len(data.groups),
+        "groups": data.groups,
+        "encoders": sorted(set(data.encoder)),
+        "teacher": data.teacher,
+        "notes": list(data.notes),
+    }
 
 
-def run(experiment: Experiment, folder: Path, provenance: Mapping[str, Any], progress: Progress | None = None) -> pd.DataFrame:
+def run(
+    experiment: Experiment,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """Train, predict what was held out, write `folder`; the predictions."""
     began = time.monotonic()
     networks = train_all(experiment, progress)

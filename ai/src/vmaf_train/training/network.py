@@ -19,7 +19,9 @@ def widths(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def initial_weights(recipe: Recipe, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(W (out,in), b (out,)) float32 of each layer, uniform in +-1/sqrt(in) as torch's Linear draws them."""
+    """(W (out,in), b (out,)) float32 of each layer, uniform in +-1/sqrt(in) as torch's Linear draws
+    them.
+    """
     layers = []
     for n_in, n_out in widths(recipe):
         bound = 1 / math.sqrt(n_in)
@@ -29,11 +31,15 @@ def initial_weights(recipe: Recipe, generator: torch.Generator) -> list[tuple[Te
 
 
 class Regressor(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """(N,6) standardised features [+ (N,14) codec] -> (N,) in units of the recipe's `target_scale`."""
+    """(N,6) standardised features [+ (N,14) codec] -> (N,) in units of the recipe's
+    `target_scale`.
+    """
 
     def __init__(self, recipe: Recipe, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
-        self.dense = nn.ModuleList(nn.Linear(w.shape[1], w.shape[0], dtype=w.dtype) for w, _ in layers)
+        self.dense = nn.ModuleList(
+            nn.Linear(w.shape[1], w.shape[0], dtype=w.dtype) for w, _ in layers
+        )
         self.activation = nn.GELU() if recipe.activation == "gelu" else nn.ReLU()
         with torch.no_grad():
             for dense, (w, b) in zip(self.dense, layers, strict=True):
@@ -41,7 +47,9 @@ class Regressor(nn.Module):  # type: ignore[misc]  # torch is untyped here
                 dense.bias.copy_(b)
 
     def forward(self, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
-        """x (N, 6 or 20) -> (N,). `masks`: a factor (N, width) for each hidden layer, when dropout is on."""
+        """x (N, 6 or 20) -> (N,). `masks`: a factor (N, width) for each hidden layer, when dropout
+        is on.
+        """
         for i, dense in enumerate(self.dense[:-1]):
             x = self.activation(dense(x))
             if masks:
@@ -54,7 +62,8 @@ class Regressor(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 def share_unknown(first: Tensor, trained: Sequence[bool]) -> Tensor:
-    """First-layer weights (..., out, 20) with the column of every slot that no row used made equal to `unknown`'s.
+    """First-layer weights (..., out, 20) with the column of every slot that no row used made equal
+    to `unknown`'s.
 
     `trained`: for each of the 12 words of the vocabulary, whether a training row had it.
     """

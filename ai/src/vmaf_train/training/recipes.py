@@ -1,4 +1,5 @@
-"""How each model is trained: one frozen recipe per model id, and its `seed` variant as the papers give it.
+"""How each model is trained: one frozen recipe per model id, and its `seed` variant as the papers
+give it.
 
 What was tried on the way to the defaults, and what it gave, is in docs/decisions.md.
 """
@@ -16,14 +17,15 @@ from vmaf_train.contract import MODELS
 class Recipe:
     """Everything that training a network depends on, besides the rows and the seed.
 
-    One epoch visits every training row once in a new order, or, when `samples_per_epoch` is set, draws that many
-    samples (rows in shuffled order, again and again). `schedule` one_cycle: the rate rises from lr/25 to lr over the
-    first 30% of the steps and falls to 0, both on a cosine. `target_scale`: targets and the last layer live in units of
-    that many VMAF points. `window_share`: share of the samples that are the mean of a random run of a cell's frames
-    instead of the mean of all (needs frames). `codec_dropout`: share of the samples whose codec block is replaced by
-    the codec-blind one. `censored`: a score at the end
-    of 0..100, where the teacher clips, asks only that the answer lie there or beyond, since answers are clipped likewise.
-    `weight_decay` is Adam's L2 term. `kfold`: grouped folds made besides LOSO (0 = none).
+    One epoch visits every training row once in a new order, or, when `samples_per_epoch` is set,
+    draws that many samples (rows in shuffled order, again and again). `schedule` one_cycle: the
+    rate rises from lr/25 to lr over the first 30% of the steps and falls to 0, both on a cosine.
+    `target_scale`: targets and the last layer live in units of that many VMAF points.
+    `window_share`: share of the samples that are the mean of a random run of a cell's frames
+    instead of the mean of all (needs frames). `codec_dropout`: share of the samples whose codec
+    block is replaced by the codec-blind one. `censored`: a score at the end of 0..100, where the
+    teacher clips, asks only that the answer lie there or beyond, since answers are clipped
+    likewise. `weight_decay` is Adam's L2 term. `kfold`: grouped folds made besides LOSO (0 = none).
     """
 
     model_id: str
@@ -53,13 +55,19 @@ class Recipe:
 def _recipe(model_id: str, name: str, **how: Any) -> Recipe:
     model = MODELS[model_id]
     return Recipe(
-        model_id=model_id, name=name, hidden=model.hidden, activation=model.activation,
-        per_frame=model.unit == "frame", has_codec=model.has_codec, **how,
-    )  # fmt: skip
+        model_id=model_id,
+        name=name,
+        hidden=model.hidden,
+        activation=model.activation,
+        per_frame=model.unit == "frame",
+        has_codec=model.has_codec,
+        **how,
+    )
 
 
-# Research-0067: 200 epochs, Adam 5e-4, batch 32, weight decay 1e-5, no early stopping. ADR-0244: Adam 1e-3, batch 256,
-# 90 epochs. ADR-0249 gives the network of fr_regressor_v1 and not its training: rate and batch are ADR-0244's.
+# Research-0067: 200 epochs, Adam 5e-4, batch 32, weight decay 1e-5, no early stopping. ADR-0244:
+# Adam 1e-3, batch 256, 90 epochs. ADR-0249 gives the network of fr_regressor_v1 and not its
+# training: rate and batch are ADR-0244's.
 SEED: Mapping[str, Recipe] = {
     r.model_id: r
     for r in (
@@ -72,19 +80,43 @@ DEFAULT: Mapping[str, Recipe] = {
     r.model_id: r
     for r in (
         _recipe(
-            "fr_regressor_v2", "default", epochs=800, batch_size=32, samples_per_epoch=1024, lr=8e-3,
-            schedule="one_cycle", target_scale=100.0, window_share=1.0, codec_dropout=0.2, censored=True,
+            "fr_regressor_v2",
+            "default",
+            epochs=800,
+            batch_size=32,
+            samples_per_epoch=1024,
+            lr=8e-3,
+            schedule="one_cycle",
+            target_scale=100.0,
+            window_share=1.0,
+            codec_dropout=0.2,
+            censored=True,
         ),
         _recipe(
-            "fr_regressor_v1", "default", epochs=80, batch_size=64, samples_per_epoch=16_384, lr=5e-3,
-            schedule="one_cycle", target_scale=100.0, censored=True,
+            "fr_regressor_v1",
+            "default",
+            epochs=80,
+            batch_size=64,
+            samples_per_epoch=16_384,
+            lr=5e-3,
+            schedule="one_cycle",
+            target_scale=100.0,
+            censored=True,
         ),
         _recipe(
-            "vmaf_tiny_v2", "default", epochs=100, batch_size=64, samples_per_epoch=16_384, lr=1e-2,
-            schedule="one_cycle", target_scale=100.0, censored=True, kfold=5,
+            "vmaf_tiny_v2",
+            "default",
+            epochs=100,
+            batch_size=64,
+            samples_per_epoch=16_384,
+            lr=1e-2,
+            schedule="one_cycle",
+            target_scale=100.0,
+            censored=True,
+            kfold=5,
         ),
     )
-}  # fmt: skip
+}
 _VARIANTS = {"default": DEFAULT, "seed": SEED}
 
 

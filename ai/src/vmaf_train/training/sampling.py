@@ -1,4 +1,6 @@
-"""What a network sees in one epoch: rows or runs of frames in a random order, from one generator per (fold, seed)."""
+"""What a network sees in one epoch: rows or runs of frames in a random order, from one generator
+per (fold, seed).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from vmaf_train.training.recipes import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """One network to train: which rows of the dataset, with which seed, and whether it may see the codec block."""
+    """One network to train: which rows of the dataset, with which seed, and whether it may see the
+    codec block.
+    """
 
     scheme: str
     fold: str
@@ -25,22 +29,30 @@ class Job:
     codec_blind: bool = False
 
     def generator(self) -> torch.Generator:
-        """The one source of randomness of this network: weights, permutations, windows and dropout masks.
+        """The one source of randomness of this network: weights, permutations, windows and dropout
+        masks.
 
-        The codec-blind baseline shares it with the model, so both see the same samples in the same order.
+        The codec-blind baseline shares it with the model, so both see the same samples in the same
+        order.
         """
         name = f"{self.scheme}/{self.fold}/{self.seed}"
-        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
+        return torch.Generator().manual_seed(
+            int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+        )
 
 
 class Pool:
-    """The rows of a corpus on a device, and the running sums that give the mean of any run of a cell's frames.
+    """The rows of a corpus on a device, and the running sums that give the mean of any run of a
+    cell's frames.
 
-    `table` (N, 6 + 14 + 1): raw features, codec block, score. With frames, `sums` (F + N, 7) float64 holds for each
-    cell the cumulative sums of features and score, starting with a row of zeros at `first` (N,); `count` (N,) frames.
+    `table` (N, 6 + 14 + 1): raw features, codec block, score. With frames, `sums` (F + N, 7)
+    float64 holds for each cell the cumulative sums of features and score, starting with a row of
+    zeros at `first` (N,); `count` (N,) frames.
     """
 
-    def __init__(self, data: Dataset, frames: Dataset | None, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, data: Dataset, frames: Dataset | None, device: torch.device, dtype: torch.dtype
+    ) -> None:
         table = np.concatenate([data.features, data.codec, data.y[:, None]], axis=1)
         self.table = torch.tensor(table, dtype=dtype, device=device)
         self.blind = torch.tensor(blind_block(), dtype=dtype, device=device)
@@ -51,8 +63,12 @@ class Pool:
             self.first, self.count = torch.from_numpy(first), torch.from_numpy(count)
             self.sums = torch.from_numpy(sums).to(device)
 
-    def inputs(self, draw: Draw, mean: Tensor, std: Tensor, *, codec: bool) -> tuple[Tensor, Tensor]:
-        """Samples (..., B) as x (..., B, 6 or 20), features standardised by mean, std (..., 1, 6), and y (..., B)."""
+    def inputs(
+        self, draw: Draw, mean: Tensor, std: Tensor, *, codec: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Samples (..., B) as x (..., B, 6 or 20), features standardised by mean, std (..., 1, 6),
+        and y (..., B).
+        """
         rows = self.table[draw.row.to(self.device)]
         raw, y = rows[..., :6], rows[..., -1]
         if self.sums is not None and draw.begin is not None and draw.end is not None:
@@ -60,7 +76,10 @@ class Pool:
             length = (end - begin).unsqueeze(-1)
             means = ((self.sums[end] - self.sums[begin]) / length.clamp(min=1)).to(self.dtype)
             windowed = length > 0
-            raw, y = torch.where(windowed, means[..., :6], raw), torch.where(windowed[..., 0], means[..., 6], y)
+            raw, y = (
+                torch.where(windowed, means[..., :6], raw),
+                torch.where(windowed[..., 0], means[..., 6], y),
+            )
         x = (raw - mean) / std
         if not codec:
             return x, y
@@ -70,8 +89,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draw:
-    """Samples of one or more networks. `row` (..., B): rows of the pool; `begin`, `end` (..., B): rows of the pool's
-    running sums, equal where the whole cell is the sample; `blind` (..., B) bool: codec block replaced."""
+    """Samples of one or more networks. `row` (..., B): rows of the pool; `begin`, `end` (..., B):
+    rows of the pool's running sums, equal where the whole cell is the sample; `blind` (..., B)
+    bool: codec block replaced.
+    """
 
     row: Tensor
     begin: Tensor | None
@@ -80,7 +101,10 @@ class Draw:
 
     def part(self, where: slice) -> Draw:
         """The samples at `where` of the last axis."""
-        cut = (None if t is None else t[..., where] for t in (self.row, self.begin, self.end, self.blind))
+        cut = (
+            None if t is None else t[..., where]
+            for t in (self.row, self.begin, self.end, self.blind)
+        )
         row, begin, end, blind = cut
         assert row is not None and blind is not None
         return Draw(row=row, begin=begin, end=end, blind=blind)
@@ -106,7 +130,9 @@ def draw_epoch(recipe: Recipe, job: Job, pool: Pool, generator: torch.Generator)
     return Draw(row=row, begin=begin, end=end, blind=blind | job.codec_blind)
 
 
-def _windows(recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _windows(
+    recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Runs of frames: log-uniform in length from one frame to the whole cell, anywhere in it."""
     count, dice = pool.count[row], torch.rand(3, len(row), generator=generator, dtype=torch.float64)
     length = torch.exp(dice[0] * torch.log(count + 1.0)).long().clamp(min=1).minimum(count)
@@ -117,7 +143,9 @@ def _windows(recipe: Recipe, pool: Pool, row: Tensor, generator: torch.Generator
 
 def _running_sums(data: Dataset, frames: Dataset) -> tuple[Ints, Ints, Floats]:
     values = np.concatenate([frames.features, frames.y[:, None]], axis=1)
-    starts = {key: i for i, key in reversed(list(enumerate(frames.key)))}  # frames lie sorted by key
+    starts = {
+        key: i for i, key in reversed(list(enumerate(frames.key)))
+    }  # frames lie sorted by key
     counts = dict(zip(*np.unique(frames.key.astype(str), return_counts=True), strict=True))
     first, count, blocks, at = [], [], [], 0
     for key in data.key:

@@ -1,4 +1,5 @@
-"""The training loop, for one network, top to bottom. `batched.py` runs the same steps for all folds and seeds at once.
+"""The training loop, for one network, top to bottom. `batched.py` runs the same steps for all folds
+and seeds at once.
 
 Same job, same weights: what a network sees depends on its recipe, rows, fold and seed only.
 """
@@ -26,12 +27,16 @@ from vmaf_train.training.sampling import Job, Pool, draw_epoch, samples_per_epoc
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 WARM_UP = 0.3
 OnEpoch = Callable[[int, float], None]
-"""Called after every epoch with the number of finished epochs and the mean training loss in VMAF points squared."""
+"""Called after every epoch with the number of finished epochs and the mean training loss in VMAF
+points squared.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trained:
-    """A trained network: (W (out,in), b (out,)) float32 of each layer, the last in VMAF points, and its own scaler."""
+    """A trained network: (W (out,in), b (out,)) float32 of each layer, the last in VMAF points, and
+    its own scaler.
+    """
 
     job: Job
     activation: str
@@ -53,7 +58,9 @@ def rate(recipe: Recipe, progress: float) -> float:
 
 
 def error(recipe: Recipe, answer: Tensor, target: Tensor) -> Tensor:
-    """Answer minus target, both in units of `target_scale`; 0 where a clipped target is met or passed (`censored`)."""
+    """Answer minus target, both in units of `target_scale`; 0 where a clipped target is met or
+    passed (`censored`).
+    """
     difference = answer - target
     if not recipe.censored:
         return difference
@@ -70,20 +77,29 @@ def dropout_masks(recipe: Recipe, n: int, generator: torch.Generator) -> list[Te
     return [(draw >= recipe.dropout) / (1 - recipe.dropout) for draw in draws]
 
 
-def train_one(recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None) -> Trained:
+def train_one(
+    recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
+) -> Trained:
     """Train the network of one job, one batch after the other."""
     generator = job.generator()
     mean, std = fit_scaler(data.features[job.rows])
     scaler = [torch.tensor(v, dtype=pool.dtype, device=pool.device) for v in (mean, std)]
-    net = Regressor(recipe, [(w.to(pool.dtype), b.to(pool.dtype)) for w, b in initial_weights(recipe, generator)])
+    net = Regressor(
+        recipe,
+        [(w.to(pool.dtype), b.to(pool.dtype)) for w, b in initial_weights(recipe, generator)],
+    )
     net.to(pool.device)
-    adam = torch.optim.Adam(net.parameters(), lr=recipe.lr, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
+    adam = torch.optim.Adam(
+        net.parameters(), lr=recipe.lr, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay
+    )
     n, batch = samples_per_epoch(recipe, job), recipe.batch_size
     total, step = recipe.epochs * -(-n // batch), 0
     for epoch in range(recipe.epochs):
         draw, loss_sum = draw_epoch(recipe, job, pool, generator), 0.0
         for begin in range(0, n, batch):
-            x, y = pool.inputs(draw.part(slice(begin, begin + batch)), *scaler, codec=recipe.has_codec)
+            x, y = pool.inputs(
+                draw.part(slice(begin, begin + batch)), *scaler, codec=recipe.has_codec
+            )
             masks = [m.to(x) for m in dropout_masks(recipe, len(y), generator)]
             adam.param_groups[0]["lr"] = rate(recipe, step / total)
             loss = torch.mean(error(recipe, net(x, masks), y / recipe.target_scale) ** 2)
@@ -97,8 +113,17 @@ def train_one(recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnE
     return finish(recipe, job, data, net.layers(), mean, std)
 
 
-def finish(recipe: Recipe, job: Job, data: Dataset, layers: Sequence[tuple[Tensor, Tensor]], mean: Floats, std: Floats) -> Trained:
-    """Weights as they are used and exported: in VMAF points, untrained encoder columns equal to `unknown`'s."""
+def finish(
+    recipe: Recipe,
+    job: Job,
+    data: Dataset,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    mean: Floats,
+    std: Floats,
+) -> Trained:
+    """Weights as they are used and exported: in VMAF points, untrained encoder columns equal to
+    `unknown`'s.
+    """
     used = _used_words(data, job.rows)
     arrays = []
     for i, (w, b) in enumerate(layers):
@@ -107,13 +132,19 @@ def finish(recipe: Recipe, job: Job, data: Dataset, layers: Sequence[tuple[Tenso
         scale = recipe.target_scale if i == len(layers) - 1 else 1.0
         arrays.append(((w * scale).cpu().float().numpy(), (b * scale).cpu().float().numpy()))
     return Trained(
-        job=job, activation=recipe.activation, layers=arrays, mean=mean, std=std,
+        job=job,
+        activation=recipe.activation,
+        layers=arrays,
+        mean=mean,
+        std=std,
         trained_encoders=used if recipe.has_codec else (),
-    )  # fmt: skip
+    )
 
 
 def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
-    """Scores (N,), VMAF points in 0..100, of raw features (N,6) [and codec blocks (N,14)], in float32 as ONNX does."""
+    """Scores (N,), VMAF points in 0..100, of raw features (N,6) [and codec blocks (N,14)], in
+    float32 as ONNX does.
+    """
     x = (features - trained.mean) / trained.std
     x = x if codec is None else np.concatenate([x, codec], axis=1)
     a = torch.from_numpy(x).float()
@@ -126,21 +157,29 @@ def predict(trained: Trained, features: Floats, codec: Floats | None) -> Floats:
 
 
 def free_cores() -> int:
-    """Cores without work of others, at least 1. More threads than that wait for each other and are many times slower."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores without work of others, at least 1. More threads than that wait for each other and are
+    many times slower.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, cores - round(load))
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `cuda:N`. Raises DependencyError without it."""
+    """`auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `cuda:N`. Raises DependencyError
+    without it.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as failure:
-        raise DependencyError(f"device {name!r} cannot be used here; use auto, cpu, cuda or cuda:N") from failure
+        raise DependencyError(
+            f"device {name!r} cannot be used here; use auto, cpu, cuda or cuda:N"
+        ) from failure
     return device
 
 

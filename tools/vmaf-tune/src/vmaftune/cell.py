@@ -1,7 +1,8 @@
 """Sources, cells and their identities. Pure: no file is opened here.
 
-A cell is source x encoder x preset x quality value. Its `id` is for people and globs, its `key` says exactly what
-was measured with which tools; a finished row is reused only when the key is the same.
+A cell is source x encoder x preset x quality value. Its `id` is for people and globs, its `key`
+says exactly what was measured with which tools; a finished row is reused only when the key is the
+same.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ TEACHER = "vmaf_v0.6.1"
 SCHEMA_VERSION = 1
 # What a run's folder holds besides its rows, by which it is told from a folder of clips.
 SWEEP, TMP, ENCODES = "sweep.json", "tmp", "encodes"
-# One entry per thing that changes numbers in the scoring command; bump when score.py changes what it asks for.
+# One entry per thing that changes numbers in the scoring command; bump when score.py changes what
+# it asks for.
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
-# One entry per thing that changes a pair's numbers or flags beyond its command; part of every pair's key.
+# One entry per thing that changes a pair's numbers or flags beyond its command; part of every
+# pair's key.
 JUDGING = "aligned by 25 frames at 5 offsets,v1"
 EXTERNAL = "external"
 Features = Literal["six", "full"]
@@ -33,11 +36,15 @@ _CHROMA = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces. Raises ValueError for NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def check_utf8(*texts: object) -> None:
-    """Raises UsageError for a path or argument with bytes that are no UTF-8, which no JSON file can keep."""
+    """Raises UsageError for a path or argument with bytes that are no UTF-8, which no JSON file can
+    keep.
+    """
     for text in map(str, texts):
         if re.search(r"[\ud800-\udfff]", text):
             raise UsageError(f"{text!r} holds bytes that are no UTF-8; rename that file or folder")
@@ -51,7 +58,9 @@ def digest(value: Any) -> str:
 def frame_bytes(width: int, height: int, pix_fmt: str) -> int:
     """Bytes of one frame of planar yuv, 8 or 10 bit. Raises KeyError for any other format."""
     across, down = _CHROMA[pix_fmt.removesuffix("10le")]
-    return (width * height + 2 * -(-width // across) * -(-height // down)) * (2 if pix_fmt.endswith("10le") else 1)
+    return (width * height + 2 * -(-width // across) * -(-height // down)) * (
+        2 if pix_fmt.endswith("10le") else 1
+    )
 
 
 def scoring_format(first: str, second: str) -> str:
@@ -62,7 +71,9 @@ def scoring_format(first: str, second: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """One ffmpeg binary: absolute path, the first line of `-version`, and the sha256 of the file."""
+    """One ffmpeg binary: absolute path, the first line of `-version`, and the sha256 of
+    the file.
+    """
 
     ffmpeg: str
     ffmpeg_version: str
@@ -72,7 +83,9 @@ class Tools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Color:
-    """Colour tags of a clip as ffmpeg's setparams names them; `unknown` where the clip says nothing."""
+    """Colour tags of a clip as ffmpeg's setparams names them; `unknown` where the clip says
+    nothing.
+    """
 
     primaries: str = "unknown"
     transfer: str = "unknown"
@@ -80,7 +93,9 @@ class Color:
     range: str = "unknown"
 
     def filter(self) -> str:
-        """The setparams filter that puts exactly these tags on frames (tags only; no picture is converted)."""
+        """The setparams filter that puts exactly these tags on frames (tags only; no picture is
+        converted).
+        """
         return (
             f"setparams=range={self.range}:color_primaries={self.primaries}"
             f":color_trc={self.transfer}:colorspace={self.matrix}"
@@ -128,10 +143,12 @@ def parse_crop(text: str) -> Crop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One clip window, prepared in one way: what every one of its cells encodes and is scored against.
+    """One clip window, prepared in one way: what every one of its cells encodes and is scored
+    against.
 
-    `start_frame` and `num_frames` count decoded frames; `num_frames` None means to the end, and `expected_frames` is
-    then the demuxer's count. `width`, `height`, `pix_fmt` are those of the prepared reference. `fps` is a fraction as text.
+    `start_frame` and `num_frames` count decoded frames; `num_frames` None means to the end, and
+    `expected_frames` is then the demuxer's count. `width`, `height`, `pix_fmt` are those of the
+    prepared reference. `fps` is a fraction as text.
     """
 
     name: str
@@ -161,15 +178,32 @@ class Source:
         return frame_bytes(self.width, self.height, self.pix_fmt)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the prepared pixels and their rate: part of every key of this source's cells."""
+        """What decides the prepared pixels and their rate: part of every key of this source's
+        cells.
+        """
         return {
-            "sha256": self.sha256, "start_frame": self.start_frame, "num_frames": self.num_frames,
-            "crop": str(self.crop) if self.crop else None, "scale": list(self.scale) if self.scale else None,
-            "deinterlace": self.deinterlace, "pix_fmt": self.pix_fmt, "fps": self.fps, "sar": self.sar,
-            "color": [self.color.primaries, self.color.transfer, self.color.matrix, self.color.range],
+            "sha256": self.sha256,
+            "start_frame": self.start_frame,
+            "num_frames": self.num_frames,
+            "crop": str(self.crop) if self.crop else None,
+            "scale": list(self.scale) if self.scale else None,
+            "deinterlace": self.deinterlace,
+            "pix_fmt": self.pix_fmt,
+            "fps": self.fps,
+            "sar": self.sar,
+            "color": [
+                self.color.primaries,
+                self.color.transfer,
+                self.color.matrix,
+                self.color.range,
+            ],
             "stream_index": self.stream_index,
-            "raw": [self.raw.width, self.raw.height, self.raw.fps, self.raw.pix_fmt] if self.raw else None,
-        }  # fmt: skip
+            "raw": (
+                [self.raw.width, self.raw.height, self.raw.fps, self.raw.pix_fmt]
+                if self.raw
+                else None
+            ),
+        }
 
     @property
     def frame_rate(self) -> Fraction:
@@ -191,7 +225,9 @@ class Cell:
     @property
     def id(self) -> str:
         """Readable identity: `source/encoder/preset/quality`."""
-        return f"{self.source.name}/{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+        return (
+            f"{self.source.name}/{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+        )
 
     @property
     def kind(self) -> str:
@@ -213,11 +249,17 @@ class Cell:
 
         `argv` is the encode command with paths replaced by `{ref}` and `{out}`.
         """
-        return digest({
-            "source": self.source.identity(), "argv": list(argv), "threads": self.threads, "teacher": self.teacher,
-            "scoring": SCORING, "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
-            "libvmaf": tools.libvmaf_version,
-        })  # fmt: skip
+        return digest(
+            {
+                "source": self.source.identity(),
+                "argv": list(argv),
+                "threads": self.threads,
+                "teacher": self.teacher,
+                "scoring": SCORING,
+                "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
+                "libvmaf": tools.libvmaf_version,
+            }
+        )
 
     @property
     def num_frames(self) -> int:
@@ -226,13 +268,17 @@ class Cell:
 
     @property
     def expected_encode_s(self) -> float:
-        """Seconds of one core, from the encoder table's cost per 640x360 frame; only orders cells and seeds the ETA."""
+        """Seconds of one core, from the encoder table's cost per 640x360 frame; only orders cells
+        and seeds the ETA.
+        """
         ms = self.encoder.cost_ms.get(self.preset, 50.0)
         return ms / 1000 * self.num_frames * self._relative_pixels
 
     @property
     def expected_score_s(self) -> float:
-        """Seconds of one core for scoring: about 8 ms per 640x360 frame at 8 bit, twice that deeper."""
+        """Seconds of one core for scoring: about 8 ms per 640x360 frame at 8 bit, twice that
+        deeper.
+        """
         ms = 16.0 if self.pix_fmt.endswith("le") else 8.0
         return ms / 1000 * self.num_frames * self._relative_pixels
 
@@ -243,7 +289,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What made a distorted file, where its CSV says so: ffmpeg's encoder name, preset, quality value."""
+    """What made a distorted file, where its CSV says so: ffmpeg's encoder name, preset, quality
+    value.
+    """
 
     encoder: str
     preset: str
@@ -252,7 +300,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One distorted file to score against its reference: both as decoded clips, from the first frame to the last.
+    """One distorted file to score against its reference: both as decoded clips, from the first
+    frame to the last.
 
     `kbps` is the bitrate that the name of a raw file tells; None where it tells none.
     """
@@ -266,8 +315,10 @@ class Pair:
 
     @property
     def id(self) -> str:
-        """Readable identity: `source/encoder/distorted`, the encoder being `external` unless it is known."""
-        return f"{self.reference.name}/{self.setting.encoder if self.setting else EXTERNAL}/{self.distorted.name}"
+        """Readable identity: `source/encoder/distorted`, the encoder being `external` unless it is
+        known.
+        """
+        return f"{self.reference.name}/{self.setting.encoder if self.setting else EXTERNAL}/{self.distorted.name}"  # noqa: E501
 
     @property
     def pix_fmt(self) -> str:
@@ -277,37 +328,60 @@ class Pair:
     @property
     def scale(self) -> tuple[int, int] | None:
         """The size that the distorted clip is brought to; None where the sizes are equal."""
-        same = (self.distorted.width, self.distorted.height) == (self.reference.width, self.reference.height)
+        same = (self.distorted.width, self.distorted.height) == (
+            self.reference.width,
+            self.reference.height,
+        )
         return None if same else (self.reference.width, self.reference.height)
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What is known before scoring: policies that were waived, a change of size, a change of chroma or depth."""
+        """What is known before scoring: policies that were waived, a change of size, a change of
+        chroma or depth.
+        """
         found = dict.fromkeys((*self.reference.flags, *self.distorted.flags))
         formats = {self.reference.pix_fmt, self.distorted.pix_fmt}
-        return (*found, *(["scaled"] if self.scale else []), *(["converted"] if len(formats) > 1 else []))
+        return (
+            *found,
+            *(["scaled"] if self.scale else []),
+            *(["converted"] if len(formats) > 1 else []),
+        )
 
     @property
     def color(self) -> Color:
         """The tags that both clips get: those of the one that has any."""
-        pairs = {n: (getattr(self.reference.color, n), getattr(self.distorted.color, n)) for n in Color.__dataclass_fields__}
+        pairs = {
+            n: (getattr(self.reference.color, n), getattr(self.distorted.color, n))
+            for n in Color.__dataclass_fields__
+        }
         return Color(**{name: a if a != "unknown" else b for name, (a, b) in pairs.items()})
 
     def identity(self) -> dict[str, Any]:
         """What decides this pair's pixels and what its row says of their making."""
         made = self.setting
         return {
-            "reference": self.reference.identity(), "distorted": self.distorted.identity(),
-            "setting": [made.encoder, made.preset, made.quality] if made else None, "group": self.reference.group,
+            "reference": self.reference.identity(),
+            "distorted": self.distorted.identity(),
+            "setting": [made.encoder, made.preset, made.quality] if made else None,
+            "group": self.reference.group,
             "features": self.features,
-        }  # fmt: skip
+        }
 
     def key(self, argv: Sequence[str], tools: Tools) -> str:
-        """Digest of everything that decides this pair's numbers. `argv` is the scoring command with paths replaced."""
-        return digest({
-            "pair": self.identity(), "argv": list(argv), "teacher": self.teacher, "scoring": SCORING, "judging": JUDGING,
-            "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256], "libvmaf": tools.libvmaf_version,
-        })  # fmt: skip
+        """Digest of everything that decides this pair's numbers. `argv` is the scoring command with
+        paths replaced.
+        """
+        return digest(
+            {
+                "pair": self.identity(),
+                "argv": list(argv),
+                "teacher": self.teacher,
+                "scoring": SCORING,
+                "judging": JUDGING,
+                "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
+                "libvmaf": tools.libvmaf_version,
+            }
+        )
 
     @property
     def kind(self) -> str:
@@ -321,6 +395,17 @@ class Pair:
 
     @property
     def expected_score_s(self) -> float:
-        """Seconds of one core: about 8 ms per 640x360 frame, 150 with the full set; half as much again at 10 bit."""
-        ms = (150.0 if self.features == "full" else 8.0) * (1.5 if self.pix_fmt.endswith("le") else 1.0)
-        return ms / 1000 * self.reference.expected_frames * self.reference.width * self.reference.height / (640 * 360)
+        """Seconds of one core: about 8 ms per 640x360 frame, 150 with the full set; half as much
+        again at 10 bit.
+        """
+        ms = (150.0 if self.features == "full" else 8.0) * (
+            1.5 if self.pix_fmt.endswith("le") else 1.0
+        )
+        return (
+            ms
+            / 1000
+            * self.reference.expected_frames
+            * self.reference.width
+            * self.reference.height
+            / (640 * 360)
+        )

@@ -1,7 +1,7 @@
 """The Typer application: commands in, exit codes out.
 
-Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 the corpus cannot be used,
-5 the sweep ended with failed cells, 6 the gate said hold, 130 interrupted.
+Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 the corpus cannot be
+used, 5 the sweep ended with failed cells, 6 the gate said hold, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ UNFIT_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 app = typer.Typer(
-    name="vmaf-tune", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    name="vmaf-tune",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 app.command("corpus")(corpus.corpus)
 app.command("status")(status.status)
@@ -58,12 +62,20 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print every tool's version and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print every tool's version and leave.",
+        ),
     ] = False,
 ) -> None:
-    """Measure what quality an encoder setting gives, on your own content and hardware; learn and ship models of it.
+    """Measure what quality an encoder setting gives, on your own content and hardware; learn and
+    ship models of it.
 
-    Example: vmaf-tune corpus sources/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50"
+    Example: vmaf-tune corpus sources/ --encoders x264,svtav1 --quality
+    "x264=20:44:6;svtav1=20,35,50"
     """
 
 
@@ -73,7 +85,9 @@ def exit_code(failure: BaseException) -> int:
 
 
 def main() -> None:
-    """Run the command line; every expected error ends as one sentence on stderr and its exit code."""
+    """Run the command line; every expected error ends as one sentence on stderr and its
+    exit code.
+    """
     try:
         app(standalone_mode=True)
     except (errors.VmafTuneError, TrainError, KeyboardInterrupt) as failure:
@@ -87,8 +101,14 @@ def main() -> None:
     except OSError as failure:
         if failure.errno not in (*UNFIT_DISK, *UNFIT_PATH):
             _bug()
-        way_out = "make room or choose another place" if failure.errno in UNFIT_DISK else "name another file or folder"
-        console.error(f"{failure.filename or 'the disk'} cannot be used: {failure.strerror}; {way_out}")
+        way_out = (
+            "make room or choose another place"
+            if failure.errno in UNFIT_DISK
+            else "name another file or folder"
+        )
+        console.error(
+            f"{failure.filename or 'the disk'} cannot be used: {failure.strerror}; {way_out}"
+        )
         sys.exit(exit_code(errors.ToolError()))
     except Exception:
         _bug()
@@ -96,5 +116,8 @@ def main() -> None:
 
 def _bug() -> NoReturn:
     traceback.print_exc()
-    console.error("this is a bug of vmaf-tune; please report it with the lines above and `vmaf-tune --version`")
+    console.error(
+        "this is a bug of vmaf-tune; please report it with the lines above and `vmaf-tune"
+        " --version`"
+    )
     sys.exit(1)

@@ -1,7 +1,7 @@
 """What a person sees. stdout is the product (tables, JSON), stderr the story (progress, notices).
 
-The only module that knows rich. Everything printed from outside data goes through `Text`, so brackets in a
-file name are never read as markup.
+The only module that knows rich. Everything printed from outside data goes through `Text`, so
+brackets in a file name are never read as markup.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from rich.text import Text
 
 
 def _console(stream: IO[str]) -> Console:
-    # Without a terminal the width is unknown: wide enough that no cell of a table is folded in a log file.
+    # Without a terminal the width is unknown: wide enough that no cell of a table is folded in a
+    # log file.
     width = None if stream.isatty() or os.environ.get("COLUMNS") else 160
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 
@@ -82,11 +83,14 @@ def cell_text(value: Any) -> str:
 
 
 def reader_left(failure: BaseException) -> bool:
-    """True when nobody reads our output any more (`| head`); what is left to print then goes nowhere.
+    """True when nobody reads our output any more (`| head`); what is left to print then goes
+    nowhere.
 
     rich and click turn such a BrokenPipeError into SystemExit(1).
     """
-    if not isinstance(failure, BrokenPipeError) and not isinstance(failure.__context__, BrokenPipeError):
+    if not isinstance(failure, BrokenPipeError) and not isinstance(
+        failure.__context__, BrokenPipeError
+    ):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
@@ -101,9 +105,11 @@ def table(
     styles: Mapping[str, str] | None = None,
     caption: str | None = None,
 ) -> None:
-    """A table on stdout. The first `left` columns are aligned left, the others right; `styles` colours a cell by its text.
+    """A table on stdout. The first `left` columns are aligned left, the others right; `styles`
+    colours a cell by its text.
 
-    Where the terminal is narrow, words stay whole as long as there is room for the longest of every column.
+    Where the terminal is narrow, words stay whole as long as there is room for the longest of every
+    column.
     """
     console, texts = _console(sys.stdout), [[cell_text(value) for value in row] for row in rows]
     parts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
@@ -111,19 +117,28 @@ def table(
     roomy, snug = console.width - 3 * len(words) - 1, console.width - 2 * len(words) - 1
     tight = roomy < sum(words) <= snug
     grid = Table(
-        title=title or None, box=SIMPLE_HEAD, title_justify="left", caption=caption, caption_justify="left",
-        collapse_padding=tight, pad_edge=not tight,
-    )  # fmt: skip
+        title=title or None,
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        collapse_padding=tight,
+        pad_edge=not tight,
+    )
     widths = _widths(words, [max(map(len, part)) for part in parts], snug if tight else roomy)
     for i, name in enumerate(columns):
-        grid.add_column(Text(name), justify="left" if i < left else "right", overflow="fold", width=widths[i])
+        grid.add_column(
+            Text(name), justify="left" if i < left else "right", overflow="fold", width=widths[i]
+        )
     for row in texts:
         grid.add_row(*(Text(t, style=(styles or {}).get(t, "")) for t in row))
     console.print(grid)
 
 
 def _widths(words: Sequence[int], wanted: Sequence[int], room: int) -> list[int | None]:
-    """Widths of columns in `room`: their longest word, and from the left what they want; None where rich may choose."""
+    """Widths of columns in `room`: their longest word, and from the left what they want; None where
+    rich may choose.
+    """
     left = room - sum(words)
     if left < 0 or sum(wanted) <= room:
         return [None] * len(words)
@@ -143,10 +158,16 @@ class Steps(AbstractContextManager["Steps"]):
     def __init__(self, title: str, total: float) -> None:
         self._total, self._title, self._tenth = max(total, 1e-9), title, -1
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", markup=False),
-            console=_console(sys.stderr), transient=True, disable=not is_terminal(), refresh_per_second=4,
-        )  # fmt: skip
+            console=_console(sys.stderr),
+            transient=True,
+            disable=not is_terminal(),
+            refresh_per_second=4,
+        )
         self._task = self._bar.add_task(title, total=total, note="")
 
     def __enter__(self) -> Steps:
@@ -166,10 +187,11 @@ class Steps(AbstractContextManager["Steps"]):
 
 
 class SweepView(AbstractContextManager["SweepView"]):
-    """What a running sweep shows: a live panel on a terminal, plain lines without one, NDJSON events with `as_json`.
+    """What a running sweep shows: a live panel on a terminal, plain lines without one, NDJSON
+    events with `as_json`.
 
-    `feed` takes every event of a sweep. The ETA is the expected cost of what is left, corrected by what the finished
-    cells of the same encoder and preset really took.
+    `feed` takes every event of a sweep. The ETA is the expected cost of what is left, corrected by
+    what the finished cells of the same encoder and preset really took.
     """
 
     def __init__(self, costs: Mapping[str, tuple[str, float]], jobs: int, *, as_json: bool) -> None:
@@ -182,7 +204,12 @@ class SweepView(AbstractContextManager["SweepView"]):
         self._said = self._begin
         self._total = len(self._costs)
         self._live = (
-            Live(console=_console(sys.stderr), refresh_per_second=2, transient=True, get_renderable=self._panel)
+            Live(
+                console=_console(sys.stderr),
+                refresh_per_second=2,
+                transient=True,
+                get_renderable=self._panel,
+            )
             if is_terminal() and not as_json
             else None
         )
@@ -205,8 +232,9 @@ class SweepView(AbstractContextManager["SweepView"]):
             self._print(f"note: {event['message']}", "yellow")
         elif kind == "start" and not self._json:
             self._print(
-                f"{event['folder']}: {event['num_cells']} cells, {event['num_done']} done, {event['num_failed']} failed, "
-                f"{event['num_left']} to do on {event['jobs']} slots, about {duration(event['expected_s'])}"
+                f"{event['folder']}: {event['num_cells']} cells, {event['num_done']} done,"
+                f" {event['num_failed']} failed, {event['num_left']} to do on {event['jobs']}"
+                f" slots, about {duration(event['expected_s'])}"
             )
         elif kind == "stage":
             self._running[event["cell"]] = (event["stage"], time.monotonic())
@@ -232,12 +260,17 @@ class SweepView(AbstractContextManager["SweepView"]):
 
     def eta_s(self) -> float:
         """Expected seconds of wall time until the last cell is done."""
-        overall = sum(self._measured.values()) / sum(self._expected.values()) if sum(self._expected.values()) else 1.0
+        overall = (
+            sum(self._measured.values()) / sum(self._expected.values())
+            if sum(self._expected.values())
+            else 1.0
+        )
         left = 0.0
         for group, cost in self._costs.values():
             expected = self._expected.get(group, 0.0)
             left += cost * (self._measured[group] / expected if expected else overall)
-        # A busy machine gives the slots less than a core each: the pace so far tells, once a few cells are done.
+        # A busy machine gives the slots less than a core each: the pace so far tells, once a few
+        # cells are done.
         done, seconds = sum(self._measured.values()), time.monotonic() - self._begin
         pace = done / seconds if self._ok >= 2 * self._jobs and done else self._jobs
         return left / min(pace, self._jobs)
@@ -245,15 +278,17 @@ class SweepView(AbstractContextManager["SweepView"]):
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._begin, 1e-3)
         return (
-            f"{self._ok + self._failed}/{self._total} cells, {self._failed} failed, {self._frames / seconds:.0f} frames/s, "
-            f"{duration(seconds)} gone, {duration(self.eta_s())} left"
+            f"{self._ok + self._failed}/{self._total} cells, {self._failed} failed,"
+            f" {self._frames / seconds:.0f} frames/s, {duration(seconds)} gone,"
+            f" {duration(self.eta_s())} left"
         )
 
     def _panel(self) -> Group:
         done = self._ok + self._failed
         now = time.monotonic()
         lines = [
-            Text(f"  {stage:<7}{now - begin:5.0f} s  {cell}", style="dim") for cell, (stage, begin) in list(self._running.items())
+            Text(f"  {stage:<7}{now - begin:5.0f} s  {cell}", style="dim")
+            for cell, (stage, begin) in list(self._running.items())
         ]
         bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
         return Group(bar, Text(f" {self._line()}"), *lines)

@@ -31,6 +31,10 @@ def clean(
         size = sum(p.stat().st_size for place in found for p in place.rglob("*") if p.is_file())
         shutil.rmtree(folder / TMP, ignore_errors=True)
     if as_json:
-        console.json_document({"folder": str(folder), "removed": [str(p) for p in found], "bytes": size})
+        console.json_document(
+            {"folder": str(folder), "removed": [str(p) for p in found], "bytes": size}
+        )
     else:
-        console.say(f"{folder}: {len(found)} stale temporary folders removed, {size / 2**20:.1f} MiB freed")
+        console.say(
+            f"{folder}: {len(found)} stale temporary folders removed, {size / 2**20:.1f} MiB freed"
+        )

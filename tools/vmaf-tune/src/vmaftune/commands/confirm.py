@@ -1,6 +1,8 @@
-"""`vmaf-tune doctor --confirm`: a short real sweep per hardware encoder, checked, as a report to paste into an issue.
+"""`vmaf-tune doctor --confirm`: a short real sweep per hardware encoder, checked, as a report to
+paste into an issue.
 
-No hardware was at hand when its rows were written; this is how a machine that has it says whether they are right.
+No hardware was at hand when its rows were written; this is how a machine that has it says whether
+they are right.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from vmaftune.media.ffmpeg import packages
 from vmaftune.media.process import Runner
 
 NUM_FRAMES = 40
-# Moving shapes, text and noise: the score falls with every step of quality, and the top is not clipped to 100.
+# Moving shapes, text and noise: the score falls with every step of quality, and the top is not
+# clipped to 100.
 PICTURE = "testsrc2=size=640x360:rate=24,noise=alls=8:allf=t:all_seed=7"
 CLIPS = {"eight_bit": "yuv420p", "ten_bit": "yuv420p10le"}
 # Below this the best quality value of any row of the table has gone wrong.
@@ -40,20 +43,33 @@ class Check:
     detail: str
 
 
-def run(runner: Runner, tools: Tools, gpus: Gpus, asked: Selection | None, wanted: Sequence[str], *, as_json: bool = False) -> None:
-    """Confirm the hardware encoders that a trial proves usable, or those of `asked`, whatever they are.
+def run(
+    runner: Runner,
+    tools: Tools,
+    gpus: Gpus,
+    asked: Selection | None,
+    wanted: Sequence[str],
+    *,
+    as_json: bool = False,
+) -> None:
+    """Confirm the hardware encoders that a trial proves usable, or those of `asked`, whatever they
+    are.
 
-    Prints a report in Markdown (or JSON). Raises ToolError when what was asked for cannot run, SweepFailed when a
-    check does not hold.
+    Prints a report in Markdown (or JSON). Raises ToolError when what was asked for cannot run,
+    SweepFailed when a check does not hold.
     """
     cache = usable.Cache(tools, gpus)
     hardware = tuple(row for row in ENCODERS.values() if row.kind)
     selection = asked or Selection(encoders=hardware, named=frozenset(), auto=True)
-    trials = usable.prove(selection.encoders, tools, runner, gpus=gpus, wanted_gpus=wanted, cache=cache)
+    trials = usable.prove(
+        selection.encoders, tools, runner, gpus=gpus, wanted_gpus=wanted, cache=cache
+    )
     if asked is None and not usable.split(selection, trials_at(trials, "yuv420p"))[0]:
         nothing(as_json=as_json)
         return
-    resolved = usable.choose_encoders(selection, tools, runner, wanted_gpus=wanted, gpus=gpus, cache=cache)
+    resolved = usable.choose_encoders(
+        selection, tools, runner, wanted_gpus=wanted, gpus=gpus, cache=cache
+    )
     rows = resolved.encoders
     cells, failures = sweep(runner, tools, resolved, trials)
     checks = [check for row in rows for check in check_encoder(row, cells, failures)]
@@ -64,7 +80,10 @@ def run(runner: Runner, tools: Tools, gpus: Gpus, asked: Selection | None, wante
         console.say(f"paste the lines above into {ISSUES}", "cyan")
     broken = [c for c in checks if not c.passed]
     if broken:
-        raise SweepFailed(f"{len(broken)} of {len(checks)} checks do not hold; the first: {broken[0].encoder}, {broken[0].name}")
+        raise SweepFailed(
+            f"{len(broken)} of {len(checks)} checks do not hold; the first: {broken[0].encoder},"
+            f" {broken[0].name}"
+        )
 
 
 def trials_at(trials: Sequence[usable.Trial], source_format: str) -> list[usable.Trial]:
@@ -76,11 +95,13 @@ def nothing(*, as_json: bool) -> None:
     """Say that no hardware works here, and what would run where it does."""
     kinds = [row.name for row in ENCODERS.values() if row.group in ("nvenc", "qsv")]
     message = (
-        "nothing to confirm: no hardware encoder works on this machine (vmaf-tune doctor says why).\n"
-        f"Where one does, this command encodes {NUM_FRAMES} frames at 640x360, 8 and 10 bit, with each of the four default "
-        f"quality values of every one that works ({', '.join(kinds)}, AMF, VAAPI, VideoToolbox), scores them on the CPU, "
-        "and checks frame counts, sizes, formats, ignored options, the rate control that ran, and that VMAF and bitrate "
-        "fall with the quality.\nTo see it at work without hardware: vmaf-tune doctor --confirm --encoders x264"
+        "nothing to confirm: no hardware encoder works on this machine (vmaf-tune doctor says"
+        f" why).\nWhere one does, this command encodes {NUM_FRAMES} frames at 640x360, 8 and 10"
+        " bit, with each of the four default quality values of every one that works"
+        f" ({', '.join(kinds)}, AMF, VAAPI, VideoToolbox), scores them on the CPU, and checks frame"
+        " counts, sizes, formats, ignored options, the rate control that ran, and that VMAF and"
+        " bitrate fall with the quality.\nTo see it at work without hardware: vmaf-tune doctor"
+        " --confirm --encoders x264"
     )
     if as_json:
         console.json_document({"cells": [], "checks": [], "message": message})
@@ -89,22 +110,42 @@ def nothing(*, as_json: bool) -> None:
 
 
 def make_clip(runner: Runner, ffmpeg: str, folder: Path, name: str) -> Path:
-    """The made-up source clip `name`, lossless. Raises ToolError when this ffmpeg cannot make it."""
+    """The made-up source clip `name`, lossless. Raises ToolError when this ffmpeg
+    cannot make it.
+    """
     path = folder / f"{name}.mkv"
     argv = [
-        ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i", PICTURE, "-frames:v", str(NUM_FRAMES),
-        "-vf", f"format={CLIPS[name]}", "-c:v", "ffv1", f"file:{path}",
-    ]  # fmt: skip
+        ffmpeg,
+        "-nostdin",
+        "-hide_banner",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        PICTURE,
+        "-frames:v",
+        str(NUM_FRAMES),
+        "-vf",
+        f"format={CLIPS[name]}",
+        "-c:v",
+        "ffv1",
+        f"file:{path}",
+    ]
     done = runner.run(argv, timeout_s=300)
     if done.returncode:
-        raise ToolError(f"{ffmpeg} cannot make the test clip: {done.tail.splitlines()[-1:] or 'it said nothing'}")
+        raise ToolError(
+            f"{ffmpeg} cannot make the test clip:"
+            f" {done.tail.splitlines()[-1:] or 'it said nothing'}"
+        )
     return path
 
 
 def sweep(
     runner: Runner, tools: Tools, resolved: usable.Resolved, trials: Sequence[usable.Trial]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Sweep the made-up clips with every encoder's defaults: rows of the cells that worked, and of those that failed.
+    """Sweep the made-up clips with every encoder's defaults: rows of the cells that worked, and of
+    those that failed.
 
     The 10-bit clip is for encoders that a trial proved at 10 bit.
     """
@@ -118,21 +159,31 @@ def sweep(
 
     rows = resolved.encoders
     deep = {t.encoder for t in trials if t.usable and planar(t.pix_fmt) == CLIPS["ten_bit"]}
-    globs = [f"eight_bit/{row.name}/*" for row in rows] + [f"ten_bit/{row.name}/*" for row in rows if row.name in deep]
+    globs = [f"eight_bit/{row.name}/*" for row in rows] + [
+        f"ten_bit/{row.name}/*" for row in rows if row.name in deep
+    ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-confirm-") as name:
         folder = Path(name)
         clips = [make_clip(runner, tools.ffmpeg, folder, clip) for clip in CLIPS]
         request, _ = request_from(
-            sweep=None, places=clips, encoders=",".join(row.name for row in rows), presets=None, quality=None,
-            preparation=Preparation(), threads=None, teacher=None,
-        )  # fmt: skip
+            sweep=None,
+            places=clips,
+            encoders=",".join(row.name for row in rows),
+            presets=None,
+            quality=None,
+            preparation=Preparation(),
+            threads=None,
+            teacher=None,
+        )
         sources, _ = resolve_sources(request)
         plan = plan_cells(request, sources, rows, select_globs=globs)
         out = folder / "run"
         out.mkdir()
         with console.Steps("confirming", len(plan.cells)) as steps:
             done = 0
-            for event in Sweep(plan, out, tools, runner, Options(jobs=usable_cores()), resolved).run([]):
+            for event in Sweep(
+                plan, out, tools, runner, Options(jobs=usable_cores()), resolved
+            ).run([]):
                 if event["event"] == "cell":
                     done += 1
                     steps.update(done, event["cell"])
@@ -140,61 +191,114 @@ def sweep(
     return [r for r in found if r["status"] == "ok"], [r for r in found if r["status"] != "ok"]
 
 
-def check_encoder(row: Encoder, cells: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, Any]]) -> list[Check]:
+def check_encoder(
+    row: Encoder, cells: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, Any]]
+) -> list[Check]:
     """Everything that must hold of one encoder's cells."""
     own = [c for c in cells if c["encoder"] == row.name]
     bad = [c for c in failures if c["encoder"] == row.name]
     checks = [
         Check(
-            encoder=row.name, name="every cell encodes and scores", passed=not bad and bool(own),
-            detail=f"{len(own)} of {len(own) + len(bad)}" + (f"; {bad[0]['error']['message']}" if bad else ""),
+            encoder=row.name,
+            name="every cell encodes and scores",
+            passed=not bad and bool(own),
+            detail=f"{len(own)} of {len(own) + len(bad)}"
+            + (f"; {bad[0]['error']['message']}" if bad else ""),
         )
-    ]  # fmt: skip
+    ]
     if not own:
         return checks
     modes = sorted({str(c["rate_control"]) for c in own})
-    checks.append(Check(encoder=row.name, name="the rate control that was asked for ran",
-                        passed=modes == [row.rate_control], detail=", ".join(modes)))  # fmt: skip
+    checks.append(
+        Check(
+            encoder=row.name,
+            name="the rate control that was asked for ran",
+            passed=modes == [row.rate_control],
+            detail=", ".join(modes),
+        )
+    )
     best = max(c["vmaf_score"] for c in own)
-    checks.append(Check(encoder=row.name, name=f"best score at least {LEAST_VMAF:g}", passed=best >= LEAST_VMAF,
-                        detail=f"{best:.2f}"))  # fmt: skip
+    checks.append(
+        Check(
+            encoder=row.name,
+            name=f"best score at least {LEAST_VMAF:g}",
+            passed=best >= LEAST_VMAF,
+            detail=f"{best:.2f}",
+        )
+    )
     # From the best to the worst value: downward where a larger number is better (VideoToolbox).
     upward = row.default_quality[0] < row.default_quality[-1]
     for src in dict.fromkeys(c["src"] for c in own):
-        line = sorted((c for c in own if c["src"] == src), key=lambda c: c["crf"], reverse=not upward)
+        line = sorted(
+            (c for c in own if c["src"] == src), key=lambda c: c["crf"], reverse=not upward
+        )
         for what, places in (("vmaf_score", 2), ("bitrate_kbps", 0)):
             values = [c[what] for c in line]
             falls = all(a > b for a, b in zip(values, values[1:], strict=False))
-            checks.append(Check(encoder=row.name, name=f"{what} falls with the quality ({src})", passed=falls,
-                                detail=" ".join(f"{v:.{places}f}" for v in values)))  # fmt: skip
+            checks.append(
+                Check(
+                    encoder=row.name,
+                    name=f"{what} falls with the quality ({src})",
+                    passed=falls,
+                    detail=" ".join(f"{v:.{places}f}" for v in values),
+                )
+            )
     return checks
 
 
 def markdown(
-    tools: Tools, gpus: Gpus, trials: Sequence[usable.Trial], cells: Sequence[Mapping[str, Any]],
-    failures: Sequence[Mapping[str, Any]], checks: Sequence[Check],
-) -> str:  # fmt: skip
+    tools: Tools,
+    gpus: Gpus,
+    trials: Sequence[usable.Trial],
+    cells: Sequence[Mapping[str, Any]],
+    failures: Sequence[Mapping[str, Any]],
+    checks: Sequence[Check],
+) -> str:
     """The report: versions and GPUs, checks, cells, and the end of the log of what failed."""
     nodes = [f"{n.vendor} {n.path} ({n.driver})" for n in gpus.nodes]
     names = [f"{g.name} (driver {gpus.nvidia.driver})" for g in gpus.nvidia.gpus]
     lines = [
-        "### vmaf-tune doctor --confirm", "",
-        f"- vmaf-tune {packages()['vmaf-tune']}, ffmpeg {tools.ffmpeg_version} ({tools.ffmpeg_sha256[:12]}), "
-        f"libvmaf {tools.libvmaf_version}",
-        f"- {platform.platform()}, GPUs: {'; '.join(names + nodes) or 'none'}", "",
-        "| encoder | check | held | found |", "|---|---|---|---|",
-        *(f"| {c.encoder} | {c.name} | {'yes' if c.passed else '**no**'} | {c.detail} |" for c in checks), "",
-        "| cell | format | VMAF | kbit/s | encode s | rate control | device |", "|---|---|---|---|---|---|---|",
-        *(f"| {c['cell']} | {c['pix_fmt']} | {c['vmaf_score']:.2f} | {c['bitrate_kbps']:.0f} | {c['encode_wall_s']:.2f} | "
-          f"{c['rate_control']} | {c['device'] or 'CPU'} |" for c in cells),
-    ]  # fmt: skip
+        "### vmaf-tune doctor --confirm",
+        "",
+        (
+            f"- vmaf-tune {packages()['vmaf-tune']}, ffmpeg {tools.ffmpeg_version}"
+            f" ({tools.ffmpeg_sha256[:12]}), libvmaf {tools.libvmaf_version}"
+        ),
+        f"- {platform.platform()}, GPUs: {'; '.join(names + nodes) or 'none'}",
+        "",
+        "| encoder | check | held | found |",
+        "|---|---|---|---|",
+        *(
+            f"| {c.encoder} | {c.name} | {'yes' if c.passed else '**no**'} | {c.detail} |"
+            for c in checks
+        ),
+        "",
+        "| cell | format | VMAF | kbit/s | encode s | rate control | device |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {c['cell']} | {c['pix_fmt']} | {c['vmaf_score']:.2f} | {c['bitrate_kbps']:.0f} |"
+            f" {c['encode_wall_s']:.2f} | {c['rate_control']} | {c['device'] or 'CPU'} |"
+            for c in cells
+        ),
+    ]
     lost = [t for t in trials if not t.usable]
     if lost:
         lines += ["", "Could not run:", *(f"- {t.encoder} {t.pix_fmt}: {t.why}" for t in lost)]
     for row in failures:
-        lines += ["", f"{row['cell']}: {row['error']['message']}", "```", row["error"]["stderr_tail"], "```"]
+        lines += [
+            "",
+            f"{row['cell']}: {row['error']['message']}",
+            "```",
+            row["error"]["stderr_tail"],
+            "```",
+        ]
     return "\n".join(lines)
 
 
 def _as_dict(check: Check) -> dict[str, Any]:
-    return {"encoder": check.encoder, "name": check.name, "passed": check.passed, "detail": check.detail}
+    return {
+        "encoder": check.encoder,
+        "name": check.name,
+        "passed": check.passed,
+        "detail": check.detail,
+    }

@@ -20,65 +20,135 @@ if TYPE_CHECKING:
 
 def corpus(
     sources: Annotated[
-        list[str] | None, typer.Argument(help="Files or folders of clips. Default: sources/", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Files or folders of clips. Default: sources/", show_default=False),
     ] = None,
     encoders: Annotated[
-        str | None, typer.Option(help="Names, aliases or groups: x264,svtav1,nvenc,software,auto. Default: software.")
+        str | None,
+        typer.Option(
+            help="Names, aliases or groups: x264,svtav1,nvenc,software,auto. Default: software."
+        ),
     ] = None,
-    presets: Annotated[str | None, typer.Option(help='fast,slow for every encoder, or "x264=fast;svtav1=10,5".')] = None,
+    presets: Annotated[
+        str | None, typer.Option(help='fast,slow for every encoder, or "x264=fast;svtav1=10,5".')
+    ] = None,
     quality: Annotated[
-        str | None, typer.Option(help='19,25 or 19:37:6 for every encoder, or "x264=20:44:6;svtav1=20,35".')
+        str | None,
+        typer.Option(help='19,25 or 19:37:6 for every encoder, or "x264=20:44:6;svtav1=20,35".'),
     ] = None,
-    sweep: Annotated[Path | None, typer.Option(help="All of it as a TOML file; flags win over it.")] = None,
-    select: Annotated[list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="All of it as a TOML file; flags win over it.")
+    ] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")
+    ] = None,
     start: Annotated[float | None, typer.Option(help="Begin of the window, in seconds.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Length of the window, in frames. Default: to the end.")] = None,
-    crop: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")] = None,
-    scale: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the reference (bicubic).")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Length of the window, in frames. Default: to the end.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the reference (bicubic).")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw .yuv sources.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Frame rate of raw .yuv sources, such as 24000/1001.")] = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw .yuv sources. Default: yuv420p.")] = None,
-    allow: Annotated[str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")] = None,
-    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Convert interlaced sources (bwdif).")] = False,
+    fps: Annotated[
+        str | None, typer.Option(help="Frame rate of raw .yuv sources, such as 24000/1001.")
+    ] = None,
+    pix_fmt: Annotated[
+        str | None, typer.Option(help="Pixel format of raw .yuv sources. Default: yuv420p.")
+    ] = None,
+    allow: Annotated[
+        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
+    ] = None,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Convert interlaced sources (bwdif).")
+    ] = False,
     pairs: Annotated[
         Path | None,
-        typer.Option(help="Score encodes that exist: a folder with ref/ and dis/, or a CSV file.", metavar="PATH"),
+        typer.Option(
+            help="Score encodes that exist: a folder with ref/ and dis/, or a CSV file.",
+            metavar="PATH",
+        ),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="With --pairs: six per frame, or libvmaf's full set too.", metavar="six|full")
+        str,
+        typer.Option(
+            help="With --pairs: six per frame, or libvmaf's full set too.", metavar="six|full"
+        ),
     ] = "six",
-    out: Annotated[  # a text, because an empty path would be the folder we are in; so are the sources
-        str | None, typer.Option(help="The run's folder. Default: runs/phase_a/<name of the sweep>.", metavar="PATH")
+    # a text, because an empty path would be the folder we are in; so are the sources
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="The run's folder. Default: runs/phase_a/<name of the sweep>.", metavar="PATH"
+        ),
     ] = None,
-    extend: Annotated[bool, typer.Option("--extend", help="Add these cells to the plan that the folder holds.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time. Default: cores / threads per encode.")] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Add these cells to the plan that the folder holds.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells at a time. Default: cores / threads per encode."),
+    ] = None,
     threads_per_encode: Annotated[
-        int | None, typer.Option(min=1, help="Threads of every encode, part of the cell. Default: 1.")
+        int | None,
+        typer.Option(min=1, help="Threads of every encode, part of the cell. Default: 1."),
     ] = None,
-    vmaf_model: Annotated[str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")] = None,
-    keep_encodes: Annotated[bool, typer.Option("--keep-encodes", help="Keep every encode in encodes/.")] = False,
+    vmaf_model: Annotated[
+        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
+    ] = None,
+    keep_encodes: Annotated[
+        bool, typer.Option("--keep-encodes", help="Keep every encode in encodes/.")
+    ] = False,
     timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which one process counts as stalled. Default: by its cost.")
+        float | None,
+        typer.Option(
+            min=1, help="Seconds after which one process counts as stalled. Default: by its cost."
+        ),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="GPUs for hardware encoders: 0,1 as nvidia-smi counts, or /dev/dri/renderD129.")
+        str | None,
+        typer.Option(
+            help="GPUs for hardware encoders: 0,1 as nvidia-smi counts, or /dev/dri/renderD129."
+        ),
     ] = None,
     scorer: Annotated[
-        str, typer.Option(help="Where to score: auto, cpu, or cuda (an ffmpeg with libvmaf_cuda, checked against the CPU).")
+        str,
+        typer.Option(
+            help=(
+                "Where to score: auto, cpu, or cuda (an ffmpeg with libvmaf_cuda, checked against"
+                " the CPU)."
+            )
+        ),
     ] = "auto",
     skip_unusable: Annotated[
-        bool, typer.Option("--skip-unusable", help="Leave out named encoders that cannot run here, instead of exit 3.")
+        bool,
+        typer.Option(
+            "--skip-unusable",
+            help="Leave out named encoders that cannot run here, instead of exit 3.",
+        ),
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do the failed cells again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do the failed cells again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and leave.")] = False,
-    ffmpeg: Annotated[str | None, typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Events as NDJSON on stdout (docs/events.md).")] = False,
+    ffmpeg: Annotated[
+        str | None,
+        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Events as NDJSON on stdout (docs/events.md).")
+    ] = False,
 ) -> None:
-    """Encode sources x encoders x presets x quality values, score every encode, and keep one row per cell.
+    """Encode sources x encoders x presets x quality values, score every encode, and keep one row
+    per cell.
 
     The same command goes on where a stopped one ended; nothing that is finished is done twice.
 
-    Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50" --frames 100
+    Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50"
+    --frames 100
     """
     given = dict(locals())
     from vmaftune.cell import check_utf8
@@ -99,32 +169,58 @@ def corpus(
             return score_pairs(pairs, runner, given)
     preparation = check_preparation(
         Preparation(
-            start=start, frames=frames, crop=crop, scale=scale, size=size, fps=fps, pix_fmt=pix_fmt,
-            allow=words(allow), deinterlace=deinterlace,
+            start=start,
+            frames=frames,
+            crop=crop,
+            scale=scale,
+            size=size,
+            fps=fps,
+            pix_fmt=pix_fmt,
+            allow=words(allow),
+            deinterlace=deinterlace,
         ),
         "the command line",
-    )  # fmt: skip
+    )
     request, table = request_from(
-        sweep=sweep, places=[Path(p) for p in sources or []], encoders=encoders, presets=presets, quality=quality,
-        preparation=preparation, threads=threads_per_encode, teacher=vmaf_model,
-    )  # fmt: skip
+        sweep=sweep,
+        places=[Path(p) for p in sources or []],
+        encoders=encoders,
+        presets=presets,
+        quality=quality,
+        preparation=preparation,
+        threads=threads_per_encode,
+        teacher=vmaf_model,
+    )
     with interruptible(runner):
         tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
-        if not dry_run:  # first of all, so that a machine without the hardware says so before anything else
+        if (
+            not dry_run
+        ):  # first of all, so that a machine without the hardware says so before anything else
             wanted = words(gpu)
-            hardware = choose_encoders(request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted)
+            hardware = choose_encoders(
+                request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted
+            )
             on_gpu = choose_scorer(scorer, runner, tools, hardware.gpus)
         clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
             hardware = choose_encoders(
-                request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted, pix_fmts=formats
+                request.selection(),
+                tools,
+                runner,
+                skip_unusable=skip_unusable,
+                wanted_gpus=wanted,
+                pix_fmts=formats,
             )
         usable_rows = hardware.encoders if hardware else None
         notices = (*notices, *(hardware.notices if hardware else unproven(request)))
         whole = plan_cells(request, clips, usable_rows, notices=notices)
-        plan = plan_cells(request, clips, usable_rows, select_globs=select, notices=notices) if select else whole
+        plan = (
+            plan_cells(request, clips, usable_rows, select_globs=select, notices=notices)
+            if select
+            else whole
+        )
         named = out or table.get("out")
         folder = Path(named) if named else default_folder(request, whole)
         check_utf8(folder)
@@ -137,19 +233,27 @@ def corpus(
             state = grid.state(plan, folder, tools, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
-        options = Options(jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed)
+        options = Options(
+            jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed
+        )
         num_failed = drive(
-            folder, whole, lambda: grid.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
-            jobs=slots, extend=extend, part=bool(select), as_json=as_json, skipped=hardware.skipped if hardware else (),
-        )  # fmt: skip
+            folder,
+            whole,
+            lambda: grid.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
+            jobs=slots,
+            extend=extend,
+            part=bool(select),
+            as_json=as_json,
+            skipped=hardware.skipped if hardware else (),
+        )
         if not as_json:
             summary(plan, folder)
         if num_failed < len(plan.cells):
             next_report(folder)
     if num_failed:
         raise SweepFailed(
-            f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl say why and give a "
-            "command to paste; try them again with --retry-failed"
+            f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl"
+            " say why and give a command to paste; try them again with --retry-failed"
         )
 
 
@@ -162,14 +266,22 @@ def check_flags(given: Mapping[str, Any]) -> None:
         raise UsageError(f"--scorer is auto, cpu or cuda, not {given['scorer']!r}")
     features = given["features"]
     if features not in ("six", "full") or features == "full" and given["pairs"] is None:
-        raise UsageError(f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps the six")
+        raise UsageError(
+            f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps"
+            " the six"
+        )
 
 
 def unproven(request: Request) -> tuple[str, ...]:
     """What a dry run cannot tell of the encoders asked for."""
     if not request.selection().auto:
         return ()
-    return ("a dry run tries no encoder: auto stands for all there are, and `vmaf-tune doctor` tells which of them run here",)
+    return (
+        (
+            "a dry run tries no encoder: auto stands for all there are, and `vmaf-tune doctor`"
+            " tells which of them run here"
+        ),
+    )
 
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
@@ -182,27 +294,42 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
     for notice in plan.notices:
         console.warn(notice)
     if as_json:
-        console.json_document({
-            "folder": str(folder), "num_cells": len(plan.cells), "num_frames": plan.num_frames,
-            "num_done": len(state.done), "num_failed": len(state.failed), "num_left": len(state.left),
-            "expected_s": round(seconds, 1), "disk_bytes": need, "cells": [c.id for c in plan.cells],
-        })  # fmt: skip
+        console.json_document(
+            {
+                "folder": str(folder),
+                "num_cells": len(plan.cells),
+                "num_frames": plan.num_frames,
+                "num_done": len(state.done),
+                "num_failed": len(state.failed),
+                "num_left": len(state.left),
+                "expected_s": round(seconds, 1),
+                "disk_bytes": need,
+                "cells": [c.id for c in plan.cells],
+            }
+        )
         return
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in plan.cells:
         groups.setdefault((cell.encoder.name, cell.preset), []).append(cell)
     rows = [
         (
-            encoder, preset, ",".join(dict.fromkeys(c.id.rsplit("/", 1)[1] for c in cells)),
-            len({c.source.name for c in cells}), len(cells), sum(c.id in state.done for c in cells),
+            encoder,
+            preset,
+            ",".join(dict.fromkeys(c.id.rsplit("/", 1)[1] for c in cells)),
+            len({c.source.name for c in cells}),
+            len(cells),
+            sum(c.id in state.done for c in cells),
             console.duration(sum(c.expected_encode_s + c.expected_score_s for c in cells)),
         )
         for (encoder, preset), cells in groups.items()
-    ]  # fmt: skip
-    console.table("", ("encoder", "preset", "quality", "sources", "cells", "done", "CPU"), rows, left=3)
+    ]
+    console.table(
+        "", ("encoder", "preset", "quality", "sources", "cells", "done", "CPU"), rows, left=3
+    )
     console.say(
-        f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done, {len(state.failed)} failed, "
-        f"{len(state.left)} to do: about {console.duration(seconds)} on {slots} slots, up to {need / 2**30:.2f} GiB of disk"
+        f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done,"
+        f" {len(state.failed)} failed, {len(state.left)} to do: about {console.duration(seconds)}"
+        f" on {slots} slots, up to {need / 2**30:.2f} GiB of disk"
     )
 
 
@@ -223,16 +350,35 @@ def summary(plan: Plan, folder: Path) -> None:
             return (*names, 0, bad, None, None, None, None)
         scores = sorted(r["vmaf_score"] for r in good)
         rates = sorted(r["bitrate_kbps"] for r in good)
-        cpu = [1000 * r["encode_cpu_s"] / r["num_frames"] for r in good if r["encode_cpu_s"] is not None]
+        cpu = [
+            1000 * r["encode_cpu_s"] / r["num_frames"]
+            for r in good
+            if r["encode_cpu_s"] is not None
+        ]
         return (
-            *names, len(good), bad, f"{scores[0]:.1f}–{scores[-1]:.1f}", f"{rates[0]:.0f}–{rates[-1]:.0f}",
+            *names,
+            len(good),
+            bad,
+            f"{scores[0]:.1f}–{scores[-1]:.1f}",
+            f"{rates[0]:.0f}–{rates[-1]:.0f}",
             f"{sum(cpu) / len(cpu):.1f}" if cpu else None,
-            f"{sum(1000 * (r['score_cpu_s'] or 0) / r['num_frames'] for r in good) / len(good):.1f}",
-        )  # fmt: skip
+            (
+                f"{sum(1000 * (r['score_cpu_s'] or 0) / r['num_frames'] for r in good) / len(good):.1f}"  # noqa: E501
+            ),
+        )
 
     console.table(
-        "", ("encoder", "preset", "ok", "failed", "VMAF", "kbit/s", "encode ms/frame", "score ms/frame"),
-        [line(names, members) for names, members in groups.items()], left=2,
-    )  # fmt: skip
-
-
+        "",
+        (
+            "encoder",
+            "preset",
+            "ok",
+            "failed",
+            "VMAF",
+            "kbit/s",
+            "encode ms/frame",
+            "score ms/frame",
+        ),
+        [line(names, members) for names, members in groups.items()],
+        left=2,
+    )

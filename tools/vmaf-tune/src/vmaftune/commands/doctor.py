@@ -1,4 +1,6 @@
-"""`vmaf-tune doctor`: which encoders really work on this machine, why the others do not, and what to do about it."""
+"""`vmaf-tune doctor`: which encoders really work on this machine, why the others do not, and what
+to do about it.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,35 @@ GIB = 2**30
 
 def doctor(
     encoders: Annotated[
-        str | None, typer.Option(help="What must run: names, aliases or groups. Exit code 3 when it cannot. Default: ask for none.")
+        str | None,
+        typer.Option(
+            help=(
+                "What must run: names, aliases or groups. Exit code 3 when it cannot. Default: ask"
+                " for none."
+            )
+        ),
     ] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPUs to try: 0,1 as nvidia-smi counts, /dev/dri/renderD129, d3d11:0.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="GPUs to try: 0,1 as nvidia-smi counts, /dev/dri/renderD129, d3d11:0."),
+    ] = None,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Run a short sweep per usable hardware encoder, or per --encoders, with all checks.")
+        bool,
+        typer.Option(
+            "--confirm",
+            help=(
+                "Run a short sweep per usable hardware encoder, or per --encoders, with all checks."
+            ),
+        ),
     ] = False,
-    ffmpeg: Annotated[str | None, typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded.")] = None,
+    ffmpeg: Annotated[
+        str | None,
+        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Show what works here: encoders by a trial encode each, libvmaf's models, GPUs, torch and onnxruntime, the machine.
+    """Show what works here: encoders by a trial encode each, libvmaf's models, GPUs, torch and
+    onnxruntime, the machine.
 
     Example: vmaf-tune doctor --encoders nvenc,x264
     """
@@ -66,21 +87,31 @@ def doctor(
         common = [t for t in trials if t.pix_fmt == ENCODERS[t.encoder].pix_fmt_for("yuv420p")]
         working, lost = split(asked, common)
         if not acceptable(asked, working, lost, skip_unusable=False):
-            raise ToolError(f"{', '.join(row.name for row in lost)} cannot run on this machine; the table says why")
+            raise ToolError(
+                f"{', '.join(row.name for row in lost)} cannot run on this machine; the table"
+                " says why"
+            )
     if not as_json and any(t.usable and ENCODERS[t.encoder].kind for t in trials):
         console.next_command("vmaf-tune doctor --confirm")
 
 
 def show(found: Mapping[str, Any]) -> None:
     """The report as tables on stdout, and what needs attention as notes."""
-    console.table("encoders", ("encoder", "usable", "formats", "why not", "what to do"), encoder_lines(found["encoders"]),
-                  left=5, styles={"yes": "green", "no": "red"})  # fmt: skip
+    console.table(
+        "encoders",
+        ("encoder", "usable", "formats", "why not", "what to do"),
+        encoder_lines(found["encoders"]),
+        left=5,
+        styles={"yes": "green", "no": "red"},
+    )
     console.table("machine", ("what", "found"), facts(found), left=2)
     if found["libvmaf"] and found["libvmaf"]["warning"]:
         console.warn(found["libvmaf"]["warning"])
     for name in ("torch", "onnxruntime"):
         if found["runtimes"][name] is None:
-            console.warn(f"{name} does not work here; training needs it: pip install 'vmaf-tune[train]'")
+            console.warn(
+                f"{name} does not work here; training needs it: pip install 'vmaf-tune[train]'"
+            )
 
 
 def encoder_lines(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -88,13 +119,23 @@ def encoder_lines(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     lines: dict[tuple[Any, ...], list[str]] = {}
     for trial in trials:
         device = trial["device"]
-        name = f"{trial['encoder']} on {device['name']}" if device and trial["usable"] else trial["encoder"]
+        name = (
+            f"{trial['encoder']} on {device['name']}"
+            if device and trial["usable"]
+            else trial["encoder"]
+        )
         outcome = (name, trial["usable"], trial["why"], trial["what_to_do"])
         lines.setdefault(outcome, []).append(trial["pix_fmt"])
     shown, last = [], None
     for (name, works, why, what), formats in lines.items():
         shown.append(
-            (name, works, ", ".join(dict.fromkeys(formats)), why or "", "as above" if what and what == last else what or "")
+            (
+                name,
+                works,
+                ", ".join(dict.fromkeys(formats)),
+                why or "",
+                "as above" if what and what == last else what or "",
+            )
         )
         last = what
     return shown
@@ -108,7 +149,14 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines += [
             ("libvmaf", vmaf["version"]),
             ("models that load", " ".join(vmaf["models"])),
-            ("libvmaf_cuda", "in this ffmpeg" if vmaf["libvmaf_cuda"] else "not in this ffmpeg; scoring runs on the CPU"),
+            (
+                "libvmaf_cuda",
+                (
+                    "in this ffmpeg"
+                    if vmaf["libvmaf_cuda"]
+                    else "not in this ffmpeg; scoring runs on the CPU"
+                ),
+            ),
         ]
     else:
         lines.append(("libvmaf", "missing, or it does not score"))
@@ -118,17 +166,28 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("NVIDIA driver", f"none ({gpus['nvidia_problem']})"))
     lines += [(f"NVIDIA GPU {g['index']}", gpu_line(g)) for g in gpus["nvidia"]]
     lines += [
-        (n["path"], f"{n['vendor']} ({n['driver']})" + ("" if n["access"] else ", not accessible")) for n in gpus["render_nodes"]
+        (n["path"], f"{n['vendor']} ({n['driver']})" + ("" if n["access"] else ", not accessible"))
+        for n in gpus["render_nodes"]
     ]
     torch, onnx = found["runtimes"]["torch"], found["runtimes"]["onnxruntime"]
-    lines.append(("torch", f"{torch['version']} on {', '.join(torch['devices'])}" if torch else "not working"))
+    lines.append(
+        (
+            "torch",
+            f"{torch['version']} on {', '.join(torch['devices'])}" if torch else "not working",
+        )
+    )
     lines.append(("onnxruntime", onnxruntime_line(onnx) if onnx else "not working"))
     memory = f"{here['memory_bytes'] / GIB:.1f} GiB" if here["memory_bytes"] else "unknown"
     return [
-        *lines, ("system", f"{here['system']}, Python {here['python']}"),
-        ("processor", f"{here['cpu']}, {here['cores']} usable cores"), ("memory", memory),
-        ("disk here", f"{here['disk_free_bytes'] / GIB:.1f} GiB free of {here['disk_bytes'] / GIB:.1f}"),
-    ]  # fmt: skip
+        *lines,
+        ("system", f"{here['system']}, Python {here['python']}"),
+        ("processor", f"{here['cpu']}, {here['cores']} usable cores"),
+        ("memory", memory),
+        (
+            "disk here",
+            f"{here['disk_free_bytes'] / GIB:.1f} GiB free of {here['disk_bytes'] / GIB:.1f}",
+        ),
+    ]
 
 
 def gpu_line(gpu: Mapping[str, Any]) -> str:
@@ -137,7 +196,9 @@ def gpu_line(gpu: Mapping[str, Any]) -> str:
     if not gpu["nvenc_engine"]:
         parts.append("no NVENC engine")
     elif gpu["sessions"] is not None:
-        parts.append(f"{gpu['sessions']} encode sessions in use, encoder {gpu['encoder_percent']}% busy")
+        parts.append(
+            f"{gpu['sessions']} encode sessions in use, encoder {gpu['encoder_percent']}% busy"
+        )
     if gpu["gpu_percent"] is not None:
         parts.append(f"GPU {gpu['gpu_percent']}% busy")
     return ", ".join(parts)
@@ -147,4 +208,6 @@ def onnxruntime_line(found: Mapping[str, Any]) -> str:
     """Where onnxruntime really runs; a CUDA provider that is listed and did not come says so."""
     names = [p.removesuffix("ExecutionProvider") for p in found["providers"]]
     missed = "CUDAExecutionProvider" in found["listed"] and "CUDA" not in names
-    return f"{found['version']} on {', '.join(names)}" + (" (CUDA is listed and does not load)" if missed else "")
+    return f"{found['version']} on {', '.join(names)}" + (
+        " (CUDA is listed and does not load)" if missed else ""
+    )

@@ -1,4 +1,6 @@
-"""`vmaf-tune eval`: what a training run, or a shipped model on a corpus, is worth. Needs no torch."""
+"""`vmaf-tune eval`: what a training run, or a shipped model on a corpus, is worth.
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,27 @@ if TYPE_CHECKING:
 def evaluate(
     target: Annotated[
         str | None,
-        typer.Argument(help="A run's folder, or a model id. Default: the newest run of fr_regressor_v2.", metavar="RUN|MODEL"),
+        typer.Argument(
+            help="A run's folder, or a model id. Default: the newest run of fr_regressor_v2.",
+            metavar="RUN|MODEL",
+        ),
     ] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Score the shipped MODEL on this corpus instead of reading a run.")] = None,
-    card: Annotated[Path | None, typer.Option(help="Write a Markdown model card here, its residual plot beside it.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Score the shipped MODEL on this corpus instead of reading a run."),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Write a Markdown model card here, its residual plot beside it."),
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where runs are found.")] = Path("runs"),
-    model_dir: Annotated[Path, typer.Option(help="Where the registry is (its folder tiny/).")] = Path("model"),
+    model_dir: Annotated[
+        Path, typer.Option(help="Where the registry is (its folder tiny/).")
+    ] = Path("model"),
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
-    """Show held-out figures of a training run: per source, baselines, slices, what the codec block changes.
+    """Show held-out figures of a training run: per source, baselines, slices, what the codec block
+    changes.
 
     Example: vmaf-tune eval fr_regressor_v2 --card fr_regressor_v2.md
     """
@@ -58,7 +72,9 @@ def _run_folder(target: str | None, runs_dir: Path) -> Path:
     if word in MODELS:
         return run_folder.newest_run(runs_dir, word)
     if not Path(word).is_dir():
-        raise UsageError(f"{word} is neither a run's folder nor a model; models are {', '.join(MODELS)}")
+        raise UsageError(
+            f"{word} is neither a run's folder nor a model; models are {', '.join(MODELS)}"
+        )
     return Path(word)
 
 
@@ -67,15 +83,28 @@ def _show_run(run: Run, result: dict[str, Any]) -> None:
 
     smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
     corpus = run.metrics["corpus"]
-    console.say(f"{smoke}{run.path}: {run.model_id}, recipe {run.recipe['name']}, corpus {corpus['path']}")
+    console.say(
+        f"{smoke}{run.path}: {run.model_id}, recipe {run.recipe['name']}, corpus {corpus['path']}"
+    )
     if not result["summary"]:
-        console.warn("this run was made without --loso: nothing was held out, so there is nothing to tell")
+        console.warn(
+            "this run was made without --loso: nothing was held out, so there is nothing to tell"
+        )
         return
     _show_slices(result)
-    for scheme, part in reversed(result["summary"].items()):  # what counts most, one source held out, stands last
-        console.table(f"{scheme}: all predictors", ("predictor", *card.PREDICTOR_COLUMNS), card.predictor_rows(part))
+    for scheme, part in reversed(
+        result["summary"].items()
+    ):  # what counts most, one source held out, stands last
+        console.table(
+            f"{scheme}: all predictors",
+            ("predictor", *card.PREDICTOR_COLUMNS),
+            card.predictor_rows(part),
+        )
         rows = card.model_rows(part)
-        title = f"{scheme}: one {part['held_out']} held out at a time, mean over {run.metrics['num_seeds']} seeds"
+        title = (
+            f"{scheme}: one {part['held_out']} held out at a time, mean over"
+            f" {run.metrics['num_seeds']} seeds"
+        )
         console.table(title, (part["held_out"], "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
         _reasons(part["table"])
     sentence = card.lift_sentence(result)
@@ -90,10 +119,24 @@ def _show_slices(result: dict[str, Any]) -> None:
         lifts = {row["slice"]: row for row in (result["lift"] or {}).get(by, [])}
         columns = ["n", "plcc", "srocc", "rmse", "mae"]
         body = [
-            (row["group"], *(row[c] for c in columns), *(lifts.get(row["group"], {}).get(k) for k in ("lift", "low", "high")))
+            (
+                row["group"],
+                *(row[c] for c in columns),
+                *(lifts.get(row["group"], {}).get(k) for k in ("lift", "low", "high")),
+            )
             for row in rows
         ]
-        names = [card.SLICE_NAMES[by], "n", "PLCC", "SROCC", "RMSE", "MAE", "codec lift", "low", "high"]
+        names = [
+            card.SLICE_NAMES[by],
+            "n",
+            "PLCC",
+            "SROCC",
+            "RMSE",
+            "MAE",
+            "codec lift",
+            "low",
+            "high",
+        ]
         keep = len(names) if lifts else 6
         console.table(f"{result['scheme']} by {by}", names[:keep], [row[:keep] for row in body])
 
@@ -109,13 +152,17 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
 
     plot = None
     if file.is_dir():
-        raise UsageError(f"--card {file} is a folder; name a file, such as {file}/{run.model_id}.md")
+        raise UsageError(
+            f"--card {file} is a folder; name a file, such as {file}/{run.model_id}.md"
+        )
     if result["scheme"]:
         plot = file.with_name(f"{file.stem}-residuals.png")
         try:
             card.residual_plot(run.predictions, result["scheme"], plot)
         except ImportError as failure:
-            raise ToolError("the card's plot needs matplotlib: pip install 'vmaf-tune[report]'") from failure
+            raise ToolError(
+                "the card's plot needs matplotlib: pip install 'vmaf-tune[report]'"
+            ) from failure
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(card.markdown(run, result, plot.name if plot else None), encoding="utf-8")
     console.say(f"wrote {file}" + (f" and {plot}" if plot else ""))
@@ -130,13 +177,29 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
     model = predictor.load(model_id, model_dir)
     data = load(path, per_frame=model.contract.unit == "frame")
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
-    table = run_folder.score_table(data, model.predict(data.features, data.codec if model.contract.has_codec else None))
+    table = run_folder.score_table(
+        data, model.predict(data.features, data.codec if model.contract.has_codec else None)
+    )
     result = run_folder.evaluation(table)
-    notes = [*data.notes, *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None))]
+    notes = [
+        *data.notes,
+        *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None)),
+    ]
     if same:
-        notes.append("the model was trained on these rows: this is agreement with its training data, not held-out evidence")
+        notes.append(
+            "the model was trained on these rows: this is agreement with its training data, not"
+            " held-out evidence"
+        )
     if as_json:
-        console.json_document({"model_id": model_id, "corpus": str(data.path), "in_sample": same, "notes": notes, **result})
+        console.json_document(
+            {
+                "model_id": model_id,
+                "corpus": str(data.path),
+                "in_sample": same,
+                "notes": notes,
+                **result,
+            }
+        )
         return
     for note in notes:
         console.warn(note)

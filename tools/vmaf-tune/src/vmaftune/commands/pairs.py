@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
 NOT_WITH_PAIRS = (
-    "sources", "encoders", "presets", "quality", "sweep", "start", "frames", "crop", "scale", "deinterlace",
-    "threads_per_encode", "keep_encodes", "gpu", "skip_unusable",
-)  # fmt: skip
+    "sources",
+    "encoders",
+    "presets",
+    "quality",
+    "sweep",
+    "start",
+    "frames",
+    "crop",
+    "scale",
+    "deinterlace",
+    "threads_per_encode",
+    "keep_encodes",
+    "gpu",
+    "skip_unusable",
+)
 
 
 def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
@@ -39,73 +51,114 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
     if useless:
         raise UsageError(
-            f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its files are scored as they are, "
-            "from the first frame to the last"
+            f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its"
+            " files are scored as they are, from the first frame to the last"
         )
     if given["scorer"] == "cuda":
-        raise UsageError("--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out")
+        raise UsageError(
+            "--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out"
+        )
     allow = words(given["allow"])
     check_preparation(Preparation(allow=allow), "the command line")
     teacher = given["vmaf_model"] or TEACHER
     plan = plan_pairs(
-        place, size=given["size"], fps=given["fps"], pix_fmt=given["pix_fmt"],
-        allow=allow, teacher=teacher,
-        features="full" if given["features"] == "full" else "six", select_globs=given["select"] or [],
-    )  # fmt: skip
+        place,
+        size=given["size"],
+        fps=given["fps"],
+        pix_fmt=given["pix_fmt"],
+        allow=allow,
+        teacher=teacher,
+        features="full" if given["features"] == "full" else "six",
+        select_globs=given["select"] or [],
+    )
     raw = [name for name in ("size", "fps", "pix_fmt") if given[name]]
-    if raw and not any(clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)):
-        raise UsageError(f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has one; leave it out")
+    if raw and not any(
+        clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)
+    ):
+        raise UsageError(
+            f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has"
+            " one; leave it out"
+        )
     tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
-    folder = Path(given["out"]) if given["out"] else Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    folder = (
+        Path(given["out"])
+        if given["out"]
+        else Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
+    )
     check_utf8(folder)
     options = study.Options(
-        jobs=given["jobs"] or usable_cores(), timeout_s=given["timeout"], retry_failed=given["retry_failed"]
+        jobs=given["jobs"] or usable_cores(),
+        timeout_s=given["timeout"],
+        retry_failed=given["retry_failed"],
     )
     if given["dry_run"]:
         foresee(folder, plan, extend=given["extend"], part=bool(given["select"]))
         _show_plan(plan, folder, tools, options, as_json=given["as_json"])
         return
     num_failed = drive(
-        folder, plan, lambda: PairRun(plan, folder, tools, runner, options), jobs=options.jobs, extend=given["extend"],
-        part=bool(given["select"]), as_json=given["as_json"],
-    )  # fmt: skip
+        folder,
+        plan,
+        lambda: PairRun(plan, folder, tools, runner, options),
+        jobs=options.jobs,
+        extend=given["extend"],
+        part=bool(given["select"]),
+        as_json=given["as_json"],
+    )
     if not given["as_json"]:
         _summary(plan, folder)
     if num_failed < len(plan.pairs):
         next_report(folder)
     if num_failed:
         raise SweepFailed(
-            f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl say why and give a command "
-            "to paste; try them again with --retry-failed"
+            f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl"
+            " say why and give a command to paste; try them again with --retry-failed"
         )
 
 
-def _show_plan(plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool) -> None:
+def _show_plan(
+    plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool
+) -> None:
     from vmaftune.engine import study
     from vmaftune.questions.pair_run import state
 
     found = state(plan, folder, tools, retry_failed=options.retry_failed)
     seconds = study.expected_seconds(found.left, options.jobs)
     if as_json:
-        console.json_document({
-            "folder": str(folder), "num_cells": len(plan.pairs),
-            "num_frames": sum(p.reference.expected_frames for p in plan.pairs), "num_done": len(found.done),
-            "num_failed": len(found.failed), "num_left": len(found.left), "expected_s": round(seconds, 1), "disk_bytes": 0,
-            "cells": [p.id for p in plan.pairs],
-        })  # fmt: skip
+        console.json_document(
+            {
+                "folder": str(folder),
+                "num_cells": len(plan.pairs),
+                "num_frames": sum(p.reference.expected_frames for p in plan.pairs),
+                "num_done": len(found.done),
+                "num_failed": len(found.failed),
+                "num_left": len(found.left),
+                "expected_s": round(seconds, 1),
+                "disk_bytes": 0,
+                "cells": [p.id for p in plan.pairs],
+            }
+        )
         return
     for notice in plan.notices:
         console.warn(notice)
     left = {p.id for p in found.left}
     console.table(
-        f"{len(plan.pairs)} pairs", ("pair", "frames", "size", "scored as", "to do"),
+        f"{len(plan.pairs)} pairs",
+        ("pair", "frames", "size", "scored as", "to do"),
         [
-            (p.id, p.reference.expected_frames, f"{p.distorted.width}x{p.distorted.height}",
-             f"{p.reference.width}x{p.reference.height} {p.pix_fmt}", p.id in left)
+            (
+                p.id,
+                p.reference.expected_frames,
+                f"{p.distorted.width}x{p.distorted.height}",
+                f"{p.reference.width}x{p.reference.height} {p.pix_fmt}",
+                p.id in left,
+            )
             for p in plan.pairs
         ],
-    )  # fmt: skip
-    console.say(f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {console.duration(seconds)} on {options.jobs} slots")
+    )
+    console.say(
+        f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {console.duration(seconds)} on"
+        f" {options.jobs} slots"
+    )
 
 
 def _summary(plan: PairPlan, folder: Path) -> None:
@@ -122,5 +175,7 @@ def _summary(plan: PairPlan, folder: Path) -> None:
         scores = [r["vmaf_score"] for r in members if r["status"] == "ok"]
         flags = sorted({flag for r in members if r["status"] == "ok" for flag in r["flags"]})
         span = f"{min(scores):.1f}–{max(scores):.1f}" if scores else None
-        lines.append((name, len(scores), len(members) - len(scores), span, ", ".join(flags) or None))
+        lines.append(
+            (name, len(scores), len(members) - len(scores), span, ", ".join(flags) or None)
+        )
     console.table("", ("source", "ok", "failed", "VMAF", "flags"), lines)

@@ -1,4 +1,6 @@
-"""`vmaf-tune predict`: VMAF points from a shipped model, for one encode on the command line or for rows of JSONL."""
+"""`vmaf-tune predict`: VMAF points from a shipped model, for one encode on the command line or for
+rows of JSONL.
+"""
 
 from __future__ import annotations
 
@@ -22,46 +24,81 @@ _MEASURED = ("vmaf_score", "vmaf")
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model id in the registry, such as fr_regressor_v2.")],
-    encoder: Annotated[str | None, typer.Option(help="Encoder of the encode: a full name or an alias.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Its preset; the encoder's default without it.")] = None,
-    quality: Annotated[float | None, typer.Option(help="Its quality value: CRF, CQ, QP or ICQ.")] = None,
-    adm2: Annotated[float | None, typer.Option(help="Mean of libvmaf's adm2 over the encode.")] = None,
-    vif_scale0: Annotated[float | None, typer.Option("--vif-scale0", help="Mean of vif_scale0.")] = None,
-    vif_scale1: Annotated[float | None, typer.Option("--vif-scale1", help="Mean of vif_scale1.")] = None,
-    vif_scale2: Annotated[float | None, typer.Option("--vif-scale2", help="Mean of vif_scale2.")] = None,
-    vif_scale3: Annotated[float | None, typer.Option("--vif-scale3", help="Mean of vif_scale3.")] = None,
+    model: Annotated[
+        str, typer.Argument(help="Model id in the registry, such as fr_regressor_v2.")
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the encode: a full name or an alias.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Its preset; the encoder's default without it.")
+    ] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="Its quality value: CRF, CQ, QP or ICQ.")
+    ] = None,
+    adm2: Annotated[
+        float | None, typer.Option(help="Mean of libvmaf's adm2 over the encode.")
+    ] = None,
+    vif_scale0: Annotated[
+        float | None, typer.Option("--vif-scale0", help="Mean of vif_scale0.")
+    ] = None,
+    vif_scale1: Annotated[
+        float | None, typer.Option("--vif-scale1", help="Mean of vif_scale1.")
+    ] = None,
+    vif_scale2: Annotated[
+        float | None, typer.Option("--vif-scale2", help="Mean of vif_scale2.")
+    ] = None,
+    vif_scale3: Annotated[
+        float | None, typer.Option("--vif-scale3", help="Mean of vif_scale3.")
+    ] = None,
     motion2: Annotated[float | None, typer.Option(help="Mean of motion2.")] = None,
     jsonl: Annotated[
-        str | None, typer.Option(help="File of rows, one JSON object a line, such as cells.jsonl; - is stdin.")
+        str | None,
+        typer.Option(help="File of rows, one JSON object a line, such as cells.jsonl; - is stdin."),
     ] = None,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Predict the rows stored with the model again and compare.")
+        bool,
+        typer.Option(
+            "--self-test", help="Predict the rows stored with the model again and compare."
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path("model"),
+    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path(
+        "model"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
     """Predict VMAF from libvmaf's six features and, for fr_regressor_v2, the encoder's settings.
 
-    Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in cells.jsonl.
-    Leave out --encoder for the codec-blind answer.
+    Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in
+    cells.jsonl. Leave out --encoder for the codec-blind answer.
 
     Example: vmaf-tune predict fr_regressor_v2 --jsonl runs/phase_a/software/cells.jsonl --json
     """
     flags = dict(
-        adm2=adm2, vif_scale0=vif_scale0, vif_scale1=vif_scale1, vif_scale2=vif_scale2, vif_scale3=vif_scale3,
+        adm2=adm2,
+        vif_scale0=vif_scale0,
+        vif_scale1=vif_scale1,
+        vif_scale2=vif_scale2,
+        vif_scale3=vif_scale3,
         motion2=motion2,
-    )  # fmt: skip
+    )
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"no device is called {device!r}; use auto, cpu or cuda")
     settings = {"encoder": encoder, "preset": preset, "quality": quality}
     given = any(value is not None for value in (*settings.values(), *flags.values()))
     if given and (jsonl is not None or self_test):
-        raise UsageError("--jsonl and --self-test bring their own settings and features; leave out the other flags")
+        raise UsageError(
+            "--jsonl and --self-test bring their own settings and features; leave out the other"
+            " flags"
+        )
     rows: list[Located] = []
     if not self_test:
-        rows = list(_read(jsonl)) if jsonl is not None else [("the command line", _row(encoder, preset, quality, flags))]
+        rows = (
+            list(_read(jsonl))
+            if jsonl is not None
+            else [("the command line", _row(encoder, preset, quality, flags))]
+        )
     from vmaf_train.shipping import predictor
 
     loaded = predictor.load(model, model_dir, device)  # type: ignore[arg-type]  # checked above
@@ -77,11 +114,20 @@ def predict(
         _show(model, answers)
 
 
-def _row(encoder: str | None, preset: str | None, quality: float | None, features: dict[str, float | None]) -> dict[str, Any]:
-    """One row from the flags, checked as a sweep would. Raises UsageError for what is missing or not a setting."""
+def _row(
+    encoder: str | None,
+    preset: str | None,
+    quality: float | None,
+    features: dict[str, float | None],
+) -> dict[str, Any]:
+    """One row from the flags, checked as a sweep would. Raises UsageError for what is missing or
+    not a setting.
+    """
     missing = [f"--{name.replace('_', '-')}" for name, value in features.items() if value is None]
     if missing:
-        raise UsageError(f"a prediction needs all six features; missing: {', '.join(missing)} (or give --jsonl)")
+        raise UsageError(
+            f"a prediction needs all six features; missing: {', '.join(missing)} (or give --jsonl)"
+        )
     if encoder is None:
         if preset is not None or quality is not None:
             raise UsageError("--preset and --quality belong to an encoder; name it with --encoder")
@@ -91,17 +137,26 @@ def _row(encoder: str | None, preset: str | None, quality: float | None, feature
     known = find(encoder)
     if quality is None:
         raise UsageError(f"{known.name} needs its quality value: --quality")
-    settings = {"preset": known.check_preset(preset or known.default_preset), "crf": known.check_quality(quality)}
+    settings = {
+        "preset": known.check_preset(preset or known.default_preset),
+        "crf": known.check_quality(quality),
+    }
     return {"encoder": known.name, **settings, "per_frame_features": features}
 
 
 def _read(name: str) -> Iterator[Located]:
-    """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a JSON object."""
+    """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a
+    JSON object.
+    """
     from vmaf_train.corpus import rows as corpus_rows
     from vmaf_train.errors import DatasetError
 
     try:
-        lines = sys.stdin.readlines() if name == "-" else Path(name).read_text(encoding="utf-8").splitlines()
+        lines = (
+            sys.stdin.readlines()
+            if name == "-"
+            else Path(name).read_text(encoding="utf-8").splitlines()
+        )
     except (OSError, UnicodeDecodeError) as failure:
         raise UsageError(f"{name} cannot be read as text: {failure}") from failure
     for number, line in enumerate(lines, start=1):
@@ -115,7 +170,9 @@ def _read(name: str) -> Iterator[Located]:
 
 
 def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
-    """Each row's own identity, what was measured (if anything), `predicted` in VMAF points, and a `note` where due."""
+    """Each row's own identity, what was measured (if anything), `predicted` in VMAF points, and a
+    `note` where due.
+    """
     import numpy as np
     from vmaf_train.errors import DatasetError
 
@@ -129,40 +186,59 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
     if not has_codec and any(encoder for _, _, (encoder, _) in inputs):
         console.warn(f"{loaded.contract.id} does not look at encoder, preset and quality")
     if loaded.contract.unit == "frame" and any("per_frame_features" in row for _, row in rows):
-        console.warn(f"{loaded.contract.id} learned from single frames; these rows hold means over an encode")
+        console.warn(
+            f"{loaded.contract.id} learned from single frames; these rows hold means over an encode"
+        )
     blocks = np.array([block for _, block, _ in inputs]) if has_codec else None
     predicted = loaded.predict(np.array([features for features, _, _ in inputs]), blocks)
     parts = zip(rows, inputs, predicted, notes, strict=True)
-    return [_answer(row, settings[0], float(value), of_row) for (_, row), (_, _, settings), value, of_row in parts]
+    return [
+        _answer(row, settings[0], float(value), of_row)
+        for (_, row), (_, _, settings), value, of_row in parts
+    ]
 
 
-def _inputs(where: str, row: dict[str, Any], has_codec: bool) -> tuple[list[float], list[float], tuple[str | None, str | None]]:
+def _inputs(
+    where: str, row: dict[str, Any], has_codec: bool
+) -> tuple[list[float], list[float], tuple[str | None, str | None]]:
     """Raw features (6,), codec block (14,), and (encoder, preset) of a row.
 
-    Raises DatasetError for a missing feature, a setting of another type or, with a codec input, half of the settings.
+    Raises DatasetError for a missing feature, a setting of another type or, with a codec input,
+    half of the settings.
     """
     from vmaf_train.contract import FEATURES, codec_block, feature_value
     from vmaf_train.corpus import rows as corpus_rows
     from vmaf_train.errors import DatasetError
 
     nested = row.get("per_frame_features")
-    found = {name: feature_value(nested if isinstance(nested, dict) else row, name) for name in FEATURES}
+    found = {
+        name: feature_value(nested if isinstance(nested, dict) else row, name) for name in FEATURES
+    }
     missing = [name for name, value in found.items() if value is None]
     if missing:
-        raise DatasetError(f"{where}: no finite value of {', '.join(missing)}; a row needs all six features")
+        raise DatasetError(
+            f"{where}: no finite value of {', '.join(missing)}; a row needs all six features"
+        )
     try:
         encoder, preset, quality = corpus_rows.settings(row)
     except DatasetError as failure:
         raise DatasetError(f"{where}: {failure}") from failure
     if has_codec and encoder is not None and quality is None:
-        raise DatasetError(f"{where}: {encoder} needs its quality value (crf); leave out both for the codec-blind answer")
+        raise DatasetError(
+            f"{where}: {encoder} needs its quality value (crf); leave out both for the codec-blind"
+            " answer"
+        )
     if has_codec and encoder is None and (preset is not None or quality is not None):
-        raise DatasetError(f"{where}: preset and quality value belong to an encoder; name it as well")
+        raise DatasetError(
+            f"{where}: preset and quality value belong to an encoder; name it as well"
+        )
     block = codec_block(encoder, preset, quality)
     return [value for value in found.values() if value is not None], block, (encoder, preset)
 
 
-def _answer(row: dict[str, Any], encoder: str | None, predicted: float, notes: list[str]) -> dict[str, Any]:
+def _answer(
+    row: dict[str, Any], encoder: str | None, predicted: float, notes: list[str]
+) -> dict[str, Any]:
     measured = next((row[name] for name in _MEASURED if row.get(name) is not None), None)
     answer = {name: row[name] for name in _SHOWN if row.get(name) is not None}
     if encoder is not None:
@@ -174,9 +250,15 @@ def _answer(row: dict[str, Any], encoder: str | None, predicted: float, notes: l
 
 
 def _show(model: str, answers: list[dict[str, Any]]) -> None:
-    names = [n for n in (*_SHOWN, "vmaf", "predicted") if n != "key" and any(n in answer for answer in answers)]
+    names = [
+        n
+        for n in (*_SHOWN, "vmaf", "predicted")
+        if n != "key" and any(n in answer for answer in answers)
+    ]
     rows = [[answer.get(name) for name in names] for answer in answers]
-    console.table(model, names, rows, left=len(names) - 1 if "vmaf" not in names else len(names) - 2)
+    console.table(
+        model, names, rows, left=len(names) - 1 if "vmaf" not in names else len(names) - 2
+    )
 
 
 def _self_test(loaded: Predictor, as_json: bool) -> None:
@@ -187,11 +269,18 @@ def _self_test(loaded: Predictor, as_json: bool) -> None:
     rows = len(loaded.sidecar["self_test"]["score"])
     if not difference <= PARITY_LIMIT:
         raise ModelError(
-            f"{loaded.contract.id} answers {rows} stored rows up to {difference:.2e} VMAF points differently from torch; "
-            f"the limit is {PARITY_LIMIT:g}"
+            f"{loaded.contract.id} answers {rows} stored rows up to {difference:.2e} VMAF points"
+            f" differently from torch; the limit is {PARITY_LIMIT:g}"
         )
-    facts = {"model": loaded.contract.id, "sha256": loaded.artifact.sha256, "provider": loaded.provider, "rows": rows}
+    facts = {
+        "model": loaded.contract.id,
+        "sha256": loaded.artifact.sha256,
+        "provider": loaded.provider,
+        "rows": rows,
+    }
     if as_json:
         console.json_line({**facts, "max_difference": difference})
     else:
-        console.out(f"{rows} stored rows predicted again: at most {difference:.1e} VMAF points from torch")
+        console.out(
+            f"{rows} stored rows predicted again: at most {difference:.1e} VMAF points from torch"
+        )

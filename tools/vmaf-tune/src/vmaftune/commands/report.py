@@ -1,4 +1,6 @@
-"""`vmaf-tune report`: a page of a sweep and a training that one would send to colleagues; tables, CSV, JSON, PNG."""
+"""`vmaf-tune report`: a page of a sweep and a training that one would send to colleagues; tables,
+CSV, JSON, PNG.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +20,46 @@ if TYPE_CHECKING:
 def report(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a sweep, as `vmaf-tune corpus` wrote it; the newest complete one in runs/ when not given."),
+        typer.Argument(
+            help=(
+                "Folder of a sweep, as `vmaf-tune corpus` wrote it; the newest complete one in"
+                " runs/ when not given."
+            )
+        ),
     ] = None,
     model_run: Annotated[
         Path | None,
         typer.Option(
-            "--model-run", metavar="RUN", help="Folder of a training run to report on as well, or a model for its newest run."
+            "--model-run",
+            metavar="RUN",
+            help="Folder of a training run to report on as well, or a model for its newest run.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page to write; report.html in FOLDER when not given.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The page to write; report.html in FOLDER when not given."
+        ),
     ] = None,
-    text: Annotated[bool, typer.Option("--text", help="Print the tables instead of writing the page.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print one CSV line per cell instead of writing the page.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print all figures as JSON instead of writing the page.")] = False,
-    png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Write the figures as PNG files into DIR.")] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print the tables instead of writing the page.")
+    ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print one CSV line per cell instead of writing the page.")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print all figures as JSON instead of writing the page.")
+    ] = False,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="DIR", help="Write the figures as PNG files into DIR."),
+    ] = None,
 ) -> None:
-    """Show what a sweep found: rate-quality curves, BD-rates, quality values for a VMAF target, speed, worst frames.
+    """Show what a sweep found: rate-quality curves, BD-rates, quality values for a VMAF target,
+    speed, worst frames.
 
-    Writes one HTML file that needs no network, and prints its path. With --text, --csv, --json or --png the page is
-    written only when -o names it.
+    Writes one HTML file that needs no network, and prints its path. With --text, --csv, --json or
+    --png the page is written only when -o names it.
 
     Example: vmaf-tune report runs/phase_a/demo -o report.html
     """
@@ -71,7 +93,11 @@ def report(
             console.say(f"the page is {page}")
         else:
             console.out(str(page))
-    if model_run is None and not printed and any(p.quality is not None for p in made.analysis.sweep.points):
+    if (
+        model_run is None
+        and not printed
+        and any(p.quality is not None for p in made.analysis.sweep.points)
+    ):
         console.next_command(f"vmaf-tune train --loso --corpus {shlex.quote(str(folder))}")
 
 
@@ -90,4 +116,6 @@ def _print_tables(made: Report) -> None:
         console.out(sentence)
     for table in tables(made.analysis, made.model):
         console.out("")
-        console.table(table.title, table.columns, table.rows, left=table.left, caption=table.caption)
+        console.table(
+            table.title, table.columns, table.rows, left=table.left, caption=table.caption
+        )

@@ -1,4 +1,6 @@
-"""What a sweep and scored pairs share as commands: a run's folder, locked, its screen, and the end by a signal."""
+"""What a sweep and scored pairs share as commands: a run's folder, locked, its screen, and the end
+by a signal.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,22 @@ if TYPE_CHECKING:
 
 
 def drive(
-    folder: Path, plan: Planned, make: Callable[[], Run[Any]], *, jobs: int, extend: bool, part: bool, as_json: bool,
+    folder: Path,
+    plan: Planned,
+    make: Callable[[], Run[Any]],
+    *,
+    jobs: int,
+    extend: bool,
+    part: bool,
+    as_json: bool,
     skipped: Sequence[str] = (),
-) -> int:  # fmt: skip
-    """Open `folder` for `plan`, or with `part` for some of it, run what `make` gives then, and show it.
+) -> int:
+    """Open `folder` for `plan`, or with `part` for some of it, run what `make` gives then, and show
+    it.
 
-    Returns the number of failed cells. Raises UsageError and ToolError for a folder that cannot be one, FolderError for
-    one that is in use or holds another plan. Of a run that did not begin neither plan nor folder are left.
+    Returns the number of failed cells. Raises UsageError and ToolError for a folder that cannot be
+    one, FolderError for one that is in use or holds another plan. Of a run that did not begin
+    neither plan nor folder are left.
     """
     from vmaftune.cell import check_utf8
     from vmaftune.engine.folder import LOCK, RUNS, SWEEP, lock
@@ -42,13 +53,18 @@ def drive(
         folder.mkdir(parents=True, exist_ok=True)
         holder = lock(folder)
     except OSError as failure:
-        raise ToolError(f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out") from failure
+        raise ToolError(
+            f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out"
+        ) from failure
     try:
         open_folder(folder, plan, sys.argv, extend=extend, part=part, skipped=skipped)
         run = make()
         costs = {c.id: (c.kind, c.expected_encode_s + c.expected_score_s) for c in run.state.left}
         last: dict[str, Any] = {}
-        with console.SweepView(costs, jobs, as_json=as_json) as view, closing(run.run(sys.argv)) as events:
+        with (
+            console.SweepView(costs, jobs, as_json=as_json) as view,
+            closing(run.run(sys.argv)) as events,
+        ):
             for event in events:
                 view.feed(event)
                 last = event
@@ -68,7 +84,9 @@ def drive(
 
 
 def foresee(folder: Path, plan: Planned, *, extend: bool, part: bool) -> None:
-    """Note on the screen that a run of `plan` in `folder` would be refused, if so; writes nothing."""
+    """Note on the screen that a run of `plan` in `folder` would be refused, if so;
+    writes nothing.
+    """
     from vmaftune.engine.study import agreed
 
     try:
@@ -84,7 +102,8 @@ def next_report(folder: Path) -> None:
 
 @contextmanager
 def interruptible(runner: Runner) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP kill the children and end as Interrupted; a second one leaves at once.
+    """Ctrl-C, SIGTERM and SIGHUP kill the children and end as Interrupted; a second one leaves at
+    once.
 
     A signal that is ignored when we start, as under nohup, stays ignored.
     """
@@ -92,12 +111,15 @@ def interruptible(runner: Runner) -> Iterator[None]:
 
     def handle(number: int, _: object) -> None:
         if seen:
-            os._exit(130)  # the kernel kills the children with us; the next run removes what is left
+            os._exit(
+                130
+            )  # the kernel kills the children with us; the next run removes what is left
         seen.append(number)
         raise KeyboardInterrupt
 
-    # Python runs `handle` in this thread, which learns of a signal late when it was just about to wait for the slots:
-    # those wait for the children. So the children are killed by a thread that the C handler wakes through a socket.
+    # Python runs `handle` in this thread, which learns of a signal late when it was just about to
+    # wait for the slots: those wait for the children. So the children are killed by a thread that
+    # the C handler wakes through a socket.
     told, tell = socket.socketpair()
     tell.setblocking(False)
 
@@ -108,13 +130,17 @@ def interruptible(runner: Runner) -> Iterator[None]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     ours = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before = {n: signal.signal(n, handle) for n in ours if signal.getsignal(n) is not signal.SIG_IGN}
+    before = {
+        n: signal.signal(n, handle) for n in ours if signal.getsignal(n) is not signal.SIG_IGN
+    }
     waker = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as stop:
         runner.stop()
-        raise Interrupted("stopped; finished cells are kept, and the same command goes on from here") from stop
+        raise Interrupted(
+            "stopped; finished cells are kept, and the same command goes on from here"
+        ) from stop
     finally:
         signal.set_wakeup_fd(waker)
         for n, handler in before.items():

@@ -27,26 +27,42 @@ _STYLES = {"pass": "green", "hold": "bold red", "n/a": "dim"}
 def ship(
     model: Annotated[str, typer.Argument(help="Model id, such as fr_regressor_v2.")],
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the training run to judge; without it, the newest complete one.")
+        Path | None,
+        typer.Option(
+            help="Folder of the training run to judge; without it, the newest complete one."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Judge and show what would change in the registry; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Judge and show what would change in the registry; write nothing."
+        ),
     ] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Put back the model that the last promotion replaced.")] = False,
-    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path("model"),
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Put back the model that the last promotion replaced."),
+    ] = False,
+    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path(
+        "model"
+    ),
     runs_dir: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Judge a training run by its held-out predictions, and promote its model into the registry only if all checks pass.
+    """Judge a training run by its held-out predictions, and promote its model into the registry
+    only if all checks pass.
 
-    A candidate that is held back leaves the registry as it is; the reasons are in verdict.json of the run's folder
-    (exit code 6). A promotion is atomic, and read back in a new process before it counts.
+    A candidate that is held back leaves the registry as it is; the reasons are in verdict.json of
+    the run's folder (exit code 6). A promotion is atomic, and read back in a new process before it
+    counts.
 
     Example: vmaf-tune ship fr_regressor_v2 --dry-run
     """
     if rollback:
         if dry_run or run is not None:
-            raise UsageError("--rollback puts back the pair before the last promotion at once; leave out --dry-run and --run")
+            raise UsageError(
+                "--rollback puts back the pair before the last promotion at once; leave out"
+                " --dry-run and --run"
+            )
         _roll_back(model, model_dir, as_json)
         return
     from vmaf_train.results.run_folder import load_run
@@ -66,17 +82,33 @@ def ship(
         _write_verdict(candidate, verdict)
     if verdict.passed and not dry_run:
         _promote(candidate, verdict, entry, model_dir)
-        console.say(f"shipped {entry.onnx}" if changes else f"{entry.onnx} was shipped already; the registry stays", "green")
+        console.say(
+            (
+                f"shipped {entry.onnx}"
+                if changes
+                else f"{entry.onnx} was shipped already; the registry stays"
+            ),
+            "green",
+        )
     if as_json:
-        facts = {"run": str(candidate.path), "dry_run": dry_run, "onnx": entry.onnx, "changes": changes}
+        facts = {
+            "run": str(candidate.path),
+            "dry_run": dry_run,
+            "onnx": entry.onnx,
+            "changes": changes,
+        }
         console.json_document({**facts, **verdict.to_json()})
     if not verdict.passed:
         raise GateHold(_sentence(verdict))
-    console.next_command(f"vmaf-tune ship {model}" if dry_run else f"vmaf-tune predict {model} --self-test")
+    console.next_command(
+        f"vmaf-tune ship {model}" if dry_run else f"vmaf-tune predict {model} --self-test"
+    )
 
 
 def _newest(runs_dir: Path, model: str) -> Path:
-    """The newest complete run, or, where there are only smoke runs, the newest of those (which the gate will hold)."""
+    """The newest complete run, or, where there are only smoke runs, the newest of those (which the
+    gate will hold).
+    """
     from vmaf_train.errors import DatasetError
     from vmaf_train.results.run_folder import METRICS_FILE, SMOKE_SUFFIX, newest_run
 
@@ -90,14 +122,23 @@ def _newest(runs_dir: Path, model: str) -> Path:
 
 
 def _proposal(candidate: Run, verdict: Verdict, model_dir: Path) -> tuple[Entry, dict[str, Any]]:
-    """The registry entry that a promotion would write, and {field: [now, then]} where it differs."""
+    """The registry entry that a promotion would write, and {field: [now, then]} where
+    it differs.
+    """
     from vmaf_train.shipping import registry
 
     onnx = candidate.path / "candidate.onnx"
     data = onnx.read_bytes() if onnx.is_file() else b""
-    entry = registry.new_entry(candidate.model_id, data, description=_description(candidate, verdict), notes=_notes(candidate))
+    entry = registry.new_entry(
+        candidate.model_id,
+        data,
+        description=_description(candidate, verdict),
+        notes=_notes(candidate),
+    )
     changes = registry.difference(registry.load(model_dir), entry)
-    return entry, {name: list(pair) for name, pair in changes.items()} if "sha256" in changes else {}
+    return entry, (
+        {name: list(pair) for name, pair in changes.items()} if "sha256" in changes else {}
+    )
 
 
 def _description(candidate: Run, verdict: Verdict) -> str:
@@ -110,9 +151,10 @@ def _description(candidate: Run, verdict: Verdict) -> str:
     if not figures:
         return said
     return (
-        f"{said}. Leave-one-source-out over {held_out['group'].nunique()} sources x {held_out['seed'].nunique()} seeds: "
-        f"PLCC {figures.get('plcc', 0):.4f}, SROCC {figures.get('srocc', 0):.4f}, RMSE {figures['rmse']:.3f}, "
-        f"MAE {figures['mae']:.3f} VMAF points."
+        f"{said}. Leave-one-source-out over {held_out['group'].nunique()} sources x"
+        f" {held_out['seed'].nunique()} seeds: PLCC {figures.get('plcc', 0):.4f}, SROCC"
+        f" {figures.get('srocc', 0):.4f}, RMSE {figures['rmse']:.3f}, MAE {figures['mae']:.3f} VMAF"
+        " points."
     )
 
 
@@ -120,14 +162,16 @@ def _notes(candidate: Run) -> str:
     corpus = candidate.sidecar.get("corpus") or {}
     trained = ", ".join(candidate.sidecar.get("trained_encoders") or ()) or "not an input"
     return (
-        f"Teacher {candidate.sidecar.get('teacher')}; corpus {corpus.get('path')}, digest {str(corpus.get('digest'))[:8]}; "
-        f"encoders seen in training: {trained}."
+        f"Teacher {candidate.sidecar.get('teacher')}; corpus {corpus.get('path')}, digest"
+        f" {str(corpus.get('digest'))[:8]}; encoders seen in training: {trained}."
     )
 
 
 def _show(verdict: Verdict) -> None:
     rows = [(c.name, _value(c.value), c.limit, c.verdict) for c in verdict.checks]
-    console.table(f"gate: {verdict.model_id}", ("check", "value", "limit", "verdict"), rows, styles=_STYLES)
+    console.table(
+        f"gate: {verdict.model_id}", ("check", "value", "limit", "verdict"), rows, styles=_STYLES
+    )
     for check in verdict.checks:
         if check.note and check.verdict != "pass":
             console.say(f"{check.verdict}: {check.name}: {check.note}")
@@ -148,10 +192,14 @@ def _show_changes(entry: Entry, changes: dict[str, Any]) -> None:
 
 def _sentence(verdict: Verdict) -> str:
     shown = "; ".join(
-        f"{c.name}: {_value(c.value)}, must be {c.limit}" + (f" ({c.note})" if c.note else "") for c in verdict.held[:3]
+        f"{c.name}: {_value(c.value)}, must be {c.limit}" + (f" ({c.note})" if c.note else "")
+        for c in verdict.held[:3]
     )
     more = f"; and {len(verdict.held) - 3} more" if len(verdict.held) > 3 else ""
-    return f"{verdict.model_id} is held back by {len(verdict.held)} of {len(verdict.checks)} checks: {shown}{more}"
+    return (
+        f"{verdict.model_id} is held back by {len(verdict.held)} of {len(verdict.checks)} checks:"
+        f" {shown}{more}"
+    )
 
 
 def _write_verdict(candidate: Run, verdict: Verdict) -> None:
@@ -167,12 +215,16 @@ def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) ->
     before = registry.load(model_dir)
     sidecar = {**candidate.sidecar, "gate": verdict.to_json()}
     with _writing():
-        registry.promote(model_dir, entry, (candidate.path / "candidate.onnx").read_bytes(), sidecar)
+        registry.promote(
+            model_dir, entry, (candidate.path / "candidate.onnx").read_bytes(), sidecar
+        )
     _confirm(entry, before, model_dir)
 
 
 def _confirm(entry: Entry, before: Registry, model_dir: Path) -> None:
-    """Read the registry's new entry back in a new process; put `before` back when it is not as it should be."""
+    """Read the registry's new entry back in a new process; put `before` back when it is not as it
+    should be.
+    """
     from vmaf_train.errors import ModelError
     from vmaf_train.shipping import registry
 
@@ -180,7 +232,9 @@ def _confirm(entry: Entry, before: Registry, model_dir: Path) -> None:
     if problem:
         with _writing():
             registry.restore(before)
-        raise ModelError(f"{entry.onnx} did not read back ({problem}), so the registry is as it was before")
+        raise ModelError(
+            f"{entry.onnx} did not read back ({problem}), so the registry is as it was before"
+        )
 
 
 @contextmanager
@@ -190,11 +244,15 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as failure:
         what = f"{failure.filename}: " if failure.filename else ""
-        raise ToolError(f"cannot write {what}{failure.strerror or failure}; mend that and ship again") from failure
+        raise ToolError(
+            f"cannot write {what}{failure.strerror or failure}; mend that and ship again"
+        ) from failure
 
 
 def _read_back(entry: Entry, model_dir: Path) -> str | None:
-    """Load the shipped model in a new process and predict the stored rows again; None when all is as it should be."""
+    """Load the shipped model in a new process and predict the stored rows again; None when all is
+    as it should be.
+    """
     from vmaftune.media.process import Runner
 
     argv = [sys.executable, "-P", "-m", "vmaftune", "predict", entry.id, "--self-test", "--json"]
@@ -204,7 +262,10 @@ def _read_back(entry: Entry, model_dir: Path) -> str | None:
     found = json.loads(done.stdout)
     if found["sha256"] != entry.sha256:
         return f"the registry gave sha256 {found['sha256'][:8]}"
-    console.say(f"read back in a new process: {found['rows']} rows within {found['max_difference']:.1e} VMAF points")
+    console.say(
+        f"read back in a new process: {found['rows']} rows within {found['max_difference']:.1e}"
+        " VMAF points"
+    )
     return None
 
 
@@ -216,6 +277,8 @@ def _roll_back(model: str, model_dir: Path, as_json: bool) -> None:
         entry = registry.rollback(model_dir, model).entry(model)
     _confirm(entry, before, model_dir)
     if as_json:
-        console.json_document({"id": entry.id, "onnx": entry.onnx, "replaced": before.entry(model).onnx})
+        console.json_document(
+            {"id": entry.id, "onnx": entry.onnx, "replaced": before.entry(model).onnx}
+        )
     else:
         console.out(f"{model} is {entry.onnx} again; it was {before.entry(model).onnx}")

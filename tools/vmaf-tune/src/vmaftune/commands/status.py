@@ -13,7 +13,8 @@ from vmaftune.errors import UsageError
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Counts of a run folder: cells planned, done, failed, left, and expected seconds left by what the done ones took.
+    """Counts of a run folder: cells planned, done, failed, left, and expected seconds left by what
+    the done ones took.
 
     Raises UsageError when the folder holds no sweep.
     """
@@ -35,7 +36,9 @@ def read(folder: Path) -> dict[str, Any]:
     pixels = {s["name"]: s["width"] * s["height"] / 230400 for s in document["sources"]}
 
     def guess(cell_id: str) -> float:
-        src, encoder, preset, *_ = cell_id.split("/")  # a scored pair is src/encoder/distorted: no cost is known
+        src, encoder, preset, *_ = cell_id.split(
+            "/"
+        )  # a scored pair is src/encoder/distorted: no cost is known
         row = ENCODERS.get(encoder)
         ms = (row.cost_ms.get(preset, 50.0) if row else 50.0) + 8.0
         return ms / 1000 * float(frames[src]) * float(pixels[src])
@@ -45,15 +48,21 @@ def read(folder: Path) -> dict[str, Any]:
     jobs = next((r["jobs"] for r in reversed(list(rows.read_jsonl(folder / rows.RUNS)))), 1)
     left = ids - set(found)
     return {
-        "folder": str(folder), "num_cells": len(ids), "num_done": len(done), "num_failed": len(found) - len(done),
-        "num_left": len(left), "expected_s": round(pace * sum(guess(i) for i in left) / jobs, 1),
+        "folder": str(folder),
+        "num_cells": len(ids),
+        "num_done": len(done),
+        "num_failed": len(found) - len(done),
+        "num_left": len(left),
+        "expected_s": round(pace * sum(guess(i) for i in left) / jobs, 1),
         "finished_at": max((r["finished_at"] for r in found.values()), default=None),
         "failed": {i: r["error"]["message"] for i, r in found.items() if r["status"] != "ok"},
-    }  # fmt: skip
+    }
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="A run folder, such as runs/phase_a/software.", metavar="DIR")],
+    folder: Annotated[
+        Path, typer.Argument(help="A run folder, such as runs/phase_a/software.", metavar="DIR")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Show how many cells of a sweep are done, failed and left, and about how long the rest takes.
@@ -65,7 +74,10 @@ def status(
         console.json_document(found)
         return
     names = ("num_cells", "num_done", "num_failed", "num_left")
-    rows = [tuple(found[n] for n in names) + (console.duration(found["expected_s"]), found["finished_at"])]
+    rows = [
+        tuple(found[n] for n in names)
+        + (console.duration(found["expected_s"]), found["finished_at"])
+    ]
     console.table("", ("cells", "done", "failed", "left", "ETA", "last row"), rows, left=0)
     if found["failed"]:
         console.table("failed", ("cell", "why"), list(found["failed"].items()), left=2)

@@ -24,32 +24,75 @@ SMOKE_EPOCHS, SMOKE_SEEDS, DEFAULT_SEEDS = 20, 2, 5
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="fr_regressor_v2, fr_regressor_v1 or vmaf_tiny_v2.")] = "fr_regressor_v2",
-    loso: Annotated[bool, typer.Option("--loso", help="Hold every source out once: the evidence that `ship` asks for.")] = False,
+    model: Annotated[
+        str, typer.Argument(help="fr_regressor_v2, fr_regressor_v1 or vmaf_tiny_v2.")
+    ] = "fr_regressor_v2",
+    loso: Annotated[
+        bool,
+        typer.Option(
+            "--loso", help="Hold every source out once: the evidence that `ship` asks for."
+        ),
+    ] = False,
     corpus: Annotated[
         list[Path] | None,
-        typer.Option(help="One run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete sweep in runs/."),
+        typer.Option(
+            help=(
+                "One run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete"
+                " sweep in runs/."
+            )
+        ),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, or seed (Research-0067 to the letter).")] = "default",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the rows. Default: the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows per step. Default: the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (the peak of a cycle). Default: the recipe's.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Adam's L2 term. Default: the recipe's.")] = None,
-    hidden: Annotated[int | None, typer.Option(help="Width of the hidden layers. Default: the contract's.")] = None,
-    depth: Annotated[int | None, typer.Option(help="Number of hidden layers. Default: the contract's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, max=1024, help="Networks per fold, seeds 0..N-1. Default: 5.")] = None,
-    kfold: Annotated[int | None, typer.Option(help="Grouped folds besides --loso, such as 5 (0: none).")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="default, or seed (Research-0067 to the letter).")
+    ] = "default",
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the rows. Default: the recipe's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per step. Default: the recipe's.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate (the peak of a cycle). Default: the recipe's."),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Adam's L2 term. Default: the recipe's.")
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Width of the hidden layers. Default: the contract's.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Number of hidden layers. Default: the contract's.")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Networks per fold, seeds 0..N-1. Default: 5."),
+    ] = None,
+    kfold: Annotated[
+        int | None, typer.Option(help="Grouped folds besides --loso, such as 5 (0: none).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A few seconds on a synthetic corpus; the result can never be shipped.")
+        bool,
+        typer.Option(
+            "--smoke", help="A few seconds on a synthetic corpus; the result can never be shipped."
+        ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/<model>/<UTC time>.")] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where corpora are found and runs are put.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="The run's summary as JSON on stdout.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: runs/<model>/<UTC time>.")
+    ] = None,
+    runs_dir: Annotated[
+        Path, typer.Option(help="Where corpora are found and runs are put.")
+    ] = Path("runs"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The run's summary as JSON on stdout.")
+    ] = False,
 ) -> None:
-    """Train a model on a corpus. With --loso every source, and every encoder, is held out once, for each seed.
+    """Train a model on a corpus. With --loso every source, and every encoder, is held out once, for
+    each seed.
 
-    Writes the candidate, its held-out predictions and those of the baselines into a run's folder, never under model/.
+    Writes the candidate, its held-out predictions and those of the baselines into a run's folder,
+    never under model/.
 
     Example: vmaf-tune train fr_regressor_v2 --loso --corpus runs/phase_a/software
     """
@@ -62,28 +105,45 @@ def train(
 
     _check(loso, corpus, seeds, kfold, device)
     options = {
-        "epochs": SMOKE_EPOCHS if smoke and epochs is None else epochs, "batch_size": batch_size, "lr": lr,
-        "weight_decay": weight_decay, "hidden": hidden, "depth": depth, "kfold": kfold,
-    }  # fmt: skip
+        "epochs": SMOKE_EPOCHS if smoke and epochs is None else epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "hidden": hidden,
+        "depth": depth,
+        "kfold": kfold,
+    }
     wanted = _recipe(model, recipe, options)
     folder = _folder(out, runs_dir, model, smoke)
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
     chosen = choose_device(device)
     data, frames = _corpus(corpus[0] if corpus else None, runs_dir, wanted, folder, smoke)
     wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
-    experiment = rundir.plan(wanted, data, frames, loso=loso, num_seeds=num_seeds, device=chosen, smoke=smoke)
-    provenance = _provenance(model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options})
+    experiment = rundir.plan(
+        wanted, data, frames, loso=loso, num_seeds=num_seeds, device=chosen, smoke=smoke
+    )
+    provenance = _provenance(
+        model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options}
+    )
     _run(experiment, folder, provenance)
     _show(folder, experiment, as_json=as_json)
     _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
 
 
-def _check(loso: bool, corpus: list[Path] | None, seeds: int | None, kfold: int | None, device: str) -> None:
+def _check(
+    loso: bool, corpus: list[Path] | None, seeds: int | None, kfold: int | None, device: str
+) -> None:
     """Raise UsageError for flags that contradict each other, before anything is read."""
     if corpus is not None and len(corpus) > 1:
-        raise UsageError(f"--corpus is given {len(corpus)} times; a model learns from one corpus (put several into one sweep)")
+        raise UsageError(
+            f"--corpus is given {len(corpus)} times; a model learns from one corpus (put several"
+            " into one sweep)"
+        )
     if not loso and (seeds is not None or kfold):
-        raise UsageError("--seeds and --kfold say how sources are held out; add --loso, or leave them out for a bare candidate")
+        raise UsageError(
+            "--seeds and --kfold say how sources are held out; add --loso, or leave them out for a"
+            " bare candidate"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"no device is called {device!r}; use auto, cpu, cuda or cuda:N")
 
@@ -96,7 +156,10 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
     except ValueError as failure:
         raise UsageError(str(failure)) from failure
     if wanted.hidden != recipes.recipe(model, name).hidden:
-        console.warn(f"{model} with layers {wanted.hidden} is not the network of its contract: `ship` will hold it")
+        console.warn(
+            f"{model} with layers {wanted.hidden} is not the network of its contract: `ship` will"
+            " hold it"
+        )
     return wanted
 
 
@@ -107,16 +170,27 @@ def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
 
     folder = out or rundir.new_folder(runs_dir, model, smoke)
     whole = folder.resolve()
-    shipped = any((place / name).exists() for place in (whole, *whole.parents) for name in (REGISTRY, f"{TINY}/{REGISTRY}"))
+    shipped = any(
+        (place / name).exists()
+        for place in (whole, *whole.parents)
+        for name in (REGISTRY, f"{TINY}/{REGISTRY}")
+    )
     if shipped or whole.is_relative_to(Path("model").resolve()):
-        raise UsageError(f"{folder} lies under a folder of shipped models, where only `vmaf-tune ship` writes; name another")
+        raise UsageError(
+            f"{folder} lies under a folder of shipped models, where only `vmaf-tune ship` writes;"
+            " name another"
+        )
     if (folder / METRICS_FILE).exists():
         raise UsageError(f"{folder} holds a complete run already; name another folder with --out")
     return folder
 
 
-def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool) -> tuple[Dataset, Dataset | None]:
-    """The rows to train on and, for a recipe with windows, their frames; says which corpus it is before anything else."""
+def _corpus(
+    path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool
+) -> tuple[Dataset, Dataset | None]:
+    """The rows to train on and, for a recipe with windows, their frames; says which corpus it is
+    before anything else.
+    """
     from vmaf_train.corpus import dataset
 
     how = "named by --corpus"
@@ -133,14 +207,19 @@ def _corpus(path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smo
     else:
         data = dataset.load(path, per_frame=wanted.per_frame)
     unit = "frames" if wanted.per_frame else "cells"
-    console.say(f"corpus: {data.path} ({how}): {len(data)} {unit} of {len(data.groups)} groups, {data.digest[:12]}")
+    console.say(
+        f"corpus: {data.path} ({how}): {len(data)} {unit} of {len(data.groups)} groups,"
+        f" {data.digest[:12]}"
+    )
     for note in (*passed_over, *data.notes):
         console.warn(note)
     if wanted.per_frame or not wanted.window_share:
         return data, None
     if dataset.has_frames(data.path):
         return data, dataset.load(data.path, per_frame=True)
-    console.warn("this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only")
+    console.warn(
+        "this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only"
+    )
     return data, None
 
 
@@ -151,19 +230,26 @@ def _fit(wanted: Recipe, data: Dataset, *, loso: bool, explicit_kfold: bool) -> 
     if not loso:
         return replace(wanted, kfold=0)
     if wanted.kfold > len(data.groups) and not explicit_kfold:
-        console.warn(f"{wanted.kfold} grouped folds are left out: the corpus has {len(data.groups)} groups")
+        console.warn(
+            f"{wanted.kfold} grouped folds are left out: the corpus has {len(data.groups)} groups"
+        )
         return replace(wanted, kfold=0)
     return wanted
 
 
-def _provenance(model: str, experiment: Experiment, folder: Path, args: dict[str, Any]) -> dict[str, Any]:
+def _provenance(
+    model: str, experiment: Experiment, folder: Path, args: dict[str, Any]
+) -> dict[str, Any]:
     from vmaf_train.corpus.dataset import corpus_files
     from vmaf_train.shipping.provenance import run_provenance
 
     return run_provenance(
-        entry_point="vmaf-tune train", argv=sys.argv, args={"model": model, **args, "device": str(experiment.device)},
-        inputs=corpus_files(experiment.data.path), outputs=[folder],
-    )  # fmt: skip
+        entry_point="vmaf-tune train",
+        argv=sys.argv,
+        args={"model": model, **args, "device": str(experiment.device)},
+        inputs=corpus_files(experiment.data.path),
+        outputs=[folder],
+    )
 
 
 def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> None:
@@ -171,8 +257,8 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
 
     networks = len(rundir.jobs_of(experiment))
     console.say(
-        f"{experiment.recipe.model_id}, recipe {experiment.recipe.name}: {networks} networks at once on "
-        f"{experiment.device}, {experiment.recipe.epochs} epochs"
+        f"{experiment.recipe.model_id}, recipe {experiment.recipe.name}: {networks} networks at"
+        f" once on {experiment.device}, {experiment.recipe.epochs} epochs"
     )
     began = time.monotonic()
     with console.Steps("training", experiment.recipe.epochs) as steps:
@@ -197,16 +283,27 @@ def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
     if summary is None:
         console.say(f"{folder}: a candidate without held-out evidence")
         return
-    rows = [tuple(row.get(c) for c in ("group", "n", "plcc", "srocc", "rmse", "mae")) for row in summary["table"]]
+    rows = [
+        tuple(row.get(c) for c in ("group", "n", "plcc", "srocc", "rmse", "mae"))
+        for row in summary["table"]
+    ]
     own = summary["metrics"][MODEL]
-    for label, part in (("mean", "mean"), ("± over groups", "std_groups"), ("± over seeds", "std_seeds")):
-        rows.append((label, None, *(own[m] and own[m][part] for m in ("plcc", "srocc", "rmse", "mae"))))
+    for label, part in (
+        ("mean", "mean"),
+        ("± over groups", "std_groups"),
+        ("± over seeds", "std_seeds"),
+    ):
+        rows.append(
+            (label, None, *(own[m] and own[m][part] for m in ("plcc", "srocc", "rmse", "mae")))
+        )
     smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
     title = f"{smoke}{run.model_id}, leave one source out, {experiment.num_seeds} seeds"
     console.table(title, ("held out", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
 
 
-def _next(folder: Path, model: str, *, loso: bool, smoke: bool, moved: bool, runs_dir: Path) -> None:
+def _next(
+    folder: Path, model: str, *, loso: bool, smoke: bool, moved: bool, runs_dir: Path
+) -> None:
     elsewhere = moved or runs_dir != Path("runs")
     if smoke:
         console.next_command(f"vmaf-tune eval {folder}")

@@ -1,12 +1,15 @@
-"""A small scheduler of stages over lanes; joblib runs the lanes' slots as threads (the work is in child processes).
+"""A small scheduler of stages over lanes; joblib runs the lanes' slots as threads (the work is in
+child processes).
 
-A lane is a resource with a number of slots: `cpu`, the sessions of one GPU's encoder, a QSV device. A task is a chain
-of stages, each on one lane or on any of several. `Board` decides, and knows nothing of threads; `LaneExecutor` runs.
+A lane is a resource with a number of slots: `cpu`, the sessions of one GPU's encoder, a QSV device.
+A task is a chain of stages, each on one lane or on any of several. `Board` decides, and knows
+nothing of threads; `LaneExecutor` runs.
 
-A free slot takes the task with the longest expected work left, and a slot that ends a stage goes straight on with the
-next one if that is on its lane. What other lanes have handed over waits its turn by the same rule, but is taken first
-once there is much of it, and a lane that hands over pauses when there is far too much: its results take disk space.
-A device that refuses a session has fewer slots than thought: the lane shrinks, and the stage is done again, not failed.
+A free slot takes the task with the longest expected work left, and a slot that ends a stage goes
+straight on with the next one if that is on its lane. What other lanes have handed over waits its
+turn by the same rule, but is taken first once there is much of it, and a lane that hands over
+pauses when there is far too much: its results take disk space. A device that refuses a session has
+fewer slots than thought: the lane shrinks, and the stage is done again, not failed.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from typing import Any, Protocol
 from vmaftune.errors import Interrupted
 
 CPU = "cpu"
-# Results of other lanes that wait for a lane, per slot of it: beyond the first they go before new tasks, beyond the
-# second nobody makes more.
+# Results of other lanes that wait for a lane, per slot of it: beyond the first they go before new
+# tasks, beyond the second nobody makes more.
 MANY, TOO_MANY = 2, 16
 # A lane's last slot that is refused waits for other programs to let go: this often, this long.
 RETRIES, RETRY_S = 6, 10.0
@@ -31,10 +34,11 @@ RETRIES, RETRY_S = 6, 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One step of a task: `run` gets what the step before it returned (None for the first). `cost_s` is expected seconds.
+    """One step of a task: `run` gets what the step before it returned (None for the first).
+    `cost_s` is expected seconds.
 
-    `others` are further lanes that can do it, each with its own `run`. `refused` tells an error that means "no session
-    was free" from one that is the task's own.
+    `others` are further lanes that can do it, each with its own `run`. `refused` tells an error
+    that means "no session was free" from one that is the task's own.
     """
 
     name: str
@@ -82,7 +86,9 @@ class Ended:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A task at one of its stages: waiting, or running on `lane`. The smallest `rank` goes first."""
+    """A task at one of its stages: waiting, or running on `lane`. The smallest `rank`
+    goes first.
+    """
 
     task: Task
     step: int
@@ -134,12 +140,18 @@ class Board:
         return self._handed_over[lane] < TOO_MANY * self.slots[lane]
 
     def take(self, lane: str) -> Job | None:
-        """The best job for a free slot of `lane`; None when there is none, or all its slots are in use."""
+        """The best job for a free slot of `lane`; None when there is none, or all its slots are in
+        use.
+        """
         if self.running[lane] >= self.slots[lane]:
             return None
         crowded = self._handed_over[lane] > MANY * self.slots[lane]
-        choice = (j for j in self._ready if j.stage.fits(lane) and (j.step or j.task.first or not crowded))
-        best = min((job for job in choice if self._may_start(job)), key=lambda job: job.rank, default=None)
+        choice = (
+            j for j in self._ready if j.stage.fits(lane) and (j.step or j.task.first or not crowded)
+        )
+        best = min(
+            (job for job in choice if self._may_start(job)), key=lambda job: job.rank, default=None
+        )
         if best:
             self._put(best, -1)
             best.lane = lane
@@ -147,7 +159,9 @@ class Board:
         return best
 
     def done(self, job: Job, value: Any) -> Job | None:
-        """A stage has ended well. The next one, if the same slot goes on with it; else it waits, or the task has ended."""
+        """A stage has ended well. The next one, if the same slot goes on with it; else it waits, or
+        the task has ended.
+        """
         if job.step + 1 == len(job.task.stages):
             self.end(job)
             return None
@@ -170,7 +184,8 @@ class Board:
     def refuse(self, job: Job) -> float | None:
         """A device had no session for a job: its lane keeps as many slots as run without it.
 
-        Returns seconds to wait before `put_back`; None when the lane's last slot was refused too often.
+        Returns seconds to wait before `put_back`; None when the lane's last slot was refused too
+        often.
         """
         others = self.running[job.lane] - 1
         self.slots[job.lane] = max(1, others)
@@ -189,7 +204,9 @@ class Executor(Protocol):
     """The seam between a sweep and whatever runs it."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Started | Ended]:
-        """Run all tasks; yield what happens as it happens. Closing the iterator stops new stages from starting."""
+        """Run all tasks; yield what happens as it happens. Closing the iterator stops new stages
+        from starting.
+        """
 
 
 class LaneExecutor:
@@ -202,14 +219,22 @@ class LaneExecutor:
         """See Executor.run. Raises ValueError for a stage on a lane that does not exist."""
         from joblib import Parallel, delayed
 
-        unknown = {lane for t in tasks for s in t.stages for lane in (s.lane, *s.others)} - set(self._lanes)
+        unknown = {lane for t in tasks for s in t.stages for lane in (s.lane, *s.others)} - set(
+            self._lanes
+        )
         if unknown:
             raise ValueError(f"no lane is called {', '.join(sorted(unknown))}")
         crew = _Crew(Board(tasks, self._lanes))
         slots = [lane for lane, count in self._lanes.items() for _ in range(count)]
-        # Never 1: joblib would then run the slot in this thread, and only when its result is asked for.
-        pool = Parallel(n_jobs=max(2, len(slots)), backend="threading", batch_size=1, pre_dispatch="all",
-                        return_as="generator_unordered")  # fmt: skip
+        # Never 1: joblib would then run the slot in this thread, and only when its result is asked
+        # for.
+        pool = Parallel(
+            n_jobs=max(2, len(slots)),
+            backend="threading",
+            batch_size=1,
+            pre_dispatch="all",
+            return_as="generator_unordered",
+        )
         ended = pool(delayed(crew.work)(lane) for lane in slots)
         try:
             left = len(tasks)

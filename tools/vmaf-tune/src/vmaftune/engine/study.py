@@ -1,7 +1,8 @@
-"""One run of cells in a folder: what is done already, what the executor does of the rest, the single writer, the events.
+"""One run of cells in a folder: what is done already, what the executor does of the rest, the
+single writer, the events.
 
-Sweeps and scored pairs share it. Events are plain dicts (docs/events.md), so that one command can drive another without
-its screen.
+Sweeps and scored pairs share it. Events are plain dicts (docs/events.md), so that one command can
+drive another without its screen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ TIMEOUT_FACTOR = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a sweep runs; nothing here changes a result. `timeout_s` None derives one from the expected cost."""
+    """How a sweep runs; nothing here changes a result. `timeout_s` None derives one from the
+    expected cost.
+    """
 
     jobs: int
     timeout_s: float | None = None
@@ -74,7 +77,8 @@ class Planned(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State(Generic[W]):
-    """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to do.
+    """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to
+    do.
 
     `hidden` are rows that count but are not the last of their cell: other tools were used since.
     """
@@ -86,8 +90,12 @@ class State(Generic[W]):
     hidden: tuple[Mapping[str, Any], ...] = ()
 
 
-def standing(cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry_failed: bool) -> State[W]:
-    """Compare cells with a folder's rows by key: a row made with other tools or content does not count."""
+def standing(
+    cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry_failed: bool
+) -> State[W]:
+    """Compare cells with a folder's rows by key: a row made with other tools or content does not
+    count.
+    """
     last: dict[str, Mapping[str, Any]] = {}
     rows: dict[str, Mapping[str, Any]] = {}
     for row in cell_rows(folder):
@@ -98,20 +106,35 @@ def standing(cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry
     failed = {i: row for i, row in rows.items() if row["status"] != "ok"}
     settled = done if retry_failed else rows
     return State(
-        keys=keys, done=done, failed=failed, left=tuple(c for c in cells if c.id not in settled),
+        keys=keys,
+        done=done,
+        failed=failed,
+        left=tuple(c for c in cells if c.id not in settled),
         hidden=tuple(row for i, row in settled.items() if last[i] is not row),
-    )  # fmt: skip
+    )
 
 
 def open_folder(
-    folder: Path, plan: Planned, argv: Sequence[str], *, extend: bool, part: bool = False, skipped: Sequence[str] = ()
+    folder: Path,
+    plan: Planned,
+    argv: Sequence[str],
+    *,
+    extend: bool,
+    part: bool = False,
+    skipped: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-    """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it with `extend`.
+    """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it
+    with `extend`.
 
     The encoders that the latest run left out are noted in it. Raises FolderError as `agreed`.
     """
-    new = {"schema_version": 1, "argv": list(argv), "created_at": now(), **plan.document(),
-           "skipped_encoders": list(skipped)}  # fmt: skip
+    new = {
+        "schema_version": 1,
+        "argv": list(argv),
+        "created_at": now(),
+        **plan.document(),
+        "skipped_encoders": list(skipped),
+    }
     document = agreed(folder, new, extend=extend, part=part)
     if skipped and list(skipped) != document["skipped_encoders"]:
         document = {**document, "skipped_encoders": list(skipped)}
@@ -121,8 +144,11 @@ def open_folder(
     return document
 
 
-def agreed(folder: Path, document: dict[str, Any], *, extend: bool, part: bool) -> Mapping[str, Any]:
-    """What sweep.json of `folder` has to hold for the plan in `document`: what is there, `document`, or both together.
+def agreed(
+    folder: Path, document: dict[str, Any], *, extend: bool, part: bool
+) -> Mapping[str, Any]:
+    """What sweep.json of `folder` has to hold for the plan in `document`: what is there,
+    `document`, or both together.
 
     Raises FolderError naming the first difference, and the way out.
     """
@@ -132,14 +158,18 @@ def agreed(folder: Path, document: dict[str, Any], *, extend: bool, part: bool) 
             old: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             change = difference(old, document)
         except (ValueError, KeyError, TypeError) as failure:
-            raise FolderError(f"{path} is no sweep of ours ({failure!r}); write elsewhere with --out") from failure
+            raise FolderError(
+                f"{path} is no sweep of ours ({failure!r}); write elsewhere with --out"
+            ) from failure
         if change is None:
             return old
         if part and is_part(old, document):
             return old
         if not extend:
             extend_hint = "" if conflict(old, document) else ", or add the cells with --extend"
-            raise FolderError(f"{folder} holds another plan: {change}; write elsewhere with --out{extend_hint}")
+            raise FolderError(
+                f"{folder} holds another plan: {change}; write elsewhere with --out{extend_hint}"
+            )
         return _merge(folder, old, document)
     if (folder / CELLS).exists():
         raise FolderError(f"{folder} holds rows but no {SWEEP}; write elsewhere with --out")
@@ -150,12 +180,16 @@ def _merge(folder: Path, old: Mapping[str, Any], new: dict[str, Any]) -> dict[st
     """The union of two plans; raises FolderError where they do not agree on what both have."""
     clash = conflict(old, new)
     if clash is not None:
-        raise FolderError(f"--extend adds cells to {folder} and changes none: {clash}; write elsewhere with --out")
+        raise FolderError(
+            f"--extend adds cells to {folder} and changes none: {clash}; write elsewhere with --out"
+        )
     ids = grid_ids(old) | grid_ids(new)
     blocks: dict[tuple[str, str], dict[str, list[float]]] = {}
     for block in (*old["grid"], *new["grid"]):
         for source in block["sources"]:
-            values = blocks.setdefault((block["encoder"], block["preset"]), {}).setdefault(source, [])
+            values = blocks.setdefault((block["encoder"], block["preset"]), {}).setdefault(
+                source, []
+            )
             values += [q for q in block["quality"] if q not in values]
     grid = [
         {"encoder": encoder, "preset": preset, "quality": values, "sources": [source]}
@@ -174,11 +208,20 @@ def expected_seconds(cells: Sequence[Work], jobs: int, pace: float = 1.0) -> flo
 
 
 class Run(ABC, Generic[W]):
-    """One run of cells in a folder that this process holds the lock of: what sweeps and scored pairs share."""
+    """One run of cells in a folder that this process holds the lock of: what sweeps and scored
+    pairs share.
+    """
 
     def __init__(
-        self, cells: Sequence[W], state: State[W], notices: Sequence[str], folder: Path, tools: Tools, runner: Runner,
-        options: Options, executor: Executor,
+        self,
+        cells: Sequence[W],
+        state: State[W],
+        notices: Sequence[str],
+        folder: Path,
+        tools: Tools,
+        runner: Runner,
+        options: Options,
+        executor: Executor,
     ) -> None:
         self._cells, self.state, self._notices = cells, state, notices
         self._folder, self._tools, self._runner, self._options = folder, tools, runner, options
@@ -201,16 +244,22 @@ class Run(ABC, Generic[W]):
         """Write a cell's row and tell of it."""
 
     def run(self, argv: Sequence[str]) -> Generator[Event, None, None]:
-        """Do what is left. Yields events; ends with `end`. Raises ToolError when the disk is full or too small."""
+        """Do what is left. Yields events; ends with `end`. Raises ToolError when the disk is full
+        or too small.
+        """
         for notice in (*self._notices, *self._writer.notices):
             yield {"event": "notice", "message": notice}
         left = self.state.left
         yield {
-            "event": "start", "folder": str(self._folder), "num_cells": len(self._cells),
-            "num_done": len(self.state.done), "num_failed": len(self.state.failed),
-            "num_left": len(left), "jobs": self._options.jobs,
+            "event": "start",
+            "folder": str(self._folder),
+            "num_cells": len(self._cells),
+            "num_done": len(self.state.done),
+            "num_failed": len(self.state.failed),
+            "num_left": len(left),
+            "jobs": self._options.jobs,
             "expected_s": round(expected_seconds(left, self._options.jobs), 1),
-        }  # fmt: skip
+        }
         shutil.rmtree(self._folder / TMP, ignore_errors=True)
         counts = Counter(ok=0, failed=0)
         if left:
@@ -225,16 +274,24 @@ class Run(ABC, Generic[W]):
                 shutil.rmtree(self._folder / TMP, ignore_errors=True)
         carried = 0 if self._options.retry_failed else len(self.state.failed)
         yield {
-            "event": "end", "num_ok": counts["ok"], "num_failed": counts["failed"] + carried,
-            "num_done": len(self.state.done) + counts["ok"], "num_cells": len(self._cells),
-        }  # fmt: skip
+            "event": "end",
+            "num_ok": counts["ok"],
+            "num_failed": counts["failed"] + carried,
+            "num_done": len(self.state.done) + counts["ok"],
+            "num_cells": len(self._cells),
+        }
 
     def _note_run(self, argv: Sequence[str]) -> None:
         row = {
-            "started_at": now(), "argv": list(argv), "jobs": self._options.jobs,
-            "ffmpeg_version": self._tools.ffmpeg_version, "ffmpeg_sha256": self._tools.ffmpeg_sha256,
-            "libvmaf_version": self._tools.libvmaf_version, "packages": packages(), "machine": machine(),
-        }  # fmt: skip
+            "started_at": now(),
+            "argv": list(argv),
+            "jobs": self._options.jobs,
+            "ffmpeg_version": self._tools.ffmpeg_version,
+            "ffmpeg_sha256": self._tools.ffmpeg_sha256,
+            "libvmaf_version": self._tools.libvmaf_version,
+            "packages": packages(),
+            "machine": machine(),
+        }
         append_run(self._folder, row)
 
     def _drive(self, left: Sequence[W]) -> Iterator[Event]:
@@ -266,13 +323,16 @@ class Run(ABC, Generic[W]):
         return self._tmp / self.state.keys[cell.id][:24]
 
     def _failure(self, ended: Ended) -> CellFailure | None:
-        """Why a task failed, if that is its cell's matter: a full disk or an interrupt is raised, not written."""
+        """Why a task failed, if that is its cell's matter: a full disk or an interrupt is raised,
+        not written.
+        """
         failure = ended.error
         if failure is not None and not isinstance(failure, CellFailure):
             raise failure
         if failure is not None and failure.kind == "disk_full":
             raise ToolError(
-                f"the disk of {self._folder} is full; make room and run the same command again: finished cells are kept"
+                f"the disk of {self._folder} is full; make room and run the same command again:"
+                " finished cells are kept"
             ) from failure
         return failure
 
@@ -280,15 +340,23 @@ class Run(ABC, Generic[W]):
     def _told(cell: W, row: Mapping[str, Any]) -> Event:
         """A written row as an event."""
         return {
-            "event": "cell", "cell": cell.id, "status": row["status"], "vmaf_score": row["vmaf_score"],
-            "bitrate_kbps": row["bitrate_kbps"], "num_frames": row["num_frames"], "encode_cpu_s": row["encode_cpu_s"],
-            "score_cpu_s": row["score_cpu_s"], "encode_wall_s": row["encode_wall_s"],
+            "event": "cell",
+            "cell": cell.id,
+            "status": row["status"],
+            "vmaf_score": row["vmaf_score"],
+            "bitrate_kbps": row["bitrate_kbps"],
+            "num_frames": row["num_frames"],
+            "encode_cpu_s": row["encode_cpu_s"],
+            "score_cpu_s": row["score_cpu_s"],
+            "encode_wall_s": row["encode_wall_s"],
             "error": row["error"] and row["error"]["message"],
             "expected_s": round(cell.expected_encode_s + cell.expected_score_s, 3),
-        }  # fmt: skip
+        }
 
 
 def stale(folder: Path) -> list[Path]:
-    """Temporary folders of runs that ended without removing them. The caller holds the folder's lock."""
+    """Temporary folders of runs that ended without removing them. The caller holds the folder's
+    lock.
+    """
     tmp = folder / TMP
     return sorted(p for p in tmp.iterdir()) if tmp.is_dir() else []

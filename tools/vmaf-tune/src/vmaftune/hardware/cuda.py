@@ -19,16 +19,34 @@ def works(runner: Runner, tools: Tools, gpu: str) -> bool:
     upload = f"format={FORMAT},hwupload_cuda"
     graph = f"split[a][b];[a]{upload}[c];[b]{upload}[d];[c][d]{gpu_filter(TEACHERS[0])}"
     argv = [
-        tools.ffmpeg, *COMMON, "-v", "error", "-init_hw_device", f"cuda=gpu:{gpu}", "-filter_hw_device", "gpu", "-f", "lavfi",
-        "-i", "testsrc2=size=640x360:rate=25", "-frames:v", "3", "-lavfi", graph, "-f", "null", "-",
-    ]  # fmt: skip
+        tools.ffmpeg,
+        *COMMON,
+        "-v",
+        "error",
+        "-init_hw_device",
+        f"cuda=gpu:{gpu}",
+        "-filter_hw_device",
+        "gpu",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=640x360:rate=25",
+        "-frames:v",
+        "3",
+        "-lavfi",
+        graph,
+        "-f",
+        "null",
+        "-",
+    ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
         done = runner.run(argv, timeout_s=120, cwd=Path(folder))
         return done.returncode == 0 and not done.timed_out and Path(folder, LOG).exists()
 
 
 def choose_scorer(wanted: str, runner: Runner, tools: Tools, here: Gpus) -> GpuScorer | None:
-    """The scorer for `--scorer auto|cpu|cuda` on the first GPU of `here` that works; None is the CPU.
+    """The scorer for `--scorer auto|cpu|cuda` on the first GPU of `here` that works; None is the
+    CPU.
 
     Raises UsageError for another word, ToolError when `cuda` was asked for and does not work here.
     """
@@ -41,7 +59,7 @@ def choose_scorer(wanted: str, runner: Runner, tools: Tools, here: Gpus) -> GpuS
             return GpuScorer(str(gpu))
     if wanted == "cuda":
         raise ToolError(
-            "--scorer cuda needs an NVIDIA GPU and an ffmpeg built with libvmaf_cuda; score on the CPU with --scorer cpu, or "
-            "name such an ffmpeg with --ffmpeg"
+            "--scorer cuda needs an NVIDIA GPU and an ffmpeg built with libvmaf_cuda; score on the"
+            " CPU with --scorer cpu, or name such an ffmpeg with --ffmpeg"
         )
     return None

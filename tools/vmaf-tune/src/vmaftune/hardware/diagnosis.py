@@ -1,7 +1,8 @@
-"""Why an encoder did not open: ffmpeg's log -> one reason, and a reason -> two sentences for a person. Pure.
+"""Why an encoder did not open: ffmpeg's log -> one reason, and a reason -> two sentences for a
+person. Pure.
 
-The texts are those of ffmpeg's libavcodec/nvenc.c, qsv.c, qsvenc.c, libavutil/hwcontext_*.c and fftools; those that a
-machine without the hardware gives are goldens of the tests.
+The texts are those of ffmpeg's libavcodec/nvenc.c, qsv.c, qsvenc.c, libavutil/hwcontext_*.c and
+fftools; those that a machine without the hardware gives are goldens of the tests.
 """
 
 from __future__ import annotations
@@ -30,16 +31,23 @@ class Reason(StrEnum):
     OTHER = "failed"
 
 
-# First match wins: an option error hides everything after it, and a driver's own words tell more than the
-# "No capable devices found" that follows them.
+# First match wins: an option error hides everything after it, and a driver's own words tell more
+# than the "No capable devices found" that follows them.
 _SIGNS: tuple[tuple[Reason, str], ...] = (
-    (Reason.MISSING, r"Unknown encoder|Unrecognized option 'vaapi_device'|unknown device type|No such filter"),
+    (
+        Reason.MISSING,
+        r"Unknown encoder|Unrecognized option 'vaapi_device'|unknown device type|No such filter",
+    ),
     (
         Reason.OPTION,
-        r"has not been used for any stream|Unable to parse .* option value|out of range|Unrecognized option"
+        r"has not been used for any stream|Unable to parse .* option value|out of"
+        r" range|Unrecognized option"
         r"|Undefined constant|Error setting option|Option not found|Error applying encoder options",
     ),
-    (Reason.SESSIONS, r"OpenEncodeSessionEx failed: out of memory \(10\)|incompatible client key \(21\)"),
+    (
+        Reason.SESSIONS,
+        r"OpenEncodeSessionEx failed: out of memory \(10\)|incompatible client key \(21\)",
+    ),
     (Reason.OLD_DRIVER, r"Driver does not support the required nvenc API version"),
     (
         Reason.DRIVER,
@@ -49,16 +57,21 @@ _SIGNS: tuple[tuple[Reason, str], ...] = (
     (Reason.ENGINE, r"OpenEncodeSessionEx failed: unsupported device \(2\)"),
     (
         Reason.UNSUPPORTED,
-        r"Codec not supported|10 bit encode not supported|ratecontrol mode is unsupported|codec type is unsupported"
-        r"|pixel format is unsupported|profile is unsupported|No usable encoding (profile|entrypoint)"
-        r"|does not support any RC mode|not supported by the QSV runtime|Error initializing the encoder"
+        r"Codec not supported|10 bit encode not supported|ratecontrol mode is unsupported|codec"
+        r" type is unsupported"
+        r"|pixel format is unsupported|profile is unsupported|No usable encoding"
+        r" (profile|entrypoint)"
+        r"|does not support any RC mode|not supported by the QSV runtime|Error initializing the"
+        r" encoder"
         r"|doesn't support required NVENC features|not supported by AMF H264",
     ),
     (Reason.ACCESS, r"Permission denied"),
     (
         Reason.DEVICE,
-        r"No VA display found|CUDA_ERROR_NO_DEVICE|No CUDA capable devices found|Requested GPU \d+, but only"
-        r"|MFX session: -\d+|Error initializing an MFX session|Failed to create .*hardware device context"
+        r"No VA display found|CUDA_ERROR_NO_DEVICE|No CUDA capable devices found|Requested GPU \d+,"
+        r" but only"
+        r"|MFX session: -\d+|Error initializing an MFX session|Failed to create .*hardware device"
+        r" context"
         r"|Device creation failed|No capable devices found|device failed",
     ),
 )
@@ -89,7 +102,9 @@ def _bare(line: str) -> str:
 
 
 def explain(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> tuple[str, str]:
-    """Why `encoder` cannot run here and what to do, as two sentences; `device` is the GPU's name, where one was tried."""
+    """Why `encoder` cannot run here and what to do, as two sentences; `device` is the GPU's name,
+    where one was tried.
+    """
     reason = found.reason
     if reason is Reason.MISSING:
         return (
@@ -97,9 +112,15 @@ def explain(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) 
             "name an ffmpeg that has it with --ffmpeg or VMAF_TUNE_FFMPEG",
         )
     if reason is Reason.OPTION:
-        return f"this ffmpeg refuses the arguments ({found.line})", "use ffmpeg 6.1 or newer; the embedded one is"
+        return (
+            f"this ffmpeg refuses the arguments ({found.line})",
+            "use ffmpeg 6.1 or newer; the embedded one is",
+        )
     if reason in (Reason.TIMEOUT, Reason.OTHER):
-        return f"the trial encode failed: {found.line}", "run `vmaf-tune doctor --json` and report its `line`"
+        return (
+            f"the trial encode failed: {found.line}",
+            "run `vmaf-tune doctor --json` and report its `line`",
+        )
     family = {"nvenc": _nvenc, "qsv": _qsv, "amf": _amf, "vaapi": _vaapi}.get(encoder.kind or "")
     if family is None:
         return f"{reason}: {found.line}", "use another encoder"
@@ -111,15 +132,24 @@ def _nvenc(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -
     if found.reason is Reason.DRIVER and "cuda" in found.line:
         return (
             f"no NVIDIA driver ({found.line})",
-            "install NVIDIA's driver; start a container with --gpus all and NVIDIA_DRIVER_CAPABILITIES=all",
+            (
+                "install NVIDIA's driver; start a container with --gpus all and"
+                " NVIDIA_DRIVER_CAPABILITIES=all"
+            ),
         )
     if found.reason is Reason.DRIVER:
         return (
             f"the driver's encode library is missing ({found.line})",
-            "install libnvidia-encode of the same version; in a container add `video` to NVIDIA_DRIVER_CAPABILITIES",
+            (
+                "install libnvidia-encode of the same version; in a container add `video` to"
+                " NVIDIA_DRIVER_CAPABILITIES"
+            ),
         )
     if found.reason is Reason.ENGINE:
-        return f"no NVENC engine on this GPU ({where})", "use a GPU that encodes: GeForce, RTX, T4, A10, L4, L40"
+        return (
+            f"no NVENC engine on this GPU ({where})",
+            "use a GPU that encodes: GeForce, RTX, T4, A10, L4, L40",
+        )
     if found.reason is Reason.OLD_DRIVER:
         return f"the NVIDIA driver is too old ({found.line})", "update NVIDIA's driver"
     if found.reason is Reason.SESSIONS:
@@ -128,9 +158,17 @@ def _nvenc(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -
             "close other programs that encode (nvidia-smi shows them) and try again",
         )
     if found.reason is Reason.UNSUPPORTED:
-        needs = {"av1": "GeForce RTX 40, L4 or newer", "hevc": "a GPU that lists HEVC"}.get(encoder.codec, "another GPU")
-        return f"{where} does not offer it ({found.line})", f"use {needs}, or leave {encoder.name} out"
-    return f"no NVIDIA GPU can be used ({found.line})", "see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+        needs = {"av1": "GeForce RTX 40, L4 or newer", "hevc": "a GPU that lists HEVC"}.get(
+            encoder.codec, "another GPU"
+        )
+        return (
+            f"{where} does not offer it ({found.line})",
+            f"use {needs}, or leave {encoder.name} out",
+        )
+    return (
+        f"no NVIDIA GPU can be used ({found.line})",
+        "see what nvidia-smi and CUDA_VISIBLE_DEVICES say",
+    )
 
 
 def _qsv(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> tuple[str, str]:
@@ -138,7 +176,10 @@ def _qsv(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> 
     if found.reason is Reason.UNSUPPORTED:
         return (
             f"{device or 'the Intel GPU'} does not offer it ({found.line})",
-            f"update Intel's media driver (AV1 needs Arc or Core Ultra), or leave {encoder.name} out",
+            (
+                "update Intel's media driver (AV1 needs Arc or Core Ultra), or leave"
+                f" {encoder.name} out"
+            ),
         )
     if closed := _closed(gpus, ("Intel",)):
         return closed
@@ -149,7 +190,10 @@ def _qsv(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> 
         )
     return (
         f"an Intel GPU or its media driver is missing ({found.line})",
-        "install Intel's graphics driver (Debian, Ubuntu: intel-media-va-driver-non-free and libmfx-gen1.2)",
+        (
+            "install Intel's graphics driver (Debian, Ubuntu: intel-media-va-driver-non-free and"
+            " libmfx-gen1.2)"
+        ),
     )
 
 
@@ -164,19 +208,34 @@ def _amf(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> 
 
 def _vaapi(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -> tuple[str, str]:
     if found.reason is Reason.UNSUPPORTED:
-        return f"{device or 'the GPU'} does not offer it ({found.line})", f"leave {encoder.name} out"
+        return (
+            f"{device or 'the GPU'} does not offer it ({found.line})",
+            f"leave {encoder.name} out",
+        )
     if closed := _closed(gpus, ("Intel", "AMD")):
         return closed
     if not any(n.vendor in ("Intel", "AMD") for n in gpus.nodes):
-        return f"no Intel or AMD GPU ({found.line})", "use a machine with one; start a container with --device /dev/dri"
-    return f"the GPU's VA-API driver is missing ({found.line})", "install mesa-va-drivers or intel-media-va-driver"
+        return (
+            f"no Intel or AMD GPU ({found.line})",
+            "use a machine with one; start a container with --device /dev/dri",
+        )
+    return (
+        f"the GPU's VA-API driver is missing ({found.line})",
+        "install mesa-va-drivers or intel-media-va-driver",
+    )
 
 
 def _closed(gpus: Gpus, vendors: tuple[str, ...]) -> tuple[str, str] | None:
     """A GPU that the kernel has and this process may not open."""
     for node in (n for n in gpus.nodes if n.vendor in vendors):
         if not node.present:
-            return f"{node.path} of the {node.vendor} GPU is not here", "start the container with --device /dev/dri"
+            return (
+                f"{node.path} of the {node.vendor} GPU is not here",
+                "start the container with --device /dev/dri",
+            )
         if not node.access:
-            return f"{node.path} may not be opened", "add yourself to the group `render` and log in again"
+            return (
+                f"{node.path} may not be opened",
+                "add yourself to the group `render` and log in again",
+            )
     return None

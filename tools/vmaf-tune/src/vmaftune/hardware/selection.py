@@ -1,7 +1,9 @@
-"""Which encoders really work here: a tiny trial encode per encoder, pixel format and GPU, and what a selection comes to.
+"""Which encoders really work here: a tiny trial encode per encoder, pixel format and GPU, and what
+a selection comes to.
 
-`-encoders` lists what cannot open, so only a trial tells. A success is remembered under the user's cache folder for the
-ffmpeg binary, the drivers and the arguments that gave it; a failure is tried again each time.
+`-encoders` lists what cannot open, so only a trial tells. A success is remembered under the user's
+cache folder for the ffmpeg binary, the drivers and the arguments that gave it; a failure is tried
+again each time.
 """
 
 from __future__ import annotations
@@ -27,17 +29,19 @@ from vmaftune.media.encode import rate_control_that_ran
 from vmaftune.media.ffmpeg import usable_cores
 from vmaftune.media.process import Runner
 
-# Above the smallest size of every encoder in the table (AMF's HEVC and AV1 start at 384x128 or below).
+# Above the smallest size of every encoder in the table (AMF's HEVC and AV1 start at 384x128 or
+# below).
 SIZE, NUM_FRAMES = "640x360", 3
 TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One trial encode: an encoder at a pixel format on a device (None: ffmpeg's own choice, or the CPU).
+    """One trial encode: an encoder at a pixel format on a device (None: ffmpeg's own choice, or the
+    CPU).
 
-    `why` and `what_to_do` are sentences, None for one that worked; `line` is what ffmpeg said. `rate_control` is the
-    mode that ran where the log tells (QSV).
+    `why` and `what_to_do` are sentences, None for one that worked; `line` is what ffmpeg said.
+    `rate_control` is the mode that ran where the log tells (QSV).
     """
 
     encoder: str
@@ -52,7 +56,8 @@ class Trial:
 
 
 def trial_argv(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | None) -> list[str]:
-    """The command of a trial: three frames at the default preset and a middle quality value, to nowhere.
+    """The command of a trial: three frames at the default preset and a middle quality value, to
+    nowhere.
 
     `-v verbose`, because NVENC names a codec or depth that the GPU does not have only there.
     """
@@ -60,30 +65,58 @@ def trial_argv(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | Non
     quality = encoder.default_quality[len(encoder.default_quality) // 2]
     upload = f",{encoder.upload_filter}" if encoder.upload_filter else ""
     return [
-        ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-v", "verbose", *encoder.input_arguments(address),
-        "-f", "lavfi", "-i", f"testsrc2=size={SIZE}:rate=25", "-frames:v", str(NUM_FRAMES),
-        "-vf", f"format={pix_fmt}{upload}", *encoder.arguments(encoder.default_preset, quality, 1),
-        *encoder.gpu_arguments(address), "-f", "null", "-",
-    ]  # fmt: skip
+        ffmpeg,
+        "-nostdin",
+        "-hide_banner",
+        "-nostats",
+        "-v",
+        "verbose",
+        *encoder.input_arguments(address),
+        "-f",
+        "lavfi",
+        "-i",
+        f"testsrc2=size={SIZE}:rate=25",
+        "-frames:v",
+        str(NUM_FRAMES),
+        "-vf",
+        f"format={pix_fmt}{upload}",
+        *encoder.arguments(encoder.default_preset, quality, 1),
+        *encoder.gpu_arguments(address),
+        "-f",
+        "null",
+        "-",
+    ]
 
 
-def try_encoder(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | None, runner: Runner, gpus: Gpus) -> Trial:
-    """Run one trial. It worked when all frames came out and no option was ignored, whatever the exit code says."""
+def try_encoder(
+    ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | None, runner: Runner, gpus: Gpus
+) -> Trial:
+    """Run one trial. It worked when all frames came out and no option was ignored, whatever the
+    exit code says.
+    """
     done = runner.run(trial_argv(ffmpeg, encoder, pix_fmt, device), timeout_s=TIMEOUT_S)
     muxed = re.search(r"; (\d+) packets muxed", done.stderr)
     packets = int(muxed[1]) if muxed else 0
     ignored = "has not been used for any stream" in done.stderr
     if done.returncode == 0 and packets == NUM_FRAMES and not ignored and not done.timed_out:
         mode = rate_control_that_ran(done.stderr)
-        return Trial(encoder=encoder.name, pix_fmt=pix_fmt, device=device, usable=True, rate_control=mode)
+        return Trial(
+            encoder=encoder.name, pix_fmt=pix_fmt, device=device, usable=True, rate_control=mode
+        )
     found = diagnosis.classify(done.stderr, timed_out=done.timed_out)
     if done.returncode == 0 and not ignored:
         found = Diagnosis(reason=Reason.OTHER, line=f"{packets} of {NUM_FRAMES} frames came out")
     why, what_to_do = diagnosis.explain(encoder, found, gpus, device.name if device else None)
     return Trial(
-        encoder=encoder.name, pix_fmt=pix_fmt, device=device, usable=False, reason=found.reason, why=why,
-        what_to_do=what_to_do, line=found.line,
-    )  # fmt: skip
+        encoder=encoder.name,
+        pix_fmt=pix_fmt,
+        device=device,
+        usable=False,
+        reason=found.reason,
+        why=why,
+        what_to_do=what_to_do,
+        line=found.line,
+    )
 
 
 def cache_folder() -> Path:
@@ -104,8 +137,10 @@ class Cache:
 
     def __init__(self, tools: Tools, gpus: Gpus, folder: Path | None = None) -> None:
         # Another GPU at the same address is another matter.
-        chips = [[g.index, g.uuid] for g in gpus.nvidia.gpus] + [[n.path, n.vendor, n.model] for n in gpus.nodes]
-        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}-{digest([chips, gpus.cuda_visible])[:8]}"
+        chips = [[g.index, g.uuid] for g in gpus.nvidia.gpus] + [
+            [n.path, n.vendor, n.model] for n in gpus.nodes
+        ]
+        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}-{digest([chips, gpus.cuda_visible])[:8]}"  # noqa: E501
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in drivers)
         self._path = (folder or cache_folder()) / f"trials-{tools.ffmpeg_sha256[:16]}-{name}.json"
         self._worked: dict[str, str | None] = {}
@@ -123,11 +158,17 @@ class Cache:
         if key not in self._worked:
             return None
         mode = self._worked[key]
-        return Trial(encoder=encoder.name, pix_fmt=pix_fmt, device=device, usable=True, rate_control=mode)
+        return Trial(
+            encoder=encoder.name, pix_fmt=pix_fmt, device=device, usable=True, rate_control=mode
+        )
 
     def keep(self, trials: Iterable[Trial]) -> None:
         """Remember the ones that worked."""
-        new = {self._key(ENCODERS[t.encoder], t.pix_fmt, t.device): t.rate_control for t in trials if t.usable}
+        new = {
+            self._key(ENCODERS[t.encoder], t.pix_fmt, t.device): t.rate_control
+            for t in trials
+            if t.usable
+        }
         if new.keys() <= self._worked.keys():
             return
         self._worked |= new
@@ -148,21 +189,29 @@ def prove(
     wanted_gpus: Sequence[str] = (),
     cache: Cache | None = None,
 ) -> tuple[Trial, ...]:
-    """Try encoders on every device they may use, at the formats that sources of `pix_fmts` need (None: all they take).
+    """Try encoders on every device they may use, at the formats that sources of `pix_fmts` need
+    (None: all they take).
 
-    Devices are tried side by side, the trials of one device after each other: a consumer GPU refuses sessions beyond
-    a few. Raises UsageError for a GPU that does not exist or is for none of the encoders, Interrupted when the runner was
-    stopped.
+    Devices are tried side by side, the trials of one device after each other: a consumer GPU
+    refuses sessions beyond a few. Raises UsageError for a GPU that does not exist or is for none of
+    the encoders, Interrupted when the runner was stopped.
     """
     gpus = gpus or look()
     for word in wanted_gpus:
         takers = gpus.kinds(word)
         if not any(row.kind in takers for row in encoders):
-            raise UsageError(f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for; leave it out")
+            raise UsageError(
+                f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for;"
+                " leave it out"
+            )
     cache = cache or Cache(tools, gpus)
     lanes: dict[str, list[tuple[Encoder, str, Device | None]]] = {}
     for row in encoders:
-        formats = row.pix_fmts if pix_fmts is None else dict.fromkeys(row.pix_fmt_for(f) for f in pix_fmts)
+        formats = (
+            row.pix_fmts
+            if pix_fmts is None
+            else dict.fromkeys(row.pix_fmt_for(f) for f in pix_fmts)
+        )
         for device in gpus.devices(row.kind, wanted_gpus) if row.kind else (None,):
             lane = f"{row.kind} {device.address if device else ''}" if row.kind else row.name
             lanes.setdefault(lane, []).extend((row, f, device) for f in formats)
@@ -181,8 +230,9 @@ def prove(
 class Resolved:
     """What a selection comes to on this machine.
 
-    `devices` gives for each hardware encoder the devices where every needed format worked (None: ffmpeg's choice).
-    `notices` are lines for the user, `skipped` the names of encoders that were asked for and are left out.
+    `devices` gives for each hardware encoder the devices where every needed format worked (None:
+    ffmpeg's choice). `notices` are lines for the user, `skipped` the names of encoders that were
+    asked for and are left out.
     """
 
     encoders: tuple[Encoder, ...]
@@ -206,31 +256,56 @@ def choose_encoders(
 ) -> Resolved:
     """Prove the encoders of a selection for sources of `pix_fmts`, and apply the rules of groups.
 
-    A group loses members that cannot run, with a notice each; `auto` takes what works. Raises ToolError when a group or
-    everything is lost, or an encoder named in full cannot run, unless `skip_unusable` leaves at least one.
+    A group loses members that cannot run, with a notice each; `auto` takes what works. Raises
+    ToolError when a group or everything is lost, or an encoder named in full cannot run, unless
+    `skip_unusable` leaves at least one.
     """
     gpus = gpus or look()
     cache = cache or Cache(tools, gpus)
-    trials = prove(selection.encoders, tools, runner, pix_fmts=pix_fmts, gpus=gpus, wanted_gpus=wanted_gpus, cache=cache)
+    trials = prove(
+        selection.encoders,
+        tools,
+        runner,
+        pix_fmts=pix_fmts,
+        gpus=gpus,
+        wanted_gpus=wanted_gpus,
+        cache=cache,
+    )
     devices = {row.name: working_devices(row.name, trials) for row in selection.encoders}
     working, lost = split(selection, trials)
     if not acceptable(selection, working, lost, skip_unusable=skip_unusable):
         raise ToolError(screen(lost, working, trials, tools, runner, gpus, cache))
     if selection.auto:
         automatic = [row.name for row in lost if row.name not in selection.named]
-        notices = [f"auto leaves out {', '.join(automatic)}; `vmaf-tune doctor` says why"] if automatic else []
-        notices += [f"{row.name} is left out: {_why(row.name, trials)}" for row in lost if row.name in selection.named]
+        notices = (
+            [f"auto leaves out {', '.join(automatic)}; `vmaf-tune doctor` says why"]
+            if automatic
+            else []
+        )
+        notices += [
+            f"{row.name} is left out: {_why(row.name, trials)}"
+            for row in lost
+            if row.name in selection.named
+        ]
     else:
         notices = [f"{row.name} is left out: {_why(row.name, trials)}" for row in lost]
     notices += [
-        f"{t.encoder}: the driver runs {t.rate_control} where {ENCODERS[t.encoder].rate_control.upper()} was asked for; "
-        "its quality values mean something else"
-        for t in trials if t.usable and t.rate_control and t.rate_control != ENCODERS[t.encoder].rate_control.upper()
-    ]  # fmt: skip
+        f"{t.encoder}: the driver runs {t.rate_control} where"
+        f" {ENCODERS[t.encoder].rate_control.upper()} was asked for; its quality values mean"
+        " something else"
+        for t in trials
+        if t.usable
+        and t.rate_control
+        and t.rate_control != ENCODERS[t.encoder].rate_control.upper()
+    ]
     return Resolved(
-        encoders=working, devices={row.name: devices[row.name] for row in working if row.kind}, notices=tuple(notices),
-        skipped=tuple(row.name for row in lost), trials=trials, gpus=gpus,
-    )  # fmt: skip
+        encoders=working,
+        devices={row.name: devices[row.name] for row in working if row.kind},
+        notices=tuple(notices),
+        skipped=tuple(row.name for row in lost),
+        trials=trials,
+        gpus=gpus,
+    )
 
 
 def working_devices(encoder: str, trials: Sequence[Trial]) -> tuple[Device | None, ...]:
@@ -240,7 +315,9 @@ def working_devices(encoder: str, trials: Sequence[Trial]) -> tuple[Device | Non
     return tuple(dict.fromkeys(t.device for t in own if t.device not in broken))
 
 
-def split(selection: Selection, trials: Sequence[Trial]) -> tuple[tuple[Encoder, ...], tuple[Encoder, ...]]:
+def split(
+    selection: Selection, trials: Sequence[Trial]
+) -> tuple[tuple[Encoder, ...], tuple[Encoder, ...]]:
     """The encoders of a selection that can run on some device, and those that cannot."""
     able = {row.name for row in selection.encoders if working_devices(row.name, trials)}
     return (
@@ -249,7 +326,13 @@ def split(selection: Selection, trials: Sequence[Trial]) -> tuple[tuple[Encoder,
     )
 
 
-def acceptable(selection: Selection, working: Sequence[Encoder], lost: Sequence[Encoder], *, skip_unusable: bool) -> bool:
+def acceptable(
+    selection: Selection,
+    working: Sequence[Encoder],
+    lost: Sequence[Encoder],
+    *,
+    skip_unusable: bool,
+) -> bool:
     """Whether a selection may go on without `lost`: the rules that `choose_encoders` tells."""
     if not working:
         return False
@@ -274,7 +357,9 @@ def screen(
     gpus: Gpus,
     cache: Cache,
 ) -> str:
-    """The one screen of a refusal: which encoders cannot run, why, what to do about each, and what could run instead."""
+    """The one screen of a refusal: which encoders cannot run, why, what to do about each, and what
+    could run instead.
+    """
     width = max(len(row.name) for row in lost)
     lines = [f"{len(lost)} of the encoders asked for cannot run on this machine:"]
     lines += [f"  {row.name:{width}}  {_why(row.name, trials)}" for row in lost]
@@ -287,14 +372,20 @@ def screen(
         lines.append(f"can run: {names}; go on without the others with --skip-unusable")
         return "\n".join(lines)
     rest = [row for row in ENCODERS.values() if row.group == "software" and row not in lost]
-    able = [t.encoder for t in prove(rest, tools, runner, pix_fmts=("yuv420p",), gpus=gpus, cache=cache) if t.usable]
+    able = [
+        t.encoder
+        for t in prove(rest, tools, runner, pix_fmts=("yuv420p",), gpus=gpus, cache=cache)
+        if t.usable
+    ]
     if able:
         lines.append(f"can run: {', '.join(able)}; take all of them with --encoders software")
     return "\n".join(lines)
 
 
 def slots(resolved: Resolved, cores: int | None = None) -> dict[str, int]:
-    """Encodes to run at once on each device, by `lane_name`: NVENC sessions per GPU, one per other device."""
+    """Encodes to run at once on each device, by `lane_name`: NVENC sessions per GPU, one per other
+    device.
+    """
     cores = cores or usable_cores()
     found = resolved.gpus
     sessions = session_slots(found.nvidia, visible(found.nvidia.gpus, found.cuda_visible), cores)

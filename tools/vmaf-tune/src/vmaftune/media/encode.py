@@ -1,7 +1,8 @@
-"""Prepare a reference and encode it: argument builders (pure), and the calls between them and the checks.
+"""Prepare a reference and encode it: argument builders (pure), and the calls between them and the
+checks.
 
-Built commands start after the program's name and hold `{src}`, `{ref}` and `{out}` where paths go, so that the same
-text is the golden of a test, part of a cell's key, and what its row records.
+Built commands start after the program's name and hold `{src}`, `{ref}` and `{out}` where paths go,
+so that the same text is the golden of a test, part of a cell's key, and what its row records.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class CellFailure(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encode:
-    """A finished encode: its file, wall and CPU seconds (None where the OS does not tell), and the encoder's version.
+    """A finished encode: its file, wall and CPU seconds (None where the OS does not tell), and the
+    encoder's version.
 
     `rate_control` is the mode that the log says ran, None where it says nothing (all but QSV).
     """
@@ -54,7 +56,9 @@ class Encode:
 
 
 def fill(argv: Sequence[str], **paths: Path | str) -> list[str]:
-    """Put paths in the place of `{src}`, `{ref}`, `{out}`; nothing else in the arguments is touched."""
+    """Put paths in the place of `{src}`, `{ref}`, `{out}`; nothing else in the arguments is
+    touched.
+    """
     filled = []
     for arg in argv:
         for name, path in paths.items():
@@ -67,51 +71,121 @@ def fill(argv: Sequence[str], **paths: Path | str) -> list[str]:
 def reference_input(source: Source) -> list[str]:
     """Input arguments that read the prepared reference: headerless planar frames."""
     return [
-        *ONLY_FILES, "-f", "rawvideo", "-pixel_format", source.pix_fmt, "-video_size",
-        f"{source.width}x{source.height}", "-framerate", source.fps, "-threads", "1", "-i", "file:{ref}",
-    ]  # fmt: skip
+        *ONLY_FILES,
+        "-f",
+        "rawvideo",
+        "-pixel_format",
+        source.pix_fmt,
+        "-video_size",
+        f"{source.width}x{source.height}",
+        "-framerate",
+        source.fps,
+        "-threads",
+        "1",
+        "-i",
+        "file:{ref}",
+    ]
 
 
 def prepare_argv(source: Source) -> list[str]:
-    """The command that cuts, crops, scales and decodes a source window into `{ref}`, frame by frame."""
+    """The command that cuts, crops, scales and decodes a source window into `{ref}`, frame by
+    frame.
+    """
     filters = []
     if source.start_frame or source.num_frames is not None:
-        end = f":end_frame={source.start_frame + source.num_frames}" if source.num_frames is not None else ""
+        end = (
+            f":end_frame={source.start_frame + source.num_frames}"
+            if source.num_frames is not None
+            else ""
+        )
         filters.append(f"trim=start_frame={source.start_frame}{end}")
     if source.deinterlace:
         filters.append("bwdif=mode=send_frame")
     if source.crop:
-        filters.append(f"crop={source.crop.width}:{source.crop.height}:{source.crop.x}:{source.crop.y}:exact=1")
+        filters.append(
+            f"crop={source.crop.width}:{source.crop.height}:{source.crop.x}:{source.crop.y}:exact=1"
+        )
     if source.scale:
         filters.append(f"scale={source.scale[0]}:{source.scale[1]}:flags=bicubic")
-    # Either name of the same 8-bit planes, so that a full-range clip is never squeezed into limited range.
-    full_range = "" if source.pix_fmt.endswith("le") else f"|{source.pix_fmt.replace('yuv', 'yuvj')}"
+    # Either name of the same 8-bit planes, so that a full-range clip is never squeezed into limited
+    # range.
+    full_range = (
+        "" if source.pix_fmt.endswith("le") else f"|{source.pix_fmt.replace('yuv', 'yuvj')}"
+    )
     filters.append(f"format={source.pix_fmt}{full_range}")
     raw_args: list[str] = []
     if source.raw:
         size = f"{source.raw.width}x{source.raw.height}"
-        raw_args = ["-f", "rawvideo", "-pixel_format", source.raw.pix_fmt, "-video_size", size, "-framerate", source.fps]
+        raw_args = [
+            "-f",
+            "rawvideo",
+            "-pixel_format",
+            source.raw.pix_fmt,
+            "-video_size",
+            size,
+            "-framerate",
+            source.fps,
+        ]
     limit = ["-frames:v", str(source.num_frames)] if source.num_frames is not None else []
     return [
-        *COMMON, "-v", "verbose", "-y", *ONLY_FILES, *raw_args, "-i", "file:{src}", "-map", f"0:{source.stream_index}",
-        "-vf", ",".join(filters), *limit, "-fps_mode", "passthrough", "-f", "rawvideo", "file:{ref}",
-    ]  # fmt: skip
+        *COMMON,
+        "-v",
+        "verbose",
+        "-y",
+        *ONLY_FILES,
+        *raw_args,
+        "-i",
+        "file:{src}",
+        "-map",
+        f"0:{source.stream_index}",
+        "-vf",
+        ",".join(filters),
+        *limit,
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "file:{ref}",
+    ]
 
 
 def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
-    """The command that encodes `{ref}` into `{out}`; the text without a `device` is in the cell's key and row."""
+    """The command that encodes `{ref}` into `{out}`; the text without a `device` is in the cell's
+    key and row.
+    """
     source, row = cell.source, cell.encoder
     filters = [source.color.filter(), f"setsar={source.sar}", f"format={cell.pix_fmt}"]
     if row.upload_filter:
         filters.append(row.upload_filter)
-    level = "verbose" if row.kind == "qsv" else "info"  # only there does QSV say which rate control ran
+    level = (
+        "verbose" if row.kind == "qsv" else "info"
+    )  # only there does QSV say which rate control ran
     return [
-        *COMMON, "-v", level, "-y", "-filter_threads", "1", *row.input_arguments(device), *reference_input(source),
-        "-map", "0:v:0", "-vf", ",".join(filters), *row.arguments(cell.preset, cell.quality, cell.threads),
-        *row.short_arguments(cell.num_frames), *row.gpu_arguments(device),
-        "-fps_mode", "passthrough", "-fflags", "+bitexact", "-flags:v", "+bitexact",
-        "-f", "matroska", "file:{out}",
-    ]  # fmt: skip
+        *COMMON,
+        "-v",
+        level,
+        "-y",
+        "-filter_threads",
+        "1",
+        *row.input_arguments(device),
+        *reference_input(source),
+        "-map",
+        "0:v:0",
+        "-vf",
+        ",".join(filters),
+        *row.arguments(cell.preset, cell.quality, cell.threads),
+        *row.short_arguments(cell.num_frames),
+        *row.gpu_arguments(device),
+        "-fps_mode",
+        "passthrough",
+        "-fflags",
+        "+bitexact",
+        "-flags:v",
+        "+bitexact",
+        "-f",
+        "matroska",
+        "file:{out}",
+    ]
 
 
 def parse_encoder_version(encoder: str, stderr: str) -> str | None:
@@ -122,16 +196,20 @@ def parse_encoder_version(encoder: str, stderr: str) -> str | None:
 
 
 def rate_control_that_ran(stderr: str) -> str | None:
-    """The mode a QSV encode ran in (`ICQ`, `CQP`, `VBR`, ...), from ffmpeg's `-v verbose` log; None where it says none.
+    """The mode a QSV encode ran in (`ICQ`, `CQP`, `VBR`, ...), from ffmpeg's `-v verbose` log; None
+    where it says none.
 
-    libavcodec/qsvenc.c prints `RateControlMethod` from the parameters that the driver gave back, after it was opened.
+    libavcodec/qsvenc.c prints `RateControlMethod` from the parameters that the driver gave back,
+    after it was opened.
     """
     modes = re.findall(r"RateControlMethod: (\w+)", stderr)
     return modes[-1] if modes else None
 
 
 def parse_frame_count(stderr: str) -> int | None:
-    """Frames that ffmpeg says it wrote, in the last line of its report; None where it does not say."""
+    """Frames that ffmpeg says it wrote, in the last line of its report; None where it
+    does not say.
+    """
     counts = re.findall(r"^frame=\s*(\d+) ", stderr.replace("\r", "\n"), re.M)
     return int(counts[-1]) if counts else None
 
@@ -139,68 +217,116 @@ def parse_frame_count(stderr: str) -> int | None:
 def check(finished: Finished, step: str, kind: str) -> Finished:
     """`finished` if it ended with 0. Raises CellFailure: timeout, disk_full, or `kind`."""
     if finished.timed_out:
-        raise CellFailure("timeout", f"{step} was stopped after {finished.wall_s:.0f} s; raise --timeout", finished)
+        raise CellFailure(
+            "timeout",
+            f"{step} was stopped after {finished.wall_s:.0f} s; raise --timeout",
+            finished,
+        )
     if finished.returncode:
         if "No space left on device" in finished.stderr:
             raise CellFailure("disk_full", f"{step}: no space left on the disk", finished)
-        raise CellFailure(kind, f"{step} ended with {finished.returncode}: {telling_line(finished)}", finished)
+        raise CellFailure(
+            kind, f"{step} ended with {finished.returncode}: {telling_line(finished)}", finished
+        )
     return finished
 
 
 def telling_line(finished: Finished) -> str:
-    """The line of stderr that says most: the first that names an error (the rest follow from it), else the last one."""
-    lines = [line.strip() for line in finished.stderr.splitlines() if line.strip() and "Exiting with exit code" not in line]
-    telling = (line for line in lines if re.search(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", line, re.I))
+    """The line of stderr that says most: the first that names an error (the rest follow from it),
+    else the last one.
+    """
+    lines = [
+        line.strip()
+        for line in finished.stderr.splitlines()
+        if line.strip() and "Exiting with exit code" not in line
+    ]
+    telling = (
+        line
+        for line in lines
+        if re.search(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", line, re.I)
+    )
     return next(telling, lines[-1] if lines else "it said nothing")
 
 
 def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: float) -> int:
     """Write the reference of `source` to `out`; returns its number of frames.
 
-    Raises CellFailure when the window is short, frames do not decode, or the file is no whole number of frames.
+    Raises CellFailure when the window is short, frames do not decode, or the file is no whole
+    number of frames.
     """
     argv = [ffmpeg, *fill(prepare_argv(source), src=os.path.abspath(source.path), ref=out)]
-    done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "preparing the reference", "source_failed")
+    done = check(
+        runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+        "preparing the reference",
+        "source_failed",
+    )
     errors = re.search(r"; (\d+) decode errors", done.stderr)
     broken = int(errors[1]) if errors else 0
-    broken += done.stderr.count("corrupt decoded frame")  # what a decoder conceals it does not call an error
+    broken += done.stderr.count(
+        "corrupt decoded frame"
+    )  # what a decoder conceals it does not call an error
     if broken:
-        raise CellFailure("source_broken", f"{source.path}: {broken} frames do not decode; repair the file", done)
+        raise CellFailure(
+            "source_broken", f"{source.path}: {broken} frames do not decode; repair the file", done
+        )
     if "File ended prematurely" in done.stderr:
-        raise CellFailure("source_broken", f"{source.path} is truncated; copy or download it again", done)
+        raise CellFailure(
+            "source_broken", f"{source.path} is truncated; copy or download it again", done
+        )
     count, rest = divmod(out.stat().st_size, source.frame_bytes)
     if rest or not count:
-        raise CellFailure("source_failed", f"the reference is no whole number of frames ({out.stat().st_size} bytes)", done)
+        raise CellFailure(
+            "source_failed",
+            f"the reference is no whole number of frames ({out.stat().st_size} bytes)",
+            done,
+        )
     if source.num_frames is not None and count != source.num_frames:
         raise CellFailure(
             "source_short",
-            f"{source.path} has {count} of the {source.num_frames} frames asked for from frame {source.start_frame} on",
+            f"{source.path} has {count} of the {source.num_frames} frames asked for from frame"
+            f" {source.start_frame} on",
             done,
         )
     return count
 
 
 def encode(
-    cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float,
+    cell: Cell,
+    ffmpeg: str,
+    ref: Path,
+    out: Path,
+    num_frames: int,
+    runner: Runner,
+    timeout_s: float,
     device: str | None = None,
-) -> Encode:  # fmt: skip
+) -> Encode:
     """Encode one cell on `device` (hardware only).
 
-    Raises CellFailure when it fails, stalls, ignores an option, or does not write the reference's `num_frames`.
+    Raises CellFailure when it fails, stalls, ignores an option, or does not write the reference's
+    `num_frames`.
     """
     argv = [ffmpeg, *fill(encode_argv(cell, device), ref=ref, out=out)]
-    done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed")
+    done = check(
+        runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed"
+    )
     if "has not been used for any stream" in done.stderr:
         raise CellFailure("option_ignored", "ffmpeg did not use one of the encoder's options", done)
-    # Here, because scoring stops with the shorter of the two and may never see that the encode is longer.
+    # Here, because scoring stops with the shorter of the two and may never see that the encode is
+    # longer.
     written = parse_frame_count(done.stderr)
     if written is not None and written != num_frames:
-        raise CellFailure("wrong_frame_count", f"the reference has {num_frames} frames and the encode {written}", done)
+        raise CellFailure(
+            "wrong_frame_count",
+            f"the reference has {num_frames} frames and the encode {written}",
+            done,
+        )
     return Encode(
-        path=out, wall_s=done.wall_s, cpu_s=done.cpu_s,
+        path=out,
+        wall_s=done.wall_s,
+        cpu_s=done.cpu_s,
         encoder_version=parse_encoder_version(cell.encoder.name, done.stderr),
         rate_control=rate_control_that_ran(done.stderr) if cell.encoder.kind else None,
-    )  # fmt: skip
+    )
 
 
 def paste(ffmpeg: str, *steps: Sequence[str], **paths: Path | str) -> str:

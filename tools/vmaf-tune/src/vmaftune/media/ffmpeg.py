@@ -1,4 +1,6 @@
-"""Which tools are used: the ffmpeg binary, its libvmaf, and the versions of everything that shapes a result."""
+"""Which tools are used: the ffmpeg binary, its libvmaf, and the versions of everything that shapes
+a result.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,27 @@ from vmaftune.errors import ToolError
 from vmaftune.media.process import Runner
 
 ENV_FFMPEG = "VMAF_TUNE_FFMPEG"
-_PACKAGES = ("vmaf-tune", "imageio-ffmpeg", "av", "numpy", "pandas", "pyarrow", "scipy", "joblib", "torch", "onnx",
-             "onnxruntime-gpu", "onnxruntime", "plotly", "nvidia-ml-py")  # fmt: skip
+_PACKAGES = (
+    "vmaf-tune",
+    "imageio-ffmpeg",
+    "av",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "joblib",
+    "torch",
+    "onnx",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "plotly",
+    "nvidia-ml-py",
+)
 
 
 def find_ffmpeg(wanted: str | None = None) -> str:
-    """Absolute path of the ffmpeg to use: `wanted`, else VMAF_TUNE_FFMPEG, else the one in the imageio-ffmpeg wheel.
+    """Absolute path of the ffmpeg to use: `wanted`, else VMAF_TUNE_FFMPEG, else the one in the
+    imageio-ffmpeg wheel.
 
     Raises ToolError when it does not exist or cannot be executed.
     """
@@ -31,7 +48,10 @@ def find_ffmpeg(wanted: str | None = None) -> str:
     if named:
         path = shutil.which(named)
         if path is None:
-            raise ToolError(f"ffmpeg {named!r} is not an executable file; give another with --ffmpeg or {ENV_FFMPEG}")
+            raise ToolError(
+                f"ffmpeg {named!r} is not an executable file; give another with --ffmpeg or"
+                f" {ENV_FFMPEG}"
+            )
         return os.path.abspath(path)
     import imageio_ffmpeg
 
@@ -55,13 +75,23 @@ def probe_tools(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Tool
     shown = show_version(runner, ffmpeg)
     libvmaf, why = try_model(runner, ffmpeg, model)
     if libvmaf is None and "could not load libvmaf model" in why:
-        raise ToolError(f"the libvmaf of {ffmpeg} has no model {model!r}; `vmaf-tune doctor` lists the models that load")
+        raise ToolError(
+            f"the libvmaf of {ffmpeg} has no model {model!r}; `vmaf-tune doctor` lists the models"
+            " that load"
+        )
     if libvmaf is None:
         raise ToolError(
-            f"{ffmpeg} cannot score with libvmaf model {model} ({(why.splitlines() or ['it said nothing'])[-1]}); "
-            f"`vmaf-tune doctor` lists the models that load, and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded ffmpeg"
+            f"{ffmpeg} cannot score with libvmaf model {model}"
+            f" ({(why.splitlines() or ['it said nothing'])[-1]}); `vmaf-tune doctor` lists the"
+            f" models that load, and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded"
+            " ffmpeg"
         )
-    return Tools(ffmpeg=ffmpeg, ffmpeg_version=shown, ffmpeg_sha256=sha256_file(ffmpeg), libvmaf_version=libvmaf)
+    return Tools(
+        ffmpeg=ffmpeg,
+        ffmpeg_version=shown,
+        ffmpeg_sha256=sha256_file(ffmpeg),
+        libvmaf_version=libvmaf,
+    )
 
 
 def show_version(runner: Runner, ffmpeg: str) -> str:
@@ -74,25 +104,43 @@ def show_version(runner: Runner, ffmpeg: str) -> str:
 
 
 def try_model(runner: Runner, ffmpeg: str, model: str) -> tuple[str | None, str]:
-    """Score three frames with a built-in libvmaf model: libvmaf's version, None without a score; and the end of the log.
+    """Score three frames with a built-in libvmaf model: libvmaf's version, None without a score;
+    and the end of the log.
 
-    The exit code alone says 0 when libvmaf gave up. 640x360, because CAMBI, part of the newer models, takes none below 216x176.
+    The exit code alone says 0 when libvmaf gave up. 640x360, because CAMBI, part of the newer
+    models, takes none below 216x176.
     """
     graph = "testsrc2=size=640x360:rate=25:duration=0.12,split[a][b];[a][b]libvmaf="
     argv = [
-        ffmpeg, "-nostdin", "-hide_banner", "-v", "error", "-f", "lavfi", "-i",
-        f"{graph}model=version={model}:log_fmt=json:log_path=vmaf.json", "-f", "null", "-",
-    ]  # fmt: skip
+        ffmpeg,
+        "-nostdin",
+        "-hide_banner",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"{graph}model=version={model}:log_fmt=json:log_path=vmaf.json",
+        "-f",
+        "null",
+        "-",
+    ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
         trial = runner.run(argv, timeout_s=120, cwd=Path(folder))
         log = Path(folder, "vmaf.json")
-        found = json.loads(log.read_text()) if log.exists() and not trial.returncode and not trial.timed_out else {}
+        found = (
+            json.loads(log.read_text())
+            if log.exists() and not trial.returncode and not trial.timed_out
+            else {}
+        )
     scored = isinstance(found.get("pooled_metrics", {}).get("vmaf", {}).get("mean"), float)
     return (str(found["version"]) if scored else None), trial.tail
 
 
 def packages() -> dict[str, str | None]:
-    """Installed versions of the Python packages that shape a result; None for one that is absent."""
+    """Installed versions of the Python packages that shape a result; None for one that
+    is absent.
+    """
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -103,15 +151,20 @@ def packages() -> dict[str, str | None]:
 
 
 def machine() -> Mapping[str, object]:
-    """Facts of this computer that explain timings: system, processor, usable cores, memory in bytes (None if unknown)."""
+    """Facts of this computer that explain timings: system, processor, usable cores, memory in bytes
+    (None if unknown).
+    """
     try:
         memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         memory = None
     return {
-        "system": platform.platform(), "python": platform.python_version(), "cpu": _cpu_name(),
-        "cores": usable_cores(), "memory_bytes": memory,
-    }  # fmt: skip
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_name(),
+        "cores": usable_cores(),
+        "memory_bytes": memory,
+    }
 
 
 def usable_cores() -> int:
@@ -135,8 +188,12 @@ def show() -> None:
 
     tools = probe_tools(Runner(), find_ffmpeg())
     rows: list[tuple[str, str | None]] = [
-        ("vmaf-tune", packages()["vmaf-tune"]), ("python", platform.python_version()),
-        ("ffmpeg", tools.ffmpeg_version), ("ffmpeg sha256", tools.ffmpeg_sha256[:16]), ("ffmpeg path", tools.ffmpeg),
-        ("libvmaf", tools.libvmaf_version), *((k, v) for k, v in packages().items() if k != "vmaf-tune"),
-    ]  # fmt: skip
+        ("vmaf-tune", packages()["vmaf-tune"]),
+        ("python", platform.python_version()),
+        ("ffmpeg", tools.ffmpeg_version),
+        ("ffmpeg sha256", tools.ffmpeg_sha256[:16]),
+        ("ffmpeg path", tools.ffmpeg),
+        ("libvmaf", tools.libvmaf_version),
+        *((k, v) for k, v in packages().items() if k != "vmaf-tune"),
+    ]
     console.table("", ("tool", "version"), rows, left=2)

@@ -1,7 +1,8 @@
-"""libvmaf's full set of features per frame: names asked for, names in the log, and the table of a run folder.
+"""libvmaf's full set of features per frame: names asked for, names in the log, and the table of a
+run folder.
 
-The frame rows are what is kept; `features.parquet` is made from them whenever a run ends, so a killed run loses
-nothing and a table never holds a frame whose cell has no row.
+The frame rows are what is kept; `features.parquet` is made from them whenever a run ends, so a
+killed run loses nothing and a table never holds a frame whose cell has no row.
 """
 
 from __future__ import annotations
@@ -17,10 +18,24 @@ from vmaftune.media.encode import CellFailure
 EXTRACTORS = ("psnr", "float_ssim", "float_ms_ssim", "cambi", "ciede", "psnr_hvs")
 # Column -> names in libvmaf's log, oldest last. The canonical six come with every frame row.
 EXTRA: Mapping[str, tuple[str, ...]] = {
-    **{name: (f"integer_{name}", name) for name in ("adm_scale0", "adm_scale1", "adm_scale2", "adm_scale3", "motion3")},
-    **{name: (name,) for name in ("psnr_y", "psnr_cb", "psnr_cr", "float_ssim", "float_ms_ssim", "cambi", "ciede2000",
-                                  "psnr_hvs")},
-}  # fmt: skip
+    **{
+        name: (f"integer_{name}", name)
+        for name in ("adm_scale0", "adm_scale1", "adm_scale2", "adm_scale3", "motion3")
+    },
+    **{
+        name: (name,)
+        for name in (
+            "psnr_y",
+            "psnr_cb",
+            "psnr_cr",
+            "float_ssim",
+            "float_ms_ssim",
+            "cambi",
+            "ciede2000",
+            "psnr_hvs",
+        )
+    },
+}
 # Decibels of an error that may be 0: libvmaf writes null where it is.
 UNBOUNDED = ("ciede2000", "psnr_hvs")
 FULL = (*FEATURES, *EXTRA)
@@ -29,7 +44,8 @@ LEAST_LONG, LEAST_SHORT = 216, 176
 
 
 def parse_extra(text: str) -> list[dict[str, float | None]]:
-    """The features of EXTRA per frame of libvmaf's JSON log; None for an unbounded one of two equal frames.
+    """The features of EXTRA per frame of libvmaf's JSON log; None for an unbounded one of two equal
+    frames.
 
     Raises CellFailure when one is missing: never filled in.
     """
@@ -45,5 +61,3 @@ def parse_extra(text: str) -> list[dict[str, float | None]]:
             row[column] = value
         rows.append(row)
     return rows
-
-

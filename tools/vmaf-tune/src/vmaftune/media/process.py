@@ -1,8 +1,9 @@
 """The only module that starts a child process.
 
-Every child has no stdin, its own process group, a timeout, and a stderr that is kept. On Linux the kernel kills it
-when the thread that waits for it dies (PR_SET_PDEATHSIG), so kill -9 of this program leaves nothing encoding:
-the thread that starts a child is the one that waits for it, and outlives it.
+Every child has no stdin, its own process group, a timeout, and a stderr that is kept. On Linux the
+kernel kills it when the thread that waits for it dies (PR_SET_PDEATHSIG), so kill -9 of this
+program leaves nothing encoding: the thread that starts a child is the one that waits for it, and
+outlives it.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from vmaftune.errors import Interrupted, ToolError
 
 STDERR_LIMIT_BYTES = 4_000_000
 _PR_SET_PDEATHSIG = 1
-# A group of its own, so that Ctrl-C reaches only us; the same session, so that `nice vmaf-tune` is felt: Linux weighs
-# the processes of different sessions by session first (autogroup), whatever their nice value.
+# A group of its own, so that Ctrl-C reaches only us; the same session, so that `nice vmaf-tune` is
+# felt: Linux weighs the processes of different sessions by session first (autogroup), whatever
+# their nice value.
 _OWN_GROUP: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A child that has ended. `returncode` is negative for a signal; `cpu_s` (user + system) is None where the OS does not tell."""
+    """A child that has ended. `returncode` is negative for a signal; `cpu_s` (user + system) is
+    None where the OS does not tell.
+    """
 
     argv: tuple[str, ...]
     returncode: int
@@ -48,7 +52,9 @@ class Finished:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """A function for the child, between fork and exec, that ties its life to ours; None where the OS cannot."""
+    """A function for the child, between fork and exec, that ties its life to ours; None where the
+    OS cannot.
+    """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -77,7 +83,9 @@ class Runner:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Kill every running child and refuse to start another. Safe to call twice and from a signal handler's thread."""
+        """Kill every running child and refuse to start another. Safe to call twice and from a
+        signal handler's thread.
+        """
         self._stopped.set()
         with self._lock:
             for child in self._children:
@@ -86,8 +94,9 @@ class Runner:
     def run(self, argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None) -> Finished:
         """Run `argv` to its end in `cwd`.
 
-        Raises ToolError when the program cannot be started, Interrupted when `stop` was called. A child that
-        outlives `timeout_s` seconds is killed and comes back with `timed_out` set. Any exit code comes back as it is.
+        Raises ToolError when the program cannot be started, Interrupted when `stop` was called. A
+        child that outlives `timeout_s` seconds is killed and comes back with `timed_out` set. Any
+        exit code comes back as it is.
         """
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             begin = time.monotonic()
@@ -105,21 +114,35 @@ class Runner:
                 raise Interrupted("stopped")
             out.seek(0)
             return Finished(
-                argv=tuple(argv), returncode=returncode, timed_out=expired.is_set(), wall_s=wall_s, cpu_s=cpu_s,
-                stdout=out.read(), stderr=_read_ends(err),
-            )  # fmt: skip
+                argv=tuple(argv),
+                returncode=returncode,
+                timed_out=expired.is_set(),
+                wall_s=wall_s,
+                cpu_s=cpu_s,
+                stdout=out.read(),
+                stderr=_read_ends(err),
+            )
 
-    def _start(self, argv: Sequence[str], cwd: Path | None, out: int, err: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, argv: Sequence[str], cwd: Path | None, out: int, err: int
+    ) -> subprocess.Popen[bytes]:
         with self._lock:  # so that `stop` sees either no child or a registered one
             if self.stopped:
                 raise Interrupted("stopped")
             try:
                 child = subprocess.Popen(
-                    list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
-                    preexec_fn=self._tie, **_OWN_GROUP,
-                )  # fmt: skip
+                    list(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=cwd,
+                    preexec_fn=self._tie,
+                    **_OWN_GROUP,
+                )
             except OSError as failure:
-                raise ToolError(f"{argv[0]} cannot be started: {failure.strerror or failure}") from failure
+                raise ToolError(
+                    f"{argv[0]} cannot be started: {failure.strerror or failure}"
+                ) from failure
             self._children.add(child)
             return child
 
@@ -129,7 +152,9 @@ class Runner:
             with self._lock:
                 self._children.discard(child)
             return code, None
-        if hasattr(os, "waitid"):  # wait without reaping, so that no signal can reach a reused process id
+        if hasattr(
+            os, "waitid"
+        ):  # wait without reaping, so that no signal can reach a reused process id
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             _, status, usage = os.wait4(child.pid, 0)

@@ -1,7 +1,8 @@
-"""Score a distorted clip against its reference with libvmaf: argument builder, parsers, and the counts that must agree.
+"""Score a distorted clip against its reference with libvmaf: argument builder, parsers, and the
+counts that must agree.
 
-Frames are paired by index, never by timestamp: both inputs get the same made-up stamps, and reference frames =
-distorted frames = frames in the log is required afterwards.
+Frames are paired by index, never by timestamp: both inputs get the same made-up stamps, and
+reference frames = distorted frames = frames in the log is required afterwards.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from vmaftune.media.process import Finished, Runner
 
 LOG = "vmaf.json"
 _INPUT = re.compile(
-    r"Input stream #(\d+):\d+ \(video\): (\d+) packets read \((\d+) bytes\); (\d+) frames decoded; (\d+) decode errors"
+    r"Input stream #(\d+):\d+ \(video\): (\d+) packets read \((\d+) bytes\); (\d+) frames decoded;"
+    r" (\d+) decode errors"
 )
 _GRAPH = re.compile(r"input from stream (\d+):\d+ @ [^\]]+\] w:(\d+) h:(\d+) pixfmt:(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What ffmpeg read of one input: size in pixels, pixel format, packets, their bytes, frames, decode errors."""
+    """What ffmpeg read of one input: size in pixels, pixel format, packets, their bytes, frames,
+    decode errors.
+    """
 
     width: int
     height: int
@@ -42,7 +46,9 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Scores and features of one frame pair: VMAF points (clipped to 0..100, and unclipped), canonical 6 in order."""
+    """Scores and features of one frame pair: VMAF points (clipped to 0..100, and unclipped),
+    canonical 6 in order.
+    """
 
     index: int
     vmaf: float
@@ -52,10 +58,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A finished scoring: per-frame rows, what was decoded of the distorted file, CPU seconds, and libvmaf's version.
+    """A finished scoring: per-frame rows, what was decoded of the distorted file, CPU seconds, and
+    libvmaf's version.
 
-    `scorer` is `cpu` or `cuda`; `difference` is the largest one, in VMAF points, between the two on the source's first
-    frames, None where they were not compared.
+    `scorer` is `cpu` or `cuda`; `difference` is the largest one, in VMAF points, between the two on
+    the source's first frames, None where they were not compared.
     """
 
     frames: tuple[Frame, ...]
@@ -67,7 +74,9 @@ class Score:
 
 
 def libvmaf_filter(teacher: str, num_threads: int = 0, extra_features: Sequence[str] = ()) -> str:
-    """The libvmaf filter: the teacher clipped and unclipped in one pass, and the six features asked for by name."""
+    """The libvmaf filter: the teacher clipped and unclipped in one pass, and the six features asked
+    for by name.
+    """
     models = (
         rf"version={teacher}\:name=vmaf|"
         rf"version={teacher}\:name=vmaf_unclipped\:disable_clip=true"
@@ -86,26 +95,52 @@ def pair_graph(pix_fmt: str, color: Color, vmaf: str) -> str:
 
 
 def pads(
-    pix_fmt: str, color: Color, *, scale: tuple[int, int] | None = None, distorted: str = "0:v:0", reference: str = "1:v:0"
+    pix_fmt: str,
+    color: Color,
+    *,
+    scale: tuple[int, int] | None = None,
+    distorted: str = "0:v:0",
+    reference: str = "1:v:0",
 ) -> str:
-    """The two inputs as the links `distorted` and `reference`: stamped by frame index, in one format.
+    """The two inputs as the links `distorted` and `reference`: stamped by frame index, in one
+    format.
 
-    `scale` resizes the distorted one (bicubic) to the reference's size. `distorted` and `reference` name the streams.
+    `scale` resizes the distorted one (bicubic) to the reference's size. `distorted` and `reference`
+    name the streams.
     """
     stamp = f"settb=AVTB,setpts=N*40000,{color.filter()}"
     up = f"scale={scale[0]}:{scale[1]}:flags=bicubic," if scale else ""
-    return f"[{distorted}]{stamp},{up}format={pix_fmt}[distorted];[{reference}]{stamp},format={pix_fmt}[reference]"
+    return f"[{distorted}]{stamp},{up}format={pix_fmt}[distorted];[{reference}]{stamp},format={pix_fmt}[reference]"  # noqa: E501
 
 
 def score_argv(cell: Cell) -> list[str]:
-    """The command that scores `{out}` against `{ref}` and writes vmaf.json into its working folder."""
+    """The command that scores `{out}` against `{ref}` and writes vmaf.json into its
+    working folder.
+    """
     pix_fmt = scoring_format(cell.source.pix_fmt, cell.decoded_format)
     return [
-        *COMMON, "-v", "verbose", "-y", "-filter_threads", "1", "-filter_complex_threads", "1",
-        *ONLY_FILES, "-threads", "1", "-i", "file:{out}", *reference_input(cell.source),
-        "-lavfi", pair_graph(pix_fmt, cell.source.color, libvmaf_filter(cell.teacher)),
-        "-fps_mode", "passthrough", "-f", "null", "-",
-    ]  # fmt: skip
+        *COMMON,
+        "-v",
+        "verbose",
+        "-y",
+        "-filter_threads",
+        "1",
+        "-filter_complex_threads",
+        "1",
+        *ONLY_FILES,
+        "-threads",
+        "1",
+        "-i",
+        "file:{out}",
+        *reference_input(cell.source),
+        "-lavfi",
+        pair_graph(pix_fmt, cell.source.color, libvmaf_filter(cell.teacher)),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "null",
+        "-",
+    ]
 
 
 def parse_inputs(stderr: str) -> dict[int, Decoded]:
@@ -113,18 +148,24 @@ def parse_inputs(stderr: str) -> dict[int, Decoded]:
     graph = {int(m[1]): (int(m[2]), int(m[3]), m[4]) for m in _GRAPH.finditer(stderr)}
     return {
         int(m[1]): Decoded(
-            width=graph[int(m[1])][0], height=graph[int(m[1])][1], pix_fmt=graph[int(m[1])][2],
-            num_packets=int(m[2]), num_bytes=int(m[3]), num_frames=int(m[4]), num_errors=int(m[5]),
+            width=graph[int(m[1])][0],
+            height=graph[int(m[1])][1],
+            pix_fmt=graph[int(m[1])][2],
+            num_packets=int(m[2]),
+            num_bytes=int(m[3]),
+            num_frames=int(m[4]),
+            num_errors=int(m[5]),
         )
         for m in _INPUT.finditer(stderr)
         if int(m[1]) in graph
-    }  # fmt: skip
+    }
 
 
 def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
     """libvmaf's version and the frames of its JSON log.
 
-    Raises CellFailure when it is cut off, or a score or one of the six features is missing or not finite: never filled in.
+    Raises CellFailure when it is cut off, or a score or one of the six features is missing or not
+    finite: never filled in.
     """
     try:
         log: dict[str, Any] = json.loads(text)
@@ -135,22 +176,32 @@ def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
         metrics = entry["metrics"]
         values = [feature_value(metrics, name) for name in FEATURES]
         missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
-        missing += [n for n in ("vmaf", "vmaf_unclipped") if metrics.get(n) is None or not math.isfinite(metrics[n])]
+        missing += [
+            n
+            for n in ("vmaf", "vmaf_unclipped")
+            if metrics.get(n) is None or not math.isfinite(metrics[n])
+        ]
         if missing or entry["frameNum"] != i:
-            raise CellFailure("score_incomplete", f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}")
+            raise CellFailure(
+                "score_incomplete",
+                f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}",
+            )
         frames.append(
             Frame(
-                index=i, vmaf=metrics["vmaf"], vmaf_unclipped=metrics["vmaf_unclipped"],
+                index=i,
+                vmaf=metrics["vmaf"],
+                vmaf_unclipped=metrics["vmaf_unclipped"],
                 features=tuple(v for v in values if v is not None),
             )
-        )  # fmt: skip
+        )
     return str(log["version"]), tuple(frames)
 
 
 def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> Decoded:
     """The distorted input's facts, once everything agrees with what the cell asked for.
 
-    Raises CellFailure: another size, format or number of frames is an error, never a plausible number.
+    Raises CellFailure: another size, format or number of frames is an error, never a plausible
+    number.
     """
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1}:
@@ -159,17 +210,24 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
     source = cell.source
     if (distorted.width, distorted.height) != (source.width, source.height):
         size = f"{distorted.width}x{distorted.height}"
-        raise CellFailure("wrong_size", f"the encode is {size}, not {source.width}x{source.height}", done)
+        raise CellFailure(
+            "wrong_size", f"the encode is {size}, not {source.width}x{source.height}", done
+        )
     if distorted.pix_fmt.replace("yuvj", "yuv") != cell.decoded_format:
-        raise CellFailure("wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done)
-    num_errors = distorted.num_errors + reference.num_errors + done.stderr.count("corrupt decoded frame")
+        raise CellFailure(
+            "wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done
+        )
+    num_errors = (
+        distorted.num_errors + reference.num_errors + done.stderr.count("corrupt decoded frame")
+    )
     if num_errors:
         raise CellFailure("decode_errors", f"{num_errors} frames of the encode do not decode", done)
     counts = (num_frames, reference.num_frames, distorted.num_frames, num_scored)
     if len(set(counts)) != 1:
         raise CellFailure(
             "wrong_frame_count",
-            f"reference {counts[0]} frames ({counts[1]} read), encode {counts[2]}, scored {counts[3]}: all must agree",
+            f"reference {counts[0]} frames ({counts[1]} read), encode {counts[2]}, scored"
+            f" {counts[3]}: all must agree",
             done,
         )
     return distorted
@@ -178,7 +236,9 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
 def score(
     cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float
 ) -> Score:
-    """Score one encoded cell. Raises CellFailure when counts, size, format or depth differ, or libvmaf fails."""
+    """Score one encoded cell. Raises CellFailure when counts, size, format or depth differ, or
+    libvmaf fails.
+    """
     log = out.parent / LOG
     log.unlink(missing_ok=True)
     argv = [ffmpeg, *fill(score_argv(cell), ref=ref, out=out)]
@@ -186,7 +246,9 @@ def score(
     if done.returncode and not done.timed_out:
         inputs = parse_inputs(done.stderr)
         if set(inputs) == {0, 1}:
-            check_pair(done, cell, num_frames, num_frames)  # a better reason than the filter's own, if there is one
+            check_pair(
+                done, cell, num_frames, num_frames
+            )  # a better reason than the filter's own, if there is one
     check(done, "the scoring", "score_failed")
     if not log.exists():
         raise CellFailure("score_failed", "libvmaf wrote no log", done)

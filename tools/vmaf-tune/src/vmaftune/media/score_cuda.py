@@ -1,8 +1,10 @@
-"""Score on an NVIDIA GPU where the ffmpeg has libvmaf_cuda: decoded, scaled and measured there, checked against the CPU.
+"""Score on an NVIDIA GPU where the ffmpeg has libvmaf_cuda: decoded, scaled and measured there,
+checked against the CPU.
 
-Pays only with frames that the GPU decodes. Its motion feature has been wrong on some hosts (Netflix/vmaf issue 1583), so
-the first frames of every source are scored on the CPU as well; a source that differs, and a cell that fails, go to the CPU.
-No machine with such an ffmpeg and GPU was at hand: the argument list is tested, the GPU's numbers are not.
+Pays only with frames that the GPU decodes. Its motion feature has been wrong on some hosts
+(Netflix/vmaf issue 1583), so the first frames of every source are scored on the CPU as well; a
+source that differs, and a cell that fails, go to the CPU. No machine with such an ffmpeg and GPU
+was at hand: the argument list is tested, the GPU's numbers are not.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, 
 from vmaftune.media.process import Runner
 from vmaftune.media.score import LOG, Frame, Score, parse_inputs, parse_log, score, score_argv
 
-# Integer models: libvmaf's CUDA extractors are adm_cuda, vif_cuda, motion_cuda with the default options.
+# Integer models: libvmaf's CUDA extractors are adm_cuda, vif_cuda, motion_cuda with the default
+# options.
 TEACHERS = ("vmaf_v0.6.1", "vmaf_4k_v0.6.1")
 CODECS = ("h264", "hevc", "av1", "vp9")  # what NVDEC decodes
 FORMAT = "yuv420p"
@@ -29,14 +32,20 @@ _STREAM_FORMAT = re.compile(r"Stream #0:0[^:\n]*: Video: [^\n]*?, (yuvj?4\d\dp\w
 
 
 def eligible(cell: Cell) -> bool:
-    """True when the GPU can decode and score this cell as the CPU would: 8-bit 4:2:0 on both sides, an integer model."""
+    """True when the GPU can decode and score this cell as the CPU would: 8-bit 4:2:0 on both sides,
+    an integer model.
+    """
     same = cell.decoded_format == cell.source.pix_fmt == FORMAT
-    return same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
+    return (
+        same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
+    )
 
 
 def gpu_filter(teacher: str) -> str:
     """The libvmaf_cuda filter: like the CPU's, with the extractors of the GPU asked for by name."""
-    models = rf"version={teacher}\:name=vmaf|version={teacher}\:name=vmaf_unclipped\:disable_clip=true"
+    models = (
+        rf"version={teacher}\:name=vmaf|version={teacher}\:name=vmaf_unclipped\:disable_clip=true"
+    )
     return (
         f"libvmaf_cuda=model='{models}':feature='name=adm_cuda|name=vif_cuda|name=motion_cuda':log_fmt=json:log_path={LOG}"
         ":shortest=1:repeatlast=0"
@@ -44,9 +53,11 @@ def gpu_filter(teacher: str) -> str:
 
 
 def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
-    """The command that scores `{out}` against `{ref}` on CUDA device `gpu` and writes vmaf.json into its working folder.
+    """The command that scores `{out}` against `{ref}` on CUDA device `gpu` and writes vmaf.json
+    into its working folder.
 
-    The distorted frames never leave the GPU: NVDEC gives NV12, scale_cuda makes it planar without resizing.
+    The distorted frames never leave the GPU: NVDEC gives NV12, scale_cuda makes it planar without
+    resizing.
     """
     stamp = f"settb=AVTB,setpts=N*40000,{cell.source.color.filter()}"
     graph = (
@@ -54,22 +65,49 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
         f"[1:v:0]{stamp},format={FORMAT},hwupload_cuda[reference];[distorted][reference]{gpu_filter(cell.teacher)}"
     )
     return [
-        *COMMON, "-v", "verbose", "-y", "-filter_threads", "1", "-filter_complex_threads", "1",
-        "-init_hw_device", f"cuda=gpu:{gpu}", "-filter_hw_device", "gpu",
-        "-hwaccel", "cuda", "-hwaccel_device", "gpu", "-hwaccel_output_format", "cuda",
-        *ONLY_FILES, "-i", "file:{out}", *reference_input(cell.source),
-        "-lavfi", graph, "-fps_mode", "passthrough", "-f", "null", "-",
-    ]  # fmt: skip
+        *COMMON,
+        "-v",
+        "verbose",
+        "-y",
+        "-filter_threads",
+        "1",
+        "-filter_complex_threads",
+        "1",
+        "-init_hw_device",
+        f"cuda=gpu:{gpu}",
+        "-filter_hw_device",
+        "gpu",
+        "-hwaccel",
+        "cuda",
+        "-hwaccel_device",
+        "gpu",
+        "-hwaccel_output_format",
+        "cuda",
+        *ONLY_FILES,
+        "-i",
+        "file:{out}",
+        *reference_input(cell.source),
+        "-lavfi",
+        graph,
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "null",
+        "-",
+    ]
 
 
 def first_frames_argv(cell: Cell, num_frames: int = CHECKED_FRAMES) -> list[str]:
     """The CPU's scoring command, cut to the first frames of both inputs."""
     cut = f"trim=end_frame={num_frames},settb=AVTB"
-    return [arg.replace("settb=AVTB", cut) if "libvmaf=" in arg else arg for arg in score_argv(cell)]
+    return [
+        arg.replace("settb=AVTB", cut) if "libvmaf=" in arg else arg for arg in score_argv(cell)
+    ]
 
 
 def difference(gpu: Sequence[Frame], cpu: Sequence[Frame]) -> tuple[float, float]:
-    """Largest differences over frames that both have: in VMAF points (unclipped), and of any feature.
+    """Largest differences over frames that both have: in VMAF points (unclipped), and of any
+    feature.
 
     The last frame of `cpu` is left out: its motion2 looks at a frame that was cut off.
     """
@@ -80,14 +118,25 @@ def difference(gpu: Sequence[Frame], cpu: Sequence[Frame]) -> tuple[float, float
 
 
 class GpuScorer:
-    """Scores on one GPU what it can, and on the CPU the rest; knows which sources the two agree on."""
+    """Scores on one GPU what it can, and on the CPU the rest; knows which sources the
+    two agree on.
+    """
 
     def __init__(self, gpu: str) -> None:
         self.gpu = gpu
         self._lock = threading.Lock()
         self._agrees: dict[str, bool] = {}
 
-    def score(self, cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float) -> Score:
+    def score(
+        self,
+        cell: Cell,
+        ffmpeg: str,
+        ref: Path,
+        out: Path,
+        num_frames: int,
+        runner: Runner,
+        timeout_s: float,
+    ) -> Score:
         """Like `score.score`. Raises CellFailure only for what fails on the CPU too."""
         name, found = cell.source.name, None
         if eligible(cell) and self._agrees.get(name, True):
@@ -102,12 +151,27 @@ class GpuScorer:
         on_cpu = score(cell, ffmpeg, ref, out, num_frames, runner, timeout_s)
         return replace(on_cpu, difference=found.difference) if found else on_cpu
 
-    def _compared(self, cell: Cell, found: Score, ffmpeg: str, ref: Path, out: Path, runner: Runner, timeout_s: float) -> Score:
-        """`found` with its difference from the CPU on the first frames, which decides for the whole source."""
+    def _compared(
+        self,
+        cell: Cell,
+        found: Score,
+        ffmpeg: str,
+        ref: Path,
+        out: Path,
+        runner: Runner,
+        timeout_s: float,
+    ) -> Score:
+        """`found` with its difference from the CPU on the first frames, which decides for the whole
+        source.
+        """
         log = out.parent / LOG
         log.unlink(missing_ok=True)
         argv = [ffmpeg, *fill(first_frames_argv(cell), ref=ref, out=out)]
-        done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the comparison on the CPU", "score_failed")
+        done = check(
+            runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+            "the comparison on the CPU",
+            "score_failed",
+        )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf wrote no log", done)
         _, frames = parse_log(log.read_text())
@@ -116,20 +180,48 @@ class GpuScorer:
             self._agrees[cell.source.name] = vmaf <= TOLERANCE_VMAF and feature <= TOLERANCE_FEATURE
         return replace(found, difference=round(vmaf, 6))
 
-    def _on_gpu(self, cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float) -> Score:
+    def _on_gpu(
+        self,
+        cell: Cell,
+        ffmpeg: str,
+        ref: Path,
+        out: Path,
+        num_frames: int,
+        runner: Runner,
+        timeout_s: float,
+    ) -> Score:
         log = out.parent / LOG
         log.unlink(missing_ok=True)
         argv = [ffmpeg, *fill(gpu_score_argv(cell, self.gpu), ref=ref, out=out)]
-        done = check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the scoring on the GPU", "score_failed")
+        done = check(
+            runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+            "the scoring on the GPU",
+            "score_failed",
+        )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf_cuda wrote no log", done)
         version, frames = parse_log(log.read_text())
         inputs, stream = parse_inputs(done.stderr), _STREAM_FORMAT.search(done.stderr)
         if set(inputs) != {0, 1} or stream is None:
             raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)
-        facts = (inputs[0].width, inputs[0].height, stream[1].replace("yuvj", "yuv"), inputs[0].num_errors)
+        facts = (
+            inputs[0].width,
+            inputs[0].height,
+            stream[1].replace("yuvj", "yuv"),
+            inputs[0].num_errors,
+        )
         counts = {num_frames, inputs[0].num_frames, inputs[1].num_frames, len(frames)}
         if facts != (cell.source.width, cell.source.height, FORMAT, 0) or len(counts) != 1:
-            raise CellFailure("wrong_frame_count", "the GPU decoded or scored something else than was asked for", done)
+            raise CellFailure(
+                "wrong_frame_count",
+                "the GPU decoded or scored something else than was asked for",
+                done,
+            )
         decoded = replace(inputs[0], pix_fmt=FORMAT)
-        return Score(frames=frames, distorted=decoded, cpu_s=done.cpu_s, libvmaf_version=version, scorer="cuda")
+        return Score(
+            frames=frames,
+            distorted=decoded,
+            cpu_s=done.cpu_s,
+            libvmaf_version=version,
+            scorer="cuda",
+        )

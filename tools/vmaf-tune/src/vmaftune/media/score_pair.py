@@ -1,6 +1,7 @@
 """Score a pair of files: one command, and what must hold before its numbers count.
 
-Both files are decoded once. libvmaf, the errors at five offsets and a count of either clip come from the same pass.
+Both files are decoded once. libvmaf, the errors at five offsets and a count of either clip come
+from the same pass.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ SHAPE_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairScore:
-    """A scored pair. `extra` holds the full set's further features per frame, empty where they were not asked for."""
+    """A scored pair. `extra` holds the full set's further features per frame, empty where they were
+    not asked for.
+    """
 
     frames: tuple[Frame, ...]
     extra: tuple[Mapping[str, float | None], ...]
@@ -40,67 +43,132 @@ def _input(source: Source, place: str) -> list[str]:
         return [*ONLY_FILES, "-threads", "1", "-i", f"file:{{{place}}}"]
     size = f"{raw.width}x{raw.height}"
     return [
-        *ONLY_FILES, "-f", "rawvideo", "-pixel_format", raw.pix_fmt, "-video_size", size, "-framerate", source.fps,
-        "-threads", "1", "-i", f"file:{{{place}}}",
-    ]  # fmt: skip
+        *ONLY_FILES,
+        "-f",
+        "rawvideo",
+        "-pixel_format",
+        raw.pix_fmt,
+        "-video_size",
+        size,
+        "-framerate",
+        source.fps,
+        "-threads",
+        "1",
+        "-i",
+        f"file:{{{place}}}",
+    ]
 
 
 def pair_argv(pair: Pair) -> list[str]:
     """The command that scores `{dis}` against `{ref}` and writes its logs into its working folder.
 
-    Either clip also goes to an output of its own: a filter that ends with the shorter one must not hide the rest.
+    Either clip also goes to an output of its own: a filter that ends with the shorter one must not
+    hide the rest.
     """
-    graph = ";".join((
-        pads(pair.pix_fmt, pair.color, scale=pair.scale, distorted=f"0:{pair.distorted.stream_index}",
-             reference=f"1:{pair.reference.stream_index}"),
-        "[distorted]split=3[d_score][d_align][d_all]", "[reference]split=3[r_score][r_align][r_all]",
-        f"[d_score][r_score]{libvmaf_filter(pair.teacher, extra_features=EXTRACTORS if pair.features == 'full' else ())}[scored]",
-        alignment.graph("d_align", "r_align", pair.reference.expected_frames),
-    ))  # fmt: skip
+    graph = ";".join(
+        (
+            pads(
+                pair.pix_fmt,
+                pair.color,
+                scale=pair.scale,
+                distorted=f"0:{pair.distorted.stream_index}",
+                reference=f"1:{pair.reference.stream_index}",
+            ),
+            "[distorted]split=3[d_score][d_align][d_all]",
+            "[reference]split=3[r_score][r_align][r_all]",
+            (
+                f"[d_score][r_score]{libvmaf_filter(pair.teacher, extra_features=EXTRACTORS if pair.features == 'full' else ())}[scored]"  # noqa: E501
+            ),
+            alignment.graph("d_align", "r_align", pair.reference.expected_frames),
+        )
+    )
     return [
-        *COMMON, "-v", "verbose", "-y", "-filter_threads", "1", "-filter_complex_threads", "1",
-        *_input(pair.distorted, "dis"), *_input(pair.reference, "ref"), "-lavfi", graph,
-        "-map", "[scored]", "-map", "[d_all]", "-map", "[r_all]", "-fps_mode", "passthrough", "-f", "null", "-",
-    ]  # fmt: skip
+        *COMMON,
+        "-v",
+        "verbose",
+        "-y",
+        "-filter_threads",
+        "1",
+        "-filter_complex_threads",
+        "1",
+        *_input(pair.distorted, "dis"),
+        *_input(pair.reference, "ref"),
+        "-lavfi",
+        graph,
+        "-map",
+        "[scored]",
+        "-map",
+        "[d_all]",
+        "-map",
+        "[r_all]",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "null",
+        "-",
+    ]
 
 
 def command(pair: Pair, ffmpeg: str) -> str:
     """The scoring as a line that can be pasted."""
-    return paste(ffmpeg, pair_argv(pair), dis=os.path.abspath(pair.distorted.path), ref=os.path.abspath(pair.reference.path))
+    return paste(
+        ffmpeg,
+        pair_argv(pair),
+        dis=os.path.abspath(pair.distorted.path),
+        ref=os.path.abspath(pair.reference.path),
+    )
 
 
 def check_comparable(pair: Pair) -> None:
-    """Raises CellFailure where decoded samples do not mean the same thing, or a picture would be squeezed."""
+    """Raises CellFailure where decoded samples do not mean the same thing, or a picture would be
+    squeezed.
+    """
     for name in ("primaries", "transfer", "matrix"):
         ours, theirs = getattr(pair.reference.color, name), getattr(pair.distorted.color, name)
         if "unknown" not in (ours, theirs) and ours != theirs:
-            raise CellFailure("wrong_color", f"the colour {name} of the reference is {ours}, of the distorted file {theirs}")
+            raise CellFailure(
+                "wrong_color",
+                f"the colour {name} of the reference is {ours}, of the distorted file {theirs}",
+            )
     # An untagged container is limited range by convention; a headerless file may be either.
     ranges = {s.color.range == "pc" for s in (pair.reference, pair.distorted) if s.raw is None}
     if len(ranges) > 1:
         full = "reference" if pair.reference.color.range == "pc" else "distorted file"
-        raise CellFailure("wrong_color", f"only the {full} is full range (pc): the same sample means another brightness")
+        raise CellFailure(
+            "wrong_color",
+            f"only the {full} is full range (pc): the same sample means another brightness",
+        )
     stored = [Fraction(s.width, s.height) for s in (pair.reference, pair.distorted)]
-    shown = [Fraction(s.width, s.height) * Fraction(s.sar) for s in (pair.reference, pair.distorted)]
+    shown = [
+        Fraction(s.width, s.height) * Fraction(s.sar) for s in (pair.reference, pair.distorted)
+    ]
     if all(abs(float(b / a) - 1) > SHAPE_TOLERANCE for a, b in (stored, shown)):
         sizes = " and ".join(f"{s.width}x{s.height}" for s in (pair.reference, pair.distorted))
-        raise CellFailure("wrong_shape", f"reference and distorted file are {sizes}: scaling would squeeze the picture; crop one")
+        raise CellFailure(
+            "wrong_shape",
+            f"reference and distorted file are {sizes}: scaling would squeeze the picture;"
+            " crop one",
+        )
 
 
-def check_counts(reference: int, distorted: int, scored: int | None, done: Finished | None = None) -> None:
+def check_counts(
+    reference: int, distorted: int, scored: int | None, done: Finished | None = None
+) -> None:
     """Raises CellFailure unless reference = distorted = scored: frames are paired by index."""
     if reference == distorted == (distorted if scored is None else scored):
         return
     said = "" if scored is None else f", scored {scored}"
     raise CellFailure(
         "wrong_frame_count",
-        f"the reference has {reference} frames and the distorted file {distorted}{said}: all must agree; cut both to the "
-        "same frames",
+        f"the reference has {reference} frames and the distorted file {distorted}{said}: all must"
+        " agree; cut both to the same frames",
         done,
     )
 
 
-def score_pair(pair: Pair, tools: Tools, place: Path, runner: Runner, timeout_s: float) -> PairScore:
+def score_pair(
+    pair: Pair, tools: Tools, place: Path, runner: Runner, timeout_s: float
+) -> PairScore:
     """Score a pair in the empty folder `place`.
 
     Raises CellFailure when colours, shape or counts differ, frames do not decode, or libvmaf fails.
@@ -108,31 +176,53 @@ def score_pair(pair: Pair, tools: Tools, place: Path, runner: Runner, timeout_s:
     check_comparable(pair)
     if pair.reference.raw and pair.distorted.raw:  # the file sizes tell, before an hour of scoring
         check_counts(pair.reference.expected_frames, pair.distorted.expected_frames, None)
-    argv = [tools.ffmpeg, *fill(pair_argv(pair), dis=os.path.abspath(pair.distorted.path),
-                                ref=os.path.abspath(pair.reference.path))]  # fmt: skip
+    argv = [
+        tools.ffmpeg,
+        *fill(
+            pair_argv(pair),
+            dis=os.path.abspath(pair.distorted.path),
+            ref=os.path.abspath(pair.reference.path),
+        ),
+    ]
     done = check(runner.run(argv, timeout_s=timeout_s, cwd=place), "the scoring", "score_failed")
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1} or not (place / LOG).exists():
-        raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded, or libvmaf wrote none", done)
+        raise CellFailure(
+            "score_unreadable",
+            "ffmpeg's log does not say what it decoded, or libvmaf wrote none",
+            done,
+        )
     distorted, reference = inputs[0], inputs[1]
     if distorted.num_errors or reference.num_errors:
         raise CellFailure(
             "decode_errors",
-            f"{reference.num_errors} frames of the reference and {distorted.num_errors} of the distorted file do not decode",
+            f"{reference.num_errors} frames of the reference and {distorted.num_errors} of the"
+            " distorted file do not decode",
             done,
         )
     text = (place / LOG).read_text()
     _, frames = parse_log(text)
     check_counts(reference.num_frames, distorted.num_frames, len(frames), done)
-    errors = {o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS}
-    detail = [alignment.parse_errors((place / alignment.log_name(role)).read_text()) for role in ROLES]
+    errors = {
+        o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS
+    }
+    detail = [
+        alignment.parse_errors((place / alignment.log_name(role)).read_text()) for role in ROLES
+    ]
     if any(len(values) != max(0, len(frames) - abs(o)) for o, values in errors.items()):
-        raise CellFailure("score_incomplete", "the errors at other offsets are not one per frame", done)
+        raise CellFailure(
+            "score_incomplete", "the errors at other offsets are not one per frame", done
+        )
     judged = alignment.judge(
-        errors, [f.features[-1] for f in frames], 1023 if pair.pix_fmt.endswith("10le") else 255,
+        errors,
+        [f.features[-1] for f in frames],
+        1023 if pair.pix_fmt.endswith("10le") else 255,
         alignment.detail_ratio(*detail),
-    )  # fmt: skip
+    )
     return PairScore(
-        frames=frames, extra=tuple(parse_extra(text)) if pair.features == "full" else (), alignment=judged,
-        distorted=distorted, cpu_s=done.cpu_s,
-    )  # fmt: skip
+        frames=frames,
+        extra=tuple(parse_extra(text)) if pair.features == "full" else (),
+        alignment=judged,
+        distorted=distorted,
+        cpu_s=done.cpu_s,
+    )

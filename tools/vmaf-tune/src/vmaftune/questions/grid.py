@@ -18,7 +18,15 @@ from vmaftune.errors import ToolError
 from vmaftune.hardware.diagnosis import Reason, classify
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import Resolved, lane_name, slots
-from vmaftune.media.encode import CellFailure, Encode, encode, encode_argv, paste, prepare, prepare_argv
+from vmaftune.media.encode import (
+    CellFailure,
+    Encode,
+    encode,
+    encode_argv,
+    paste,
+    prepare,
+    prepare_argv,
+)
 from vmaftune.media.process import Runner
 from vmaftune.media.score import Score, score, score_argv
 from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer, eligible
@@ -34,7 +42,9 @@ def state(plan: Plan, folder: Path, tools: Tools, *, retry_failed: bool = False)
 
 
 def need_bytes(cells: Sequence[Cell]) -> int:
-    """Largest disk space a sweep takes at one time: its references (bounded by the budget) and encodes in flight."""
+    """Largest disk space a sweep takes at one time: its references (bounded by the budget) and
+    encodes in flight.
+    """
     sizes = {c.source.name: c.source.frame_bytes * c.num_frames for c in cells}
     if not sizes:
         return 0
@@ -47,8 +57,9 @@ def check_disk(folder: Path, cells: Sequence[Cell]) -> None:
     need, free = need_bytes(cells), shutil.disk_usage(folder).free
     if free < need:
         raise ToolError(
-            f"{folder} has {free / 2**30:.1f} GiB free and this sweep takes up to {need / 2**30:.1f} GiB at a time; "
-            "make room, or use shorter windows (--frames) or a smaller --scale"
+            f"{folder} has {free / 2**30:.1f} GiB free and this sweep takes up to"
+            f" {need / 2**30:.1f} GiB at a time; make room, or use shorter windows (--frames) or a"
+            " smaller --scale"
         )
 
 
@@ -79,14 +90,37 @@ class Sweep(Run[Cell]):
     """A run that encodes a plan's cells and scores each of them."""
 
     def __init__(
-        self, plan: Plan, folder: Path, tools: Tools, runner: Runner, options: Options, hardware: Resolved | None = None,
-        executor: Executor | None = None, scorer: GpuScorer | None = None,
+        self,
+        plan: Plan,
+        folder: Path,
+        tools: Tools,
+        runner: Runner,
+        options: Options,
+        hardware: Resolved | None = None,
+        executor: Executor | None = None,
+        scorer: GpuScorer | None = None,
     ) -> None:
-        lanes = {CPU: options.jobs} | (slots(hardware) if hardware else {}) | ({LANE: SLOTS} if scorer else {})
+        lanes = (
+            {CPU: options.jobs}
+            | (slots(hardware) if hardware else {})
+            | ({LANE: SLOTS} if scorer else {})
+        )
         found = state(plan, folder, tools, retry_failed=options.retry_failed)
-        kept = f"--keep-encodes: {len(found.done)} finished cells are not encoded again, and no encode of them is kept now"
+        kept = (
+            f"--keep-encodes: {len(found.done)} finished cells are not encoded again, and no encode"
+            " of them is kept now"
+        )
         notices = (*plan.notices, kept) if options.keep_encodes and found.done else plan.notices
-        super().__init__(plan.cells, found, notices, folder, tools, runner, options, executor or LaneExecutor(lanes))
+        super().__init__(
+            plan.cells,
+            found,
+            notices,
+            folder,
+            tools,
+            runner,
+            options,
+            executor or LaneExecutor(lanes),
+        )
         self._able = hardware.devices if hardware else {}
         self._devices: dict[str, Device] = {}  # where each hardware cell was encoded
         self._scorer = scorer
@@ -96,12 +130,17 @@ class Sweep(Run[Cell]):
         check_disk(self._folder, left)
 
     def _tasks(self, left: Sequence[Cell]) -> list[Task]:
-        """A preparation per source, then its cells; where not all references fit the budget, a source waits for an earlier one."""
+        """A preparation per source, then its cells; where not all references fit the budget, a
+        source waits for an earlier one.
+        """
         by_source: dict[str, list[Cell]] = {}
         for cell in left:
             by_source.setdefault(cell.source.name, []).append(cell)
         # The source with the longest single cell first: what is left for the end is small.
-        order = sorted(by_source.values(), key=lambda cs: -max(c.expected_encode_s + c.expected_score_s for c in cs))
+        order = sorted(
+            by_source.values(),
+            key=lambda cs: -max(c.expected_encode_s + c.expected_score_s for c in cs),
+        )
         tasks: list[Task] = []
         open_bytes, oldest = 0, 0
         sizes = [cs[0].source.frame_bytes * cs[0].num_frames for cs in order]
@@ -118,31 +157,52 @@ class Sweep(Run[Cell]):
                 path=self._tmp / f"ref{i}.yuv", left={c.id for c in cells}
             )
             seconds = 0.01 * cells[0].num_frames
-            tasks.append(Task(
-                id=name, after=frozenset(after), first=True,
-                stages=(Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(self._prepare, source)),),
-            ))  # fmt: skip
+            tasks.append(
+                Task(
+                    id=name,
+                    after=frozenset(after),
+                    first=True,
+                    stages=(
+                        Stage(
+                            name="prepare",
+                            lane=CPU,
+                            cost_s=seconds,
+                            run=partial(self._prepare, source),
+                        ),
+                    ),
+                )
+            )
             tasks += [self._task(cell, name) for cell in cells]
         return tasks
 
     def _task(self, cell: Cell, after: str) -> Task:
         kind = cell.encoder.kind
         devices = self._able.get(cell.encoder.name) or (None,)
-        runs = {lane_name(kind, d) if kind else CPU: partial(self._encode, cell, d) for d in devices}
+        runs = {
+            lane_name(kind, d) if kind else CPU: partial(self._encode, cell, d) for d in devices
+        }
         first, *others = runs
         on_gpu = self._scorer is not None and eligible(cell)
         return Task(
-            id=cell.id, after=frozenset({after}),
+            id=cell.id,
+            after=frozenset({after}),
             stages=(
                 Stage(
-                    name="encode", lane=first, cost_s=cell.expected_encode_s, run=runs[first],
-                    others={lane: runs[lane] for lane in others}, refused=_session_refused if kind == "nvenc" else None,
+                    name="encode",
+                    lane=first,
+                    cost_s=cell.expected_encode_s,
+                    run=runs[first],
+                    others={lane: runs[lane] for lane in others},
+                    refused=_session_refused if kind == "nvenc" else None,
                 ),
                 Stage(
-                    name="score", lane=LANE if on_gpu else CPU, cost_s=cell.expected_score_s, run=partial(self._score, cell),
+                    name="score",
+                    lane=LANE if on_gpu else CPU,
+                    cost_s=cell.expected_score_s,
+                    run=partial(self._score, cell),
                 ),
             ),
-        )  # fmt: skip
+        )
 
     def _prepare(self, source: Source, _: None = None) -> None:
         reference = self._references[source.name]
@@ -163,16 +223,27 @@ class Sweep(Run[Cell]):
         if device:
             self._devices[cell.id] = device
         return encode(
-            cell, self._tools.ffmpeg, reference.path, place / "out.mkv", reference.num_frames, self._runner,
-            self._timeout(cell.expected_encode_s), device.address if device else None,
-        )  # fmt: skip
+            cell,
+            self._tools.ffmpeg,
+            reference.path,
+            place / "out.mkv",
+            reference.num_frames,
+            self._runner,
+            self._timeout(cell.expected_encode_s),
+            device.address if device else None,
+        )
 
     def _score(self, cell: Cell, made: Encode) -> Measured:
         reference = self._references[cell.source.name]
         measured = (self._scorer.score if self._scorer else score)(
-            cell, self._tools.ffmpeg, reference.path, made.path, reference.num_frames, self._runner,
+            cell,
+            self._tools.ffmpeg,
+            reference.path,
+            made.path,
+            reference.num_frames,
+            self._runner,
             self._timeout(cell.expected_score_s),
-        )  # fmt: skip
+        )
         return Measured(made=made, score=measured)
 
     def _finish(self, cell: Cell, ended: Ended) -> Event:
@@ -200,13 +271,19 @@ class Sweep(Run[Cell]):
     def _keep(self, cell: Cell, made: Path) -> None:
         folder = self._folder / ENCODES
         folder.mkdir(exist_ok=True)
-        # The key tells apart ids that look the same once no sign is left that a shell or a file system minds.
+        # The key tells apart ids that look the same once no sign is left that a shell or a file
+        # system minds.
         name = re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id)
         os.replace(made, folder / f"{name}-{self.state.keys[cell.id][:8]}.mkv")
 
     def _command(self, cell: Cell) -> str:
         device = self._devices.get(cell.id)
         return paste(
-            self._tools.ffmpeg, prepare_argv(cell.source), encode_argv(cell, device.address if device else None), score_argv(cell),
-            src=cell.source.path, ref="reference.yuv", out="encode.mkv",
-        )  # fmt: skip
+            self._tools.ffmpeg,
+            prepare_argv(cell.source),
+            encode_argv(cell, device.address if device else None),
+            score_argv(cell),
+            src=cell.source.path,
+            ref="reference.yuv",
+            out="encode.mkv",
+        )

@@ -1,4 +1,6 @@
-"""Run the pairs of a plan into a run folder: the same rows, key, resume, lock and executor as a sweep of encodes."""
+"""Run the pairs of a plan into a run folder: the same rows, key, resume, lock and executor as a
+sweep of encodes.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,56 @@ def state(plan: PairPlan, folder: Path, tools: Tools, *, retry_failed: bool = Fa
 
 
 def facts(pair: Pair, key: str, tools: Tools) -> dict[str, Any]:
-    """The part of a pair's row that is known before it is scored: a cell row, with null where nothing was encoded."""
+    """The part of a pair's row that is known before it is scored: a cell row, with null where
+    nothing was encoded.
+    """
     made, reference, distorted = pair.setting, pair.reference, pair.distorted
     known = ENCODERS.get(made.encoder) if made else None
     return {
-        "schema_version": SCHEMA_VERSION, "cell": pair.id, "key": key, "status": "ok", "flags": list(pair.flags),
-        "src": reference.name, "group": reference.group, "src_sha256": reference.sha256, "width": reference.width,
-        "height": reference.height, "pix_fmt": pair.pix_fmt, "fps": reference.fps, "num_frames": None,
-        "encoder": made.encoder if made else EXTERNAL, "encoder_version": None, "preset": made.preset if made else None,
-        "crf": number(made.quality) if made else None, "rate_control": known.rate_control if known else None,
-        "argv": None, "threads": None, "size_bytes": None, "bitrate_kbps": None, "encode_wall_s": None,
-        "encode_cpu_s": None, "score_cpu_s": None, "vmaf_score": None, "vmaf_harmonic_mean": None, "vmaf_min": None,
-        "vmaf_p5": None, "per_frame_features": None, "teacher": pair.teacher, "ffmpeg_version": tools.ffmpeg_version,
-        "libvmaf_version": tools.libvmaf_version, "device": None, "finished_at": None, "error": None,
-        "reference": Path(reference.path).name, "distorted": Path(distorted.path).name,
-        "distorted_sha256": distorted.sha256, "distorted_width": distorted.width,
-        "distorted_height": distorted.height, "distorted_pix_fmt": distorted.pix_fmt, "alignment": None,
-    }  # fmt: skip
+        "schema_version": SCHEMA_VERSION,
+        "cell": pair.id,
+        "key": key,
+        "status": "ok",
+        "flags": list(pair.flags),
+        "src": reference.name,
+        "group": reference.group,
+        "src_sha256": reference.sha256,
+        "width": reference.width,
+        "height": reference.height,
+        "pix_fmt": pair.pix_fmt,
+        "fps": reference.fps,
+        "num_frames": None,
+        "encoder": made.encoder if made else EXTERNAL,
+        "encoder_version": None,
+        "preset": made.preset if made else None,
+        "crf": number(made.quality) if made else None,
+        "rate_control": known.rate_control if known else None,
+        "argv": None,
+        "threads": None,
+        "size_bytes": None,
+        "bitrate_kbps": None,
+        "encode_wall_s": None,
+        "encode_cpu_s": None,
+        "score_cpu_s": None,
+        "vmaf_score": None,
+        "vmaf_harmonic_mean": None,
+        "vmaf_min": None,
+        "vmaf_p5": None,
+        "per_frame_features": None,
+        "teacher": pair.teacher,
+        "ffmpeg_version": tools.ffmpeg_version,
+        "libvmaf_version": tools.libvmaf_version,
+        "device": None,
+        "finished_at": None,
+        "error": None,
+        "reference": Path(reference.path).name,
+        "distorted": Path(distorted.path).name,
+        "distorted_sha256": distorted.sha256,
+        "distorted_width": distorted.width,
+        "distorted_height": distorted.height,
+        "distorted_pix_fmt": distorted.pix_fmt,
+        "alignment": None,
+    }
 
 
 def ok_row(row: Mapping[str, Any], pair: Pair, score: PairScore) -> dict[str, Any]:
@@ -51,20 +86,34 @@ def ok_row(row: Mapping[str, Any], pair: Pair, score: PairScore) -> dict[str, An
     if num_bytes is not None:
         kbps = float(num_bytes * 8 / 1000 / (len(score.frames) / pair.distorted.frame_rate))
     return {
-        **row, **pool(score.frames), "num_frames": len(score.frames), "size_bytes": num_bytes, "bitrate_kbps": kbps,
-        "score_cpu_s": None if score.cpu_s is None else round(score.cpu_s, 4), "finished_at": now(),
-        "flags": [*row["flags"], *score.alignment.flags], "alignment": score.alignment.row(),
-    }  # fmt: skip
+        **row,
+        **pool(score.frames),
+        "num_frames": len(score.frames),
+        "size_bytes": num_bytes,
+        "bitrate_kbps": kbps,
+        "score_cpu_s": None if score.cpu_s is None else round(score.cpu_s, 4),
+        "finished_at": now(),
+        "flags": [*row["flags"], *score.alignment.flags],
+        "alignment": score.alignment.row(),
+    }
 
 
 class PairRun(Run[Pair]):
     """A run that scores pairs."""
 
-    def __init__(self, plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options) -> None:
+    def __init__(
+        self, plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options
+    ) -> None:
         super().__init__(
-            plan.pairs, state(plan, folder, tools, retry_failed=options.retry_failed), plan.notices, folder, tools, runner,
-            options, LaneExecutor({CPU: options.jobs}),
-        )  # fmt: skip
+            plan.pairs,
+            state(plan, folder, tools, retry_failed=options.retry_failed),
+            plan.notices,
+            folder,
+            tools,
+            runner,
+            options,
+            LaneExecutor({CPU: options.jobs}),
+        )
         self._full = any(pair.features == "full" for pair in plan.pairs)
 
     def run(self, argv: Sequence[str]) -> Generator[Event, None, None]:
@@ -79,14 +128,26 @@ class PairRun(Run[Pair]):
 
     def _tasks(self, left: Sequence[Pair]) -> list[Task]:
         return [
-            Task(id=p.id, stages=(Stage(name="score", lane=CPU, cost_s=p.expected_score_s, run=partial(self._score, p)),))
+            Task(
+                id=p.id,
+                stages=(
+                    Stage(
+                        name="score",
+                        lane=CPU,
+                        cost_s=p.expected_score_s,
+                        run=partial(self._score, p),
+                    ),
+                ),
+            )
             for p in left
         ]
 
     def _score(self, pair: Pair, _: None) -> PairScore:
         place = self._place(pair)
         place.mkdir()
-        return score_pair(pair, self._tools, place, self._runner, self._timeout(pair.expected_score_s))
+        return score_pair(
+            pair, self._tools, place, self._runner, self._timeout(pair.expected_score_s)
+        )
 
     def _finish(self, cell: Pair, ended: Ended) -> Event:
         failure = self._failure(ended)
@@ -95,7 +156,9 @@ class PairRun(Run[Pair]):
             score: PairScore = ended.value
             frames = frame_rows(row, score.frames)
             if score.extra:
-                frames = [{**frame, **more} for frame, more in zip(frames, score.extra, strict=True)]
+                frames = [
+                    {**frame, **more} for frame, more in zip(frames, score.extra, strict=True)
+                ]
             row = ok_row(row, cell, score)
             self._writer.append(row, frames)
         else:

@@ -1,8 +1,9 @@
-"""Pairs of a reference and an encode that exists already: found in a folder or a CSV, named, and checked as a plan.
+"""Pairs of a reference and an encode that exists already: found in a folder or a CSV, named, and
+checked as a plan.
 
-    DIR/ref/<source>_<fps>fps.yuv + DIR/dis/<source>_<quality>_<height>_<kbps>.yuv
-    or FILE.csv: reference,distorted[,encoder,preset,crf][,group] --find--> Found --plan_pairs--> PairPlan
-"""
+DIR/ref/<source>_<fps>fps.yuv + DIR/dis/<source>_<quality>_<height>_<kbps>.yuv
+or FILE.csv: reference,distorted[,encoder,preset,crf][,group] --find--> Found --plan_pairs--> PairPlan
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -24,8 +25,12 @@ from vmaftune.request.sources import hashed
 
 COLUMNS = ("reference", "distorted")
 OPTIONAL = ("encoder", "preset", "crf", "group")
-_DISTORTED_NAME = re.compile(r"(?P<stem>.+)_(?P<quality>[^_]+)_(?P<height>\d+)_(?P<kbps>\d+(?:\.\d+)?)$")
-_FORMATS = tuple(f"yuv{chroma}p{depth}" for chroma in ("420", "422", "444") for depth in ("", "10le"))
+_DISTORTED_NAME = re.compile(
+    r"(?P<stem>.+)_(?P<quality>[^_]+)_(?P<height>\d+)_(?P<kbps>\d+(?:\.\d+)?)$"
+)
+_FORMATS = tuple(
+    f"yuv{chroma}p{depth}" for chroma in ("420", "422", "444") for depth in ("", "10le")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +57,28 @@ class PairPlan:
         sources = {p.reference.name: p.reference for p in self.pairs}
         return {
             "sources": [
-                {"name": s.name, "group": s.group, "path": s.path, "size_bytes": s.size_bytes, **s.identity(),
-                 "width": s.width, "height": s.height, "expected_frames": s.expected_frames, "flags": list(s.flags)}
+                {
+                    "name": s.name,
+                    "group": s.group,
+                    "path": s.path,
+                    "size_bytes": s.size_bytes,
+                    **s.identity(),
+                    "width": s.width,
+                    "height": s.height,
+                    "expected_frames": s.expected_frames,
+                    "flags": list(s.flags),
+                }
                 for s in sources.values()
             ],
-            "teacher": sorted({p.teacher for p in self.pairs}), "threads_per_encode": [], "num_cells": len(self.pairs),
+            "teacher": sorted({p.teacher for p in self.pairs}),
+            "threads_per_encode": [],
+            "num_cells": len(self.pairs),
             "grid": [],
-            "pairs": [{"cell": p.id, "distorted": p.distorted.path, "identity": p.identity()} for p in self.pairs],
-        }  # fmt: skip
+            "pairs": [
+                {"cell": p.id, "distorted": p.distorted.path, "identity": p.identity()}
+                for p in self.pairs
+            ],
+        }
 
 
 def source_stem(path: Path) -> str:
@@ -73,15 +92,21 @@ def find(place: Path) -> tuple[list[Found], list[str]]:
     if place.is_dir():
         return _find_in_folder(place)
     if not place.is_file():
-        raise SourceError(f"there is no {place}; --pairs takes a folder with ref/ and dis/, or a CSV file")
+        raise SourceError(
+            f"there is no {place}; --pairs takes a folder with ref/ and dis/, or a CSV file"
+        )
     return _find_in_csv(place)
 
 
 def _videos(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise SourceError(f"there is no {folder}; --pairs DIR takes references in DIR/ref and encodes in DIR/dis")
+        raise SourceError(
+            f"there is no {folder}; --pairs DIR takes references in DIR/ref and encodes in DIR/dis"
+        )
     return sorted(
-        p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        p
+        for p in folder.iterdir()
+        if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
     )
 
 
@@ -90,7 +115,10 @@ def _find_in_folder(place: Path) -> tuple[list[Found], list[str]]:
     for path in _videos(place / "ref"):
         other = references.setdefault(source_stem(path), path)
         if other != path:
-            raise SourceError(f"{other} and {path.name} are both references of {source_stem(path)}; keep one of them")
+            raise SourceError(
+                f"{other} and {path.name} are both references of {source_stem(path)}; keep one of"
+                " them"
+            )
     found, used, strange = [], set(), []
     for path in _videos(place / "dis"):
         match = _DISTORTED_NAME.fullmatch(path.stem)
@@ -102,14 +130,19 @@ def _find_in_folder(place: Path) -> tuple[list[Found], list[str]]:
     if strange:
         known = ", ".join(references) or "none"
         raise SourceError(
-            f"{strange[0]} matches no reference" + (f" (nor do {len(strange) - 1} more)" if len(strange) > 1 else "")
-            + f": it should be called <source>_<quality>_<height>_<kbps>, and {place / 'ref'} holds the sources {known}; "
-            "rename it, or list the pairs in a CSV file"
-        )  # fmt: skip
+            f"{strange[0]} matches no reference"
+            + (f" (nor do {len(strange) - 1} more)" if len(strange) > 1 else "")
+            + f": it should be called <source>_<quality>_<height>_<kbps>, and {place / 'ref'} holds"
+            f" the sources {known}; rename it, or list the pairs in a CSV file"
+        )
     if not found:
-        raise SourceError(f"{place} holds no pair: {len(references)} references in ref/ and no encode in dis/")
+        raise SourceError(
+            f"{place} holds no pair: {len(references)} references in ref/ and no encode in dis/"
+        )
     alone = [str(path) for stem, path in references.items() if stem not in used]
-    return found, [f"{path} is a reference without distorted files and is not used" for path in alone]
+    return found, [
+        f"{path} is a reference without distorted files and is not used" for path in alone
+    ]
 
 
 def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
@@ -119,8 +152,15 @@ def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
             columns = [(name or "").strip() for name in reader.fieldnames or ()]
             missing = [name for name in COLUMNS if name not in columns]
             if missing or len(set(columns)) < len(columns):
-                what = f"no column {' and no column '.join(missing)}" if missing else "two columns of one name"
-                raise UsageError(f"{file} has {what}; its first line names {', '.join(COLUMNS)} and may name {', '.join(OPTIONAL)}")
+                what = (
+                    f"no column {' and no column '.join(missing)}"
+                    if missing
+                    else "two columns of one name"
+                )
+                raise UsageError(
+                    f"{file} has {what}; its first line names {', '.join(COLUMNS)} and may name"
+                    f" {', '.join(OPTIONAL)}"
+                )
             reader.fieldnames = columns
             found = [_csv_pair(file, reader.line_num, row) for row in reader if any(row.values())]
     except (OSError, UnicodeDecodeError, csv.Error) as failure:
@@ -134,7 +174,10 @@ def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
 def _csv_pair(file: Path, line: int, row: Mapping[str | None, Any]) -> Found:
     where = f"{file}, line {line}"
     if None in row or None in row.values():
-        raise UsageError(f"{where} has not as many values as the first line names; put quotes around a name with a comma")
+        raise UsageError(
+            f"{where} has not as many values as the first line names; put quotes around a name with"
+            " a comma"
+        )
     value = {str(k): str(v).strip() for k, v in row.items()}
     for name in COLUMNS:
         if not value[name]:
@@ -143,7 +186,9 @@ def _csv_pair(file: Path, line: int, row: Mapping[str | None, Any]) -> Found:
     for path in paths.values():
         if not path.is_file():
             raise SourceError(f"{where}: there is no {path}; paths are relative to the CSV file")
-    return Found(**paths, setting=_setting(where, value), group=value.get("group") or None, where=where)
+    return Found(
+        **paths, setting=_setting(where, value), group=value.get("group") or None, where=where
+    )
 
 
 def _setting(where: str, value: Mapping[str, str]) -> Setting | None:
@@ -152,33 +197,49 @@ def _setting(where: str, value: Mapping[str, str]) -> Setting | None:
         return None
     if not all(texts.values()):
         gone = ", ".join(name for name, text in texts.items() if not text)
-        raise UsageError(f"{where} has no {gone}: give encoder, preset and crf together, or none of them")
+        raise UsageError(
+            f"{where} has no {gone}: give encoder, preset and crf together, or none of them"
+        )
     try:
         quality = float(texts["crf"])
         if not 0 <= quality < 1e4:
             raise ValueError
     except ValueError as failure:
-        raise UsageError(f"{where}: crf {texts['crf']!r} is no quality value such as 23") from failure
+        raise UsageError(
+            f"{where}: crf {texts['crf']!r} is no quality value such as 23"
+        ) from failure
     try:
         row = encoders.find(texts["encoder"])
-    except UsageError as failure:  # made with something that this tool cannot drive: its slot in a model is `unknown`
+    # made with something that this tool cannot drive: its slot in a model is `unknown`
+    except UsageError as failure:
         if not re.fullmatch(r"[\w.+-]+", texts["encoder"]):
             raise UsageError(f"{where}: {failure}") from failure
         return Setting(encoder=texts["encoder"], preset=texts["preset"], quality=quality)
     try:
-        return Setting(encoder=row.name, preset=row.check_preset(texts["preset"]), quality=row.check_quality(quality))
+        return Setting(
+            encoder=row.name,
+            preset=row.check_preset(texts["preset"]),
+            quality=row.check_quality(quality),
+        )
     except UsageError as failure:
         raise UsageError(f"{where}: {failure}") from failure
 
 
 def plan_pairs(
-    place: Path, *, size: str | None, fps: str | None, pix_fmt: str | None, allow: Sequence[str], teacher: str,
-    features: Features, select_globs: Sequence[str] = (),
-) -> PairPlan:  # fmt: skip
+    place: Path,
+    *,
+    size: str | None,
+    fps: str | None,
+    pix_fmt: str | None,
+    allow: Sequence[str],
+    teacher: str,
+    features: Features,
+    select_globs: Sequence[str] = (),
+) -> PairPlan:
     """All pairs of a folder or CSV file, probed and with the digests of their files.
 
-    `size`, `fps`, `pix_fmt` describe raw files; `select_globs` keeps pairs whose id matches one. Raises UsageError,
-    SourceError.
+    `size`, `fps`, `pix_fmt` describe raw files; `select_globs` keeps pairs whose id matches one.
+    Raises UsageError, SourceError.
     """
     found, notices = find(place)
     if pix_fmt is not None and pix_fmt not in _FORMATS:
@@ -187,7 +248,9 @@ def plan_pairs(
     encodes: dict[Path, list[Path]] = {}
     for one in found:
         encodes.setdefault(one.reference, []).append(one.distorted)
-    named = {reference: _names(paths, lambda path: path.stem) for reference, paths in encodes.items()}
+    named = {
+        reference: _names(paths, lambda path: path.stem) for reference, paths in encodes.items()
+    }
     pairs: dict[str, Pair] = {}
     references: dict[Path, Source] = {}
     for one in found:
@@ -195,23 +258,37 @@ def plan_pairs(
         known = references.get(one.reference)
         if known is None:
             raw = raw_format(one.reference, size, fps, pix_fmt) if _is_raw(one.reference) else None
-            known = references[one.reference] = _clip(one.reference, name, raw, allow, source_stem(one.reference))
+            known = references[one.reference] = _clip(
+                one.reference, name, raw, allow, source_stem(one.reference)
+            )
         reference = replace(known, group=one.group) if one.group else known
         raw = _raw_like(reference, size, fps, pix_fmt) if _is_raw(one.distorted) else None
-        distorted = _clip(one.distorted, named[one.reference][one.distorted], raw, allow, reference.group)
+        distorted = _clip(
+            one.distorted, named[one.reference][one.distorted], raw, allow, reference.group
+        )
         stem = _DISTORTED_NAME.fullmatch(one.distorted.stem) if raw else None
         pair = Pair(
-            reference=reference, distorted=distorted, setting=one.setting, teacher=teacher, features=features,
+            reference=reference,
+            distorted=distorted,
+            setting=one.setting,
+            teacher=teacher,
+            features=features,
             kbps=float(stem["kbps"]) if stem else None,
-        )  # fmt: skip
+        )
         if pairs.setdefault(pair.id, pair) is not pair:
-            raise UsageError(f"{one.where} names the pair {one.reference} and {one.distorted} twice")
+            raise UsageError(
+                f"{one.where} names the pair {one.reference} and {one.distorted} twice"
+            )
         _check_size(pair)
     kept = {i: p for i, p in pairs.items() if not select_globs or matches(i, select_globs)}
     if not kept:
-        raise UsageError(f"no pair matches --select {' '.join(select_globs)}; see the ids with --dry-run --json")
+        raise UsageError(
+            f"no pair matches --select {' '.join(select_globs)}; see the ids with --dry-run --json"
+        )
     _check_groups(tuple(kept.values()))
-    return PairPlan(pairs=_with_digests(kept.values()), name=place.resolve().stem, notices=tuple(notices))
+    return PairPlan(
+        pairs=_with_digests(kept.values()), name=place.resolve().stem, notices=tuple(notices)
+    )
 
 
 def _with_digests(pairs: Any) -> tuple[Pair, ...]:
@@ -233,66 +310,101 @@ def _is_raw(path: Path) -> bool:
 def _raw_like(reference: Source, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
     """A raw distorted file is as the flags say, else as its reference is."""
     width, height = parse_size(size, "--size") if size else (reference.width, reference.height)
-    return Raw(width=width, height=height, fps=fps or reference.fps, pix_fmt=pix_fmt or reference.pix_fmt)
+    return Raw(
+        width=width, height=height, fps=fps or reference.fps, pix_fmt=pix_fmt or reference.pix_fmt
+    )
 
 
 def _names(paths: Sequence[Path], short: Callable[[Path], str]) -> dict[Path, str]:
-    """A name for every path: its short one, with folder and suffix added where two would be equal."""
+    """A name for every path: its short one, with folder and suffix added where two
+    would be equal.
+    """
     unique = list(dict.fromkeys(paths))
     forms: tuple[Callable[[Path], str], ...] = (
-        short, lambda p: p.stem, lambda p: f"{p.resolve().parent.name}_{p.stem}", lambda p: f"{p.resolve().parent.name}_{p.name}",
-    )  # fmt: skip
+        short,
+        lambda p: p.stem,
+        lambda p: f"{p.resolve().parent.name}_{p.stem}",
+        lambda p: f"{p.resolve().parent.name}_{p.name}",
+    )
     for form in forms:
         names = {path: form(path) for path in unique}
         if len(set(names.values())) == len(names):
             return names
-    raise UsageError(f"two files would be called {names[unique[0]]!r}; rename one of them or its folder")
+    raise UsageError(
+        f"two files would be called {names[unique[0]]!r}; rename one of them or its folder"
+    )
 
 
 def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: str) -> Source:
-    """One file as a clip from end to end; its digest comes later. Raises SourceError for what is refused."""
+    """One file as a clip from end to end; its digest comes later. Raises SourceError for what is
+    refused.
+    """
     check_utf8(os.path.relpath(path))
     if name != name.strip() or not name or re.search(r"[\x00-\x1f]", name):
-        raise SourceError(f"{path}: {name!r} cannot be a name: no control character, no space at the ends; rename the file")
+        raise SourceError(
+            f"{path}: {name!r} cannot be a name: no control character, no space at the ends; rename"
+            " the file"
+        )
     facts = probe(path, raw)
     flags = []
     if facts.interlaced:
         if "interlaced" not in allow:
             raise SourceError(
-                f"{path} is interlaced: VMAF compares progressive frames; deinterlace it first, or take the woven frames "
-                "as they are with --allow interlaced"
+                f"{path} is interlaced: VMAF compares progressive frames; deinterlace it first, or"
+                " take the woven frames as they are with --allow interlaced"
             )
         flags.append("interlaced")
     if facts.vfr_at is not None:
         if "vfr" not in allow:
             raise SourceError(
-                f"{path} has a variable frame rate (frame {facts.vfr_at}); convert both files of the pair to one constant rate "
-                "first, or pair their frames by index with --allow vfr"
+                f"{path} has a variable frame rate (frame {facts.vfr_at}); convert both files of"
+                " the pair to one constant rate first, or pair their frames by index with"
+                " --allow vfr"
             )
         flags.append("vfr")
     if facts.color.transfer in HDR_TRANSFERS:
         if "hdr" not in allow:
             raise SourceError(
-                f"{path} is HDR ({HDR_TRANSFERS[facts.color.transfer]}): no public VMAF model is made for it; "
-                "measure it all the same, with marked rows, with --allow hdr"
+                f"{path} is HDR ({HDR_TRANSFERS[facts.color.transfer]}): no public VMAF model is"
+                " made for it; measure it all the same, with marked rows, with --allow hdr"
             )
         flags.append("hdr")
     return Source(
-        name=name, group=group, path=os.path.relpath(path), sha256="", size_bytes=path.stat().st_size, start_frame=0,
-        num_frames=None, expected_frames=facts.num_packets, crop=None, scale=None, deinterlace=False, width=facts.width,
-        height=facts.height, pix_fmt=facts.pix_fmt, fps=facts.fps, sar=facts.sar, color=facts.color,
-        stream_index=facts.stream_index, raw=raw, flags=tuple(flags),
-    )  # fmt: skip
+        name=name,
+        group=group,
+        path=os.path.relpath(path),
+        sha256="",
+        size_bytes=path.stat().st_size,
+        start_frame=0,
+        num_frames=None,
+        expected_frames=facts.num_packets,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=facts.width,
+        height=facts.height,
+        pix_fmt=facts.pix_fmt,
+        fps=facts.fps,
+        sar=facts.sar,
+        color=facts.color,
+        stream_index=facts.stream_index,
+        raw=raw,
+        flags=tuple(flags),
+    )
 
 
 def _check_size(pair: Pair) -> None:
     width, height = pair.reference.width, pair.reference.height
     if min(width, height) < 64:
-        raise SourceError(f"{pair.reference.path} is {width}x{height}; libvmaf needs at least 64x64")
-    if pair.features == "full" and (max(width, height) < LEAST_LONG or min(width, height) < LEAST_SHORT):
         raise SourceError(
-            f"{pair.reference.path} is {width}x{height}; CAMBI and MS-SSIM of --features full need at least "
-            f"{LEAST_LONG}x{LEAST_SHORT}; leave it out, or take --features six"
+            f"{pair.reference.path} is {width}x{height}; libvmaf needs at least 64x64"
+        )
+    if pair.features == "full" and (
+        max(width, height) < LEAST_LONG or min(width, height) < LEAST_SHORT
+    ):
+        raise SourceError(
+            f"{pair.reference.path} is {width}x{height}; CAMBI and MS-SSIM of --features full need"
+            f" at least {LEAST_LONG}x{LEAST_SHORT}; leave it out, or take --features six"
         )
 
 
@@ -301,4 +413,7 @@ def _check_groups(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         name, group = pair.reference.name, pair.reference.group
         if groups.setdefault(name, group) != group:
-            raise UsageError(f"the pairs of {name} stand in two groups, {groups[name]} and {group}; a source has one")
+            raise UsageError(
+                f"the pairs of {name} stand in two groups, {groups[name]} and {group}; a source"
+                " has one"
+            )

@@ -1,4 +1,6 @@
-"""What a report says about a sweep: BD-rates, quality values for targets, speed, convex hulls, a summary in words."""
+"""What a report says about a sweep: BD-rates, quality values for targets, speed, convex hulls, a
+summary in words.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ TARGETS: tuple[int, ...] = tuple(range(60, 100))
 """VMAF targets for which the quality value is looked up."""
 
 DEFAULT_TARGET = 93
-"""The selected target of a fresh page: about where viewers stop seeing a difference on the default model."""
+"""The selected target of a fresh page: about where viewers stop seeing a difference on the default
+model.
+"""
 
 
 KBPS_DIGITS, VMAF_DIGITS = 2, 3
@@ -25,9 +29,11 @@ KBPS_DIGITS, VMAF_DIGITS = 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """CPU seconds of the encode per frame (geometric mean over cells) and mean BD-rate in percent of one curve.
+    """CPU seconds of the encode per frame (geometric mean over cells) and mean BD-rate in percent
+    of one curve.
 
-    Both are over the same sources: the `num_sources` that have a BD-rate, or, without any, all that have the curve.
+    Both are over the same sources: the `num_sources` that have a BD-rate, or, without any, all that
+    have the curve.
     """
 
     cpu_s: float | None
@@ -39,9 +45,10 @@ class Speed:
 class Analysis:
     """Figures of one Sweep, keyed by its indices.
 
-    `comparisons[source, test, anchor]` holds test > anchor only (the other way is the negative log ratio);
-    `quality[source, curve]` one value or None per entry of `TARGETS`; `hulls[source]` the points of the convex hull,
-    cheapest first; `defaults` the curve shown for each encoder; `anchor` the curve others are compared with.
+    `comparisons[source, test, anchor]` holds test > anchor only (the other way is the negative log
+    ratio); `quality[source, curve]` one value or None per entry of `TARGETS`; `hulls[source]` the
+    points of the convex hull, cheapest first; `defaults` the curve shown for each encoder; `anchor`
+    the curve others are compared with.
     """
 
     sweep: Sweep
@@ -55,7 +62,11 @@ class Analysis:
         """BD-rate of curve `test` against curve `anchor` on one source, either way round."""
         if test == anchor:
             measured = bool(self.sweep.points_of(source, test))
-            return Comparison(log_ratio=0.0, common=100.0) if measured else _not_measured(self.sweep, [test])
+            return (
+                Comparison(log_ratio=0.0, common=100.0)
+                if measured
+                else _not_measured(self.sweep, [test])
+            )
         if test > anchor:
             return self.comparisons[source, test, anchor]
         other = self.comparisons[source, anchor, test]
@@ -70,7 +81,11 @@ class Analysis:
     def speed(self, curve: int) -> Speed:
         """What a curve costs and saves against the anchor."""
         rates = self.bd_rates(curve, self.anchor)
-        times = [p.cpu_s for p in self.sweep.points if p.curve == curve and p.cpu_s and (not rates or p.source in rates)]
+        times = [
+            p.cpu_s
+            for p in self.sweep.points
+            if p.curve == curve and p.cpu_s and (not rates or p.source in rates)
+        ]
         return Speed(
             cpu_s=geometric_mean(times) if times else None,
             percent=fmean(rates.values()) if rates else None,
@@ -83,7 +98,9 @@ class Analysis:
         return f"{num_sources} of {most} sources" if num_sources < most else None
 
     def quality_for(self, curve: int, target: int) -> dict[int, float | None]:
-        """Per source that has the curve, the coarsest quality value which reaches `target`; None = out of reach."""
+        """Per source that has the curve, the coarsest quality value which reaches `target`; None =
+        out of reach.
+        """
         column = TARGETS.index(target)
         swept = range(len(self.sweep.sources))
         return {s: self.quality[s, curve][column] for s in swept if (s, curve) in self.quality}
@@ -92,8 +109,17 @@ class Analysis:
 def analyse(sweep: Sweep) -> Analysis:
     """Every figure of the report from the measured points."""
     sources, curves = range(len(sweep.sources)), range(len(sweep.curves))
-    lines = {(s, c): bdrate.rate_curve((p.kbps, p.vmaf_unclipped) for p in sweep.points_of(s, c)) for s in sources for c in curves}
-    comparisons = {(s, t, a): _compare(sweep, lines, s, t, a) for s in sources for t in curves for a in range(t)}
+    lines = {
+        (s, c): bdrate.rate_curve((p.kbps, p.vmaf_unclipped) for p in sweep.points_of(s, c))
+        for s in sources
+        for c in curves
+    }
+    comparisons = {
+        (s, t, a): _compare(sweep, lines, s, t, a)
+        for s in sources
+        for t in curves
+        for a in range(t)
+    }
     quality = {}
     for (s, c), points in sweep.of_curve.items():
         measured = [(p.quality, p.vmaf) for p in points if p.quality is not None]
@@ -102,7 +128,12 @@ def analyse(sweep: Sweep) -> Analysis:
     hulls = {s: _hull([p for p in sweep.points if p.source == s]) for s in sources}
     defaults = _default_curves(sweep.curves)
     return Analysis(
-        sweep=sweep, comparisons=comparisons, quality=quality, hulls=hulls, defaults=defaults, anchor=defaults[0] if defaults else 0
+        sweep=sweep,
+        comparisons=comparisons,
+        quality=quality,
+        hulls=hulls,
+        defaults=defaults,
+        anchor=defaults[0] if defaults else 0,
     )
 
 
@@ -111,7 +142,9 @@ def _step(encoder: str) -> float:
     return 1.0 if encoder in ENCODERS and ENCODERS[encoder].integer_quality else 0.1
 
 
-def _compare(sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, test: int, anchor: int) -> Comparison:
+def _compare(
+    sweep: Sweep, lines: Mapping[tuple[int, int], Any], source: int, test: int, anchor: int
+) -> Comparison:
     missing = [c for c in (test, anchor) if not sweep.points_of(source, c)]
     if missing:
         return _not_measured(sweep, missing)
@@ -124,7 +157,8 @@ def _not_measured(sweep: Sweep, curves: Sequence[int]) -> Comparison:
 
 
 def _hull(points: Sequence[Point]) -> tuple[Point, ...]:
-    # As rounded as the page has them, where the hull follows the filters: a gain of 0.0001 VMAF is no corner of either.
+    # As rounded as the page has them, where the hull follows the filters: a gain of 0.0001 VMAF is
+    # no corner of either.
     rounded = [(round(p.kbps, KBPS_DIGITS), round(p.vmaf, VMAF_DIGITS)) for p in points]
     return tuple(points[i] for i in bdrate.convex_hull(rounded))
 
@@ -140,23 +174,33 @@ def _default_curves(curves: Sequence[Curve]) -> tuple[int, ...]:
 
 
 def summary(analysis: Analysis) -> list[str]:
-    """The sweep in plain sentences: its size, the curve with the fewest bits, the fastest, the settings for a target."""
+    """The sweep in plain sentences: its size, the curve with the fewest bits, the fastest, the
+    settings for a target.
+    """
     sweep = analysis.sweep
     if not sweep.points:
-        return [f"No cell was measured: {len(sweep.failures)} failed. There is nothing to draw or to compare."]
+        return [
+            f"No cell was measured: {len(sweep.failures)} failed. There is nothing to draw or to"
+            " compare."
+        ]
     encoders = len({curve.encoder for curve in sweep.curves})
     failed = f"{len(sweep.failures)} failed" if sweep.failures else "none failed"
     sentences = [
-        f"{_count(len(sweep.sources), 'source')}, {_count(encoders, 'encoder')}, "
-        f"{_count(len(sweep.curves), 'encoder and preset pair')}: {_count(len(sweep.points), 'measured cell')}, {failed}. "
-        f"Encoding and scoring took {_hours(sweep.cpu_s)} of CPU time."
+        f"{_count(len(sweep.sources), 'source')}, {_count(encoders, 'encoder')},"
+        f" {_count(len(sweep.curves), 'encoder and preset pair')}:"
+        f" {_count(len(sweep.points), 'measured cell')}, {failed}. Encoding and scoring took"
+        f" {_hours(sweep.cpu_s)} of CPU time."
     ]
     sentences += filter(None, (_fewest_bits(analysis), _fastest(analysis), _settings(analysis)))
     return sentences
 
 
 def _fewest_bits(analysis: Analysis) -> str | None:
-    rates = {c: analysis.bd_rates(c, analysis.anchor) for c in range(len(analysis.sweep.curves)) if c != analysis.anchor}
+    rates = {
+        c: analysis.bd_rates(c, analysis.anchor)
+        for c in range(len(analysis.sweep.curves))
+        if c != analysis.anchor
+    }
     most = max((len(found) for found in rates.values()), default=0)
     full = {c: found for c, found in rates.items() if found and len(found) == most}
     if not full:
@@ -165,7 +209,11 @@ def _fewest_bits(analysis: Analysis) -> str | None:
     found, names = full[best], analysis.sweep.sources
     low, high = min(found, key=lambda s: found[s]), max(found, key=lambda s: found[s])
     label, anchor = analysis.sweep.curves[best].label, analysis.sweep.curves[analysis.anchor].label
-    spread = f", from {signed(found[low])} on {names[low]} to {signed(found[high])} on {names[high]}" if most > 1 else ""
+    spread = (
+        f", from {signed(found[low])} on {names[low]} to {signed(found[high])} on {names[high]}"
+        if most > 1
+        else ""
+    )
     if fmean(found.values()) >= 0:
         return f"No other setting needs fewer bits than {anchor} for the same VMAF."
     return (
@@ -183,8 +231,13 @@ def _fastest(analysis: Analysis) -> str | None:
     best = min(known, key=lambda c: known[c])
     percent, price = speeds[best].percent, ""
     if percent is not None and best != analysis.anchor:
-        price = f", at {signed(percent)} bits against {analysis.sweep.curves[analysis.anchor].label}"
-    return f"Least CPU time: {analysis.sweep.curves[best].label}, {1000 * known[best]:.1f} ms per frame{price}."
+        price = (
+            f", at {signed(percent)} bits against {analysis.sweep.curves[analysis.anchor].label}"
+        )
+    return (
+        f"Least CPU time: {analysis.sweep.curves[best].label}, {1000 * known[best]:.1f} ms per"
+        f" frame{price}."
+    )
 
 
 def _settings(analysis: Analysis, target: int = DEFAULT_TARGET) -> str | None:
@@ -198,7 +251,9 @@ def _settings(analysis: Analysis, target: int = DEFAULT_TARGET) -> str | None:
 
 
 def for_share(values: Iterable[float | None], share: float) -> float | None:
-    """The coarsest quality value that reaches the target on `share` (0..1) of the sources; None when none does."""
+    """The coarsest quality value that reaches the target on `share` (0..1) of the sources; None
+    when none does.
+    """
     known = list(values)
     reached = sorted((v for v in known if v is not None), reverse=True)
     needed = max(1, -int(-share * len(known) // 1))
@@ -217,23 +272,43 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "last_start": dict(sweep.start_facts),
         "num_cells": len(sweep.points),
         "sources": list(sweep.sources),
-        "curves": [{"encoder": c.encoder, "preset": c.preset, "knob": c.knob} for c in sweep.curves],
+        "curves": [
+            {"encoder": c.encoder, "preset": c.preset, "knob": c.knob} for c in sweep.curves
+        ],
         "anchor": labels[analysis.anchor] if labels else None,
-        "grid": [dict(zip(("encoder", "preset", "quality", "num_sources"), line, strict=True)) for line in sweep.grid],
-        "bd_rate": [_pair(analysis, t, a) for t in range(len(labels)) for a in range(len(labels)) if t != a],
+        "grid": [
+            dict(zip(("encoder", "preset", "quality", "num_sources"), line, strict=True))
+            for line in sweep.grid
+        ],
+        "bd_rate": [
+            _pair(analysis, t, a) for t in range(len(labels)) for a in range(len(labels)) if t != a
+        ],
         "quality_for": [_targets(analysis, c) for c in range(len(labels))],
         "speed": [_speed(analysis, c) for c in range(len(labels))],
         "convex_hull": {
-            name: [{"curve": labels[p.curve], "quality": p.quality, "bitrate_kbps": p.kbps, "vmaf": p.vmaf}
-                   for p in analysis.hulls[s]]
+            name: [
+                {
+                    "curve": labels[p.curve],
+                    "quality": p.quality,
+                    "bitrate_kbps": p.kbps,
+                    "vmaf": p.vmaf,
+                }
+                for p in analysis.hulls[s]
+            ]
             for s, name in enumerate(sweep.sources)
         },
         "failed": [
-            {"cell": f.cell, "class": f.kind, "message": f.message, "exit_code": f.exit_code, "stderr": f.stderr,
-             "command": f.command}
+            {
+                "cell": f.cell,
+                "class": f.kind,
+                "message": f.message,
+                "exit_code": f.exit_code,
+                "stderr": f.stderr,
+                "command": f.command,
+            }
             for f in sweep.failures
         ],
-    }  # fmt: skip
+    }
 
 
 def _pair(analysis: Analysis, test: int, anchor: int) -> dict[str, Any]:

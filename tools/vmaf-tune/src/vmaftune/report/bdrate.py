@@ -1,8 +1,9 @@
-"""Rate-quality curves: Bjøntegaard delta rate, the convex hull, and the quality value that reaches a target.
+"""Rate-quality curves: Bjøntegaard delta rate, the convex hull, and the quality value that reaches
+a target.
 
-Pure numbers, no files. A curve is interpolated with PCHIP (piecewise cubic Hermite, monotone between
-monotone points) over the VMAF axis with the natural logarithm of the bitrate as the value, as in the
-JCT-VC common test conditions (JCTVC-L1100) and their successors.
+Pure numbers, no files. A curve is interpolated with PCHIP (piecewise cubic Hermite, monotone
+between monotone points) over the VMAF axis with the natural logarithm of the bitrate as the value,
+as in the JCT-VC common test conditions (JCTVC-L1100) and their successors.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 MIN_COMMON_VMAF = 1.0
-"""Curves that share less than this many VMAF points are not compared: the mean would rest on next to nothing."""
+"""Curves that share less than this many VMAF points are not compared: the mean would rest on next
+to nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCurve:
-    """ln(kbps) over VMAF for one encoder and preset on one source; `integral` is its antiderivative."""
+    """ln(kbps) over VMAF for one encoder and preset on one source; `integral` is its
+    antiderivative.
+    """
 
     low: float
     high: float
@@ -31,8 +36,9 @@ class RateCurve:
 class Comparison:
     """Bits of one curve against another at equal VMAF.
 
-    `log_ratio` is the mean of ln(test / anchor) over the common VMAF range, None when it cannot be given, and then
-    `reason` says why. `common` is the size of that range in VMAF points, 0 without one.
+    `log_ratio` is the mean of ln(test / anchor) over the common VMAF range, None when it cannot be
+    given, and then `reason` says why. `common` is the size of that range in VMAF points, 0 without
+    one.
     """
 
     log_ratio: float | None
@@ -46,7 +52,8 @@ class Comparison:
 
 
 def rate_curve(points: Iterable[tuple[float, float]]) -> RateCurve | None:
-    """The curve through `points`, pairs of (kbps > 0, VMAF); None with fewer than two different VMAF values.
+    """The curve through `points`, pairs of (kbps > 0, VMAF); None with fewer than two different
+    VMAF values.
 
     Of points with equal VMAF only the cheapest counts.
     """
@@ -62,27 +69,44 @@ def rate_curve(points: Iterable[tuple[float, float]]) -> RateCurve | None:
 
 
 def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
-    """BD-rate of `test` against `anchor`: mean difference of ln(bitrate) over the VMAF range both reach.
+    """BD-rate of `test` against `anchor`: mean difference of ln(bitrate) over the VMAF range both
+    reach.
 
     Source: G. Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic of JCTVC-L1100.
     """
     if test is None or anchor is None:
-        which = "both curves" if test is anchor else "the test curve" if test is None else "the anchor curve"
-        return Comparison(log_ratio=None, common=0.0, reason=f"fewer than two usable points on {which}")
+        which = (
+            "both curves"
+            if test is anchor
+            else "the test curve"
+            if test is None
+            else "the anchor curve"
+        )
+        return Comparison(
+            log_ratio=None, common=0.0, reason=f"fewer than two usable points on {which}"
+        )
     low, high = max(test.low, anchor.low), min(test.high, anchor.high)
     common = max(high - low, 0.0)
     if common < MIN_COMMON_VMAF:
-        ranges = f"VMAF {test.low:.1f} to {test.high:.1f} against {anchor.low:.1f} to {anchor.high:.1f}"
-        return Comparison(log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}")
+        ranges = (
+            f"VMAF {test.low:.1f} to {test.high:.1f} against {anchor.low:.1f} to {anchor.high:.1f}"
+        )
+        return Comparison(
+            log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}"
+        )
     areas = [float(curve.integral(high) - curve.integral(low)) for curve in (test, anchor)]
     return Comparison(log_ratio=(areas[0] - areas[1]) / common, common=common)
 
 
-def quality_for(targets: Sequence[float], points: Iterable[tuple[float, float]], step: float) -> list[float | None]:
-    """Per target VMAF, the coarsest quality value that still reaches it, from `points` of (quality value, VMAF).
+def quality_for(
+    targets: Sequence[float], points: Iterable[tuple[float, float]], step: float
+) -> list[float | None]:
+    """Per target VMAF, the coarsest quality value that still reaches it, from `points` of (quality
+    value, VMAF).
 
-    Between the measured values the curve is PCHIP, read every `step` of the encoder's own units; outside them nothing is
-    guessed: None where no value of the swept range reaches the target, the largest swept value where all do.
+    Between the measured values the curve is PCHIP, read every `step` of the encoder's own units;
+    outside them nothing is guessed: None where no value of the swept range reaches the target, the
+    largest swept value where all do.
     """
     measured = dict(sorted(points))
     if not measured:
@@ -99,7 +123,8 @@ def quality_for(targets: Sequence[float], points: Iterable[tuple[float, float]],
 
 
 def convex_hull(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the upper convex hull of (kbps, VMAF) over ln(kbps), cheapest first: what no mix of settings beats.
+    """Indices of the upper convex hull of (kbps, VMAF) over ln(kbps), cheapest first: what no mix
+    of settings beats.
 
     The hull ends at the highest VMAF: points that cost more and give less are not on it.
     """
@@ -107,7 +132,9 @@ def convex_hull(points: Sequence[tuple[float, float]]) -> list[int]:
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if points[index][0] <= 0 or (hull and points[index][1] <= points[hull[-1]][1]):
             continue
-        while len(hull) >= 2 and _slope(points, hull[-2], hull[-1]) <= _slope(points, hull[-2], index):
+        while len(hull) >= 2 and _slope(points, hull[-2], hull[-1]) <= _slope(
+            points, hull[-2], index
+        ):
             hull.pop()
         hull.append(index)
     return hull

@@ -1,4 +1,5 @@
-"""A report of one sweep, and of a training on it: read, computed once, then written as a page, tables, JSON or pictures.
+"""A report of one sweep, and of a training on it: read, computed once, then written as a page,
+tables, JSON or pictures.
 
 run folder --report_data--> Sweep --report_analysis--> Analysis --+--> report_page     one HTML file
 training run --report_model--> ModelRun --------------------------+--> report_text     tables, CSV
@@ -39,10 +40,13 @@ class Report:
 def build(folder: Path, model_run: Path | None = None) -> Report:
     """The report of the run in `folder` and of the training in `model_run`.
 
-    Raises UsageError when `folder` is no corpus, DatasetError when its rows or the training run cannot be used.
+    Raises UsageError when `folder` is no corpus, DatasetError when its rows or the training run
+    cannot be used.
     """
     analysis = report_analysis.analyse(read(folder))
-    return Report(analysis=analysis, model=report_model.read(model_run, folder) if model_run else None)
+    return Report(
+        analysis=analysis, model=report_model.read(model_run, folder) if model_run else None
+    )
 
 
 def write_page(report: Report, file: Path) -> Path:
@@ -63,5 +67,7 @@ def write_page(report: Report, file: Path) -> Path:
     except OSError as failure:
         with suppress(OSError):
             beside.unlink()
-        raise ToolError(f"{file} cannot be written ({failure.strerror}); name another file with -o") from failure
+        raise ToolError(
+            f"{file} cannot be written ({failure.strerror}); name another file with -o"
+        ) from failure
     return file

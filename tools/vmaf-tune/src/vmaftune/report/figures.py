@@ -1,4 +1,6 @@
-"""The report's figures as PNG files for papers and slides: matplotlib, the page's colours, 200 dots per inch."""
+"""The report's figures as PNG files for papers and slides: matplotlib, the page's colours, 200 dots
+per inch.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from vmaftune.errors import ToolError
 from vmaftune.report.analysis import DEFAULT_TARGET, Analysis
 from vmaftune.report.model_run import ModelRun
 
-# Okabe and Ito's palette; marker and dash repeat what the colour says, for readers who cannot tell colours apart.
+# Okabe and Ito's palette; marker and dash repeat what the colour says, for readers who cannot tell
+# colours apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00")
 _MARKERS = ("o", "s", "D", "^", "X", "*", "v", "P", "p", "h")
 _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
@@ -21,22 +24,32 @@ _DPI = 200
 
 
 def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path]:
-    """Write every figure into `folder`, made when missing. Raises ToolError without matplotlib or a writable folder."""
+    """Write every figure into `folder`, made when missing. Raises ToolError without matplotlib or a
+    writable folder.
+    """
     try:
         import matplotlib
 
         matplotlib.use("Agg")
     except ModuleNotFoundError as failure:
-        raise ToolError("--png needs matplotlib; install it with: pip install 'vmaf-tune[report]'") from failure
+        raise ToolError(
+            "--png needs matplotlib; install it with: pip install 'vmaf-tune[report]'"
+        ) from failure
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
         if analysis.sweep.points:
-            written += [_matrix(analysis, folder), _reach(analysis, folder), _speed(analysis, folder)]
+            written += [
+                _matrix(analysis, folder),
+                _reach(analysis, folder),
+                _speed(analysis, folder),
+            ]
         if model is not None:
             written += [_scatter(analysis, model, folder), _residuals(model, folder)]
     except OSError as failure:
-        raise ToolError(f"{folder} cannot be written ({failure.strerror}); name another folder with --png") from failure
+        raise ToolError(
+            f"{folder} cannot be written ({failure.strerror}); name another folder with --png"
+        ) from failure
     return written
 
 
@@ -97,11 +110,23 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
     file = _file(folder, f"rate_{source:02d}_{name}")
     with _axes(file, 7.2, 4.6) as axes:
         hull = analysis.hulls[source]
-        axes.plot([p.kbps for p in hull], [p.vmaf for p in hull], color="#bbbbbb", linewidth=6, label="convex hull")
+        axes.plot(
+            [p.kbps for p in hull],
+            [p.vmaf for p in hull],
+            color="#bbbbbb",
+            linewidth=6,
+            label="convex hull",
+        )
         for c in range(len(analysis.sweep.curves)):
             points = sorted(analysis.sweep.points_of(source, c), key=lambda p: p.kbps)
             if points:
-                axes.plot([p.kbps for p in points], [p.vmaf for p in points], markersize=4, linewidth=1.3, **_look(analysis, c))
+                axes.plot(
+                    [p.kbps for p in points],
+                    [p.vmaf for p in points],
+                    markersize=4,
+                    linewidth=1.3,
+                    **_look(analysis, c),
+                )
         _log_scale(axes)
         axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
         _legend(axes, fontsize=6.5, ncols=2)
@@ -118,17 +143,32 @@ def _matrix(analysis: Analysis, folder: Path) -> Path:
             for column, anchor in enumerate(shown):
                 rates = analysis.bd_rates(test, anchor)
                 value = fmean(rates.values()) if rates and test != anchor else None
-                text = "–" if test == anchor else "none" if value is None else f"{value:+.1f}%".replace("-", "−")
+                text = (
+                    "–"
+                    if test == anchor
+                    else "none"
+                    if value is None
+                    else f"{value:+.1f}%".replace("-", "−")
+                )
                 if value is not None and len(rates) < len(analysis.sweep.sources):
                     text += f"\n{len(rates)} of {len(analysis.sweep.sources)}"
                 shade = _COLOURS[0] if (value or 0) < 0 else _COLOURS[1]
                 strength = 0.55 * min(abs(value or 0) / 60, 1)
-                axes.fill([column, column + 1, column + 1, column], [row, row, row + 1, row + 1], color=shade, alpha=strength)
+                axes.fill(
+                    [column, column + 1, column + 1, column],
+                    [row, row, row + 1, row + 1],
+                    color=shade,
+                    alpha=strength,
+                )
                 axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
         ticks = [i + 0.5 for i in range(len(shown))]
         axes.set_xticks(ticks, labels, rotation=25, ha="right", fontsize=7.5)
         axes.set_yticks(ticks, labels, fontsize=7.5)
-        axes.set(xlim=(0, len(shown)), ylim=(len(shown), 0), title="BD-rate: bits of the row against the column")
+        axes.set(
+            xlim=(0, len(shown)),
+            ylim=(len(shown), 0),
+            title="BD-rate: bits of the row against the column",
+        )
         axes.title.set_fontsize(9)
     return file
 
@@ -138,14 +178,26 @@ def _reach(analysis: Analysis, folder: Path) -> Path:
     with _axes(file) as axes:
         for c in analysis.defaults:
             values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
-            swept = [p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None]
+            swept = [
+                p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None
+            ]
             if not values or not swept:
                 continue
             reached = sorted(v for v in values if v is not None)
             steps = sorted({min(swept), *reached, max(swept)})
             shares = [100 * sum(v >= q for v in reached) / len(values) for q in steps]
-            axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, markersize=4, **_look(analysis, c))
-        axes.set(xlabel="Quality value (each encoder's own scale)", ylabel=f"Sources with VMAF ≥ {DEFAULT_TARGET}, %")
+            axes.plot(
+                steps,
+                shares,
+                drawstyle="steps-pre",
+                linewidth=1.6,
+                markersize=4,
+                **_look(analysis, c),
+            )
+        axes.set(
+            xlabel="Quality value (each encoder's own scale)",
+            ylabel=f"Sources with VMAF ≥ {DEFAULT_TARGET}, %",
+        )
         _legend(axes, fontsize=7.5)
     return file
 
@@ -165,13 +217,25 @@ def _speed(analysis: Analysis, folder: Path) -> Path:
                 mark = (1000 * speed.cpu_s, speed.percent, c)
                 (few if covered else full).append(mark)
                 name = f"{name} ({covered})".strip() if covered else name
-                axes.annotate(name, mark[:2], xytext=(0, 6), textcoords="offset points", fontsize=6.5, ha="center")
+                axes.annotate(
+                    name,
+                    mark[:2],
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    ha="center",
+                )
             label: str | None = _plain(encoder)
             # what covers fewer sources than the anchor is open, and no line joins it to the others
-            for marks, look in ((sorted(full), {"linestyle": "-"}), (few, {"linestyle": "", "fillstyle": "none"})):
+            for marks, look in (
+                (sorted(full), {"linestyle": "-"}),
+                (few, {"linestyle": "", "fillstyle": "none"}),
+            ):
                 if marks:
                     looks = {**_look(analysis, marks[0][2]), **look, "label": label}
-                    axes.plot([x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **looks)
+                    axes.plot(
+                        [x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **looks
+                    )
                     label = None
         _log_scale(axes)
         axes.set(xlabel="CPU time of the encode, ms per frame")
@@ -184,17 +248,33 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
     known = list(dict.fromkeys([*(c.encoder for c in analysis.sweep.curves), *model.encoder_names]))
     file = _file(folder, "model_predicted_against_measured")
     with _axes(file, 5.2, 5.0) as axes:
-        drawn = f": {len(model.scatter['y']):,} of {model.num_rows:,} rows" if len(model.scatter["y"]) < model.num_rows else ""
+        drawn = (
+            f": {len(model.scatter['y']):,} of {model.num_rows:,} rows"
+            if len(model.scatter["y"]) < model.num_rows
+            else ""
+        )
         y, p = list(model.scatter["y"]), list(model.scatter["p"])
         ends = [min(y + p), max(y + p)]
         axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
         for e, name in enumerate(model.encoder_names):
-            mine, place = [i for i, at in enumerate(model.scatter["encoder"]) if at == e], known.index(name)
+            mine, place = (
+                [i for i, at in enumerate(model.scatter["encoder"]) if at == e],
+                known.index(name),
+            )
             axes.scatter(
-                [y[i] for i in mine], [p[i] for i in mine], s=9, alpha=0.7, label=_plain(name),
-                color=_COLOURS[place % len(_COLOURS)], marker=_MARKERS[place % len(_MARKERS)],
-            )  # fmt: skip
-        axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF", title=f"{_plain(model.model_id)}, held out{drawn}")
+                [y[i] for i in mine],
+                [p[i] for i in mine],
+                s=9,
+                alpha=0.7,
+                label=_plain(name),
+                color=_COLOURS[place % len(_COLOURS)],
+                marker=_MARKERS[place % len(_MARKERS)],
+            )
+        axes.set(
+            xlabel="Measured VMAF",
+            ylabel="Predicted VMAF",
+            title=f"{_plain(model.model_id)}, held out{drawn}",
+        )
         _legend(axes, fontsize=7)
     return file
 
@@ -204,11 +284,15 @@ def _residuals(model: ModelRun, folder: Path) -> Path:
     with _axes(file) as axes:
         boxes = [
             {
-                "label": f"{b['band']}\nn={b['n']}", "whislo": b["quantiles"][0], "q1": b["quantiles"][1],
-                "med": b["quantiles"][2], "q3": b["quantiles"][3], "whishi": b["quantiles"][4],
+                "label": f"{b['band']}\nn={b['n']}",
+                "whislo": b["quantiles"][0],
+                "q1": b["quantiles"][1],
+                "med": b["quantiles"][2],
+                "q3": b["quantiles"][3],
+                "whishi": b["quantiles"][4],
             }
             for b in model.bands
-        ]  # fmt: skip
+        ]
         axes.bxp(boxes, showfliers=False, medianprops={"color": _COLOURS[1], "linewidth": 1.6})
         axes.axhline(0, color="#999999", linewidth=0.8)
         axes.set(xlabel="Measured VMAF", ylabel="Predicted − measured")

@@ -1,4 +1,6 @@
-"""What a report says about a training run: held-out tables, predictions against scores, residuals, the gate's verdict."""
+"""What a report says about a training run: held-out tables, predictions against scores, residuals,
+the gate's verdict.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,21 @@ from vmaf_train.results.metrics import METRICS
 MAX_DRAWN = 4000
 """Points of the scatter plot; a run with more rows is thinned evenly, its tables are not."""
 
-_BASELINES = {run_folder.CODEC_BLIND: "codec-blind network", run_folder.RIDGE: "ridge on the six features"}
+_BASELINES = {
+    run_folder.CODEC_BLIND: "codec-blind network",
+    run_folder.RIDGE: "ridge on the six features",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRun:
-    """A training run as the report shows it. `groups` holds one line per held-out group, means over seeds.
+    """A training run as the report shows it. `groups` holds one line per held-out group, means over
+    seeds.
 
-    `scatter` has lists of equal length: y, p (VMAF points, mean over seeds), group and encoder (indices into
-    `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by band of y. `corpus` is the file
-    it learned from and `digest` its digest; `same_corpus` tells whether that is the corpus shown beside it.
+    `scatter` has lists of equal length: y, p (VMAF points, mean over seeds), group and encoder
+    (indices into `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by
+    band of y. `corpus` is the file it learned from and `digest` its digest; `same_corpus` tells
+    whether that is the corpus shown beside it.
     """
 
     model_id: str
@@ -61,13 +68,18 @@ class ModelRun:
         return (
             None
             if self.same_corpus
-            else "Trained on another corpus than the one of this report: their figures do not belong together."
+            else (
+                "Trained on another corpus than the one of this report: their figures do not belong"
+                " together."
+            )
         )
 
     @property
     def held_out(self) -> str:
         """What one fold holds out, in words."""
-        return {"loso": "one source group", "loeo": "one encoder"}.get(self.scheme, "whole source groups")
+        return {"loso": "one source group", "loeo": "one encoder"}.get(
+            self.scheme, "whole source groups"
+        )
 
 
 def read(folder: Path, corpus: Path) -> ModelRun:
@@ -86,7 +98,9 @@ def read(folder: Path, corpus: Path) -> ModelRun:
     means = _seed_means(rows)
     verdict = _verdict(folder)
     learned = run.metrics.get("corpus") or {}
-    group_names, encoder_names = (tuple(sorted(set(means[name].astype(str)))) for name in ("group", "encoder"))
+    group_names, encoder_names = (
+        tuple(sorted(set(means[name].astype(str)))) for name in ("group", "encoder")
+    )
     drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
     return ModelRun(
         model_id=run.model_id,
@@ -141,18 +155,28 @@ def _baselines(predictions: Any, scheme: str) -> dict[str, float]:
 
 
 def _bands(means: Any) -> list[dict[str, Any]]:
-    y, residual = means["y"].to_numpy(dtype=float), (means[run_folder.MODEL] - means["y"]).to_numpy(dtype=float)
+    y, residual = (
+        means["y"].to_numpy(dtype=float),
+        (means[run_folder.MODEL] - means["y"]).to_numpy(dtype=float),
+    )
     bands = []
     edges = run_folder.SCORE_BANDS
     for low, high in zip(edges, edges[1:], strict=False):
         inside = residual[(y >= low) & ((y < high) | (high == edges[-1]))]
         if len(inside):
-            quantiles = [round(float(q), 3) for q in np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))]
+            quantiles = [
+                round(float(q), 3) for q in np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))
+            ]
             rmse = float(np.sqrt(np.mean(inside**2)))
-            bands.append({
-                "band": f"{low:g}-{high:g}", "n": len(inside), "quantiles": quantiles,
-                "bias": float(inside.mean()), "rmse": rmse,
-            })  # fmt: skip
+            bands.append(
+                {
+                    "band": f"{low:g}-{high:g}",
+                    "n": len(inside),
+                    "quantiles": quantiles,
+                    "bias": float(inside.mean()),
+                    "rmse": rmse,
+                }
+            )
     return bands
 
 
@@ -161,7 +185,9 @@ def _verdict(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as failure:
-        raise DatasetError(f"{file} is not JSON ({failure}); run `vmaf-tune ship --dry-run` to write it anew") from failure
+        raise DatasetError(
+            f"{file} is not JSON ({failure}); run `vmaf-tune ship --dry-run` to write it anew"
+        ) from failure
     return value if isinstance(value, dict) else {}
 
 

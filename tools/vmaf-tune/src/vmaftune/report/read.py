@@ -2,7 +2,8 @@
 
     run folder --read--> Sweep(sources, curves, points, frames, failures, facts)
 
-A curve is one encoder with one preset. Nothing is computed here but the mean of unclipped frame scores.
+A curve is one encoder with one preset. Nothing is computed here but the mean of unclipped frame
+scores.
 """
 
 from __future__ import annotations
@@ -29,9 +30,16 @@ from vmaftune.errors import UsageError
 Row = Mapping[str, Any]
 
 _NUMBERS = (
-    "bitrate_kbps", "vmaf_score", "vmaf_harmonic_mean", "vmaf_min", "vmaf_p5", "num_frames", "size_bytes", "encode_cpu_s",
+    "bitrate_kbps",
+    "vmaf_score",
+    "vmaf_harmonic_mean",
+    "vmaf_min",
+    "vmaf_p5",
+    "num_frames",
+    "size_bytes",
+    "encode_cpu_s",
     "score_cpu_s",
-)  # fmt: skip
+)
 _SAID = frozenset({"argv", "ffmpeg_version", "libvmaf_version"})
 
 
@@ -53,8 +61,9 @@ class Curve:
 class Point:
     """One measured cell, `cell` its readable id. `source` and `curve` are indices into the Sweep.
 
-    `vmaf` is the mean that the corpus holds (clipped to 0..100); `vmaf_unclipped` the mean without clipping where the
-    frames have it, else the same number. `cpu_s` is CPU seconds of the encode per frame. None = not measured.
+    `vmaf` is the mean that the corpus holds (clipped to 0..100); `vmaf_unclipped` the mean without
+    clipping where the frames have it, else the same number. `cpu_s` is CPU seconds of the encode
+    per frame. None = not measured.
     """
 
     cell: str
@@ -91,10 +100,11 @@ class Failure:
 class Sweep:
     """Everything read from one run folder.
 
-    `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` and `start_facts` are (name, value)
-    lines about the tools and about the last start of the command, `grid` lines of encoder, preset, quality values and
-    number of sources as planned, `source_facts` lines of name, group, window, picture, rate, frames and cells; `notes`
-    are sentences about cells that are missing or stand out.
+    `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` and
+    `start_facts` are (name, value) lines about the tools and about the last start of the command,
+    `grid` lines of encoder, preset, quality values and number of sources as planned, `source_facts`
+    lines of name, group, window, picture, rate, frames and cells; `notes` are sentences about cells
+    that are missing or stand out.
     """
 
     name: str
@@ -120,11 +130,15 @@ class Sweep:
 def read(folder: Path) -> Sweep:
     """The sweep in `folder`, without points when every cell failed.
 
-    Raises UsageError when it is no run folder, DatasetError when it has no rows or, with its line, when one is malformed.
+    Raises UsageError when it is no run folder, DatasetError when it has no rows or, with its line,
+    when one is malformed.
     """
     file = folder / CELLS
     if not file.is_file():
-        raise UsageError(f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune corpus` wrote")
+        raise UsageError(
+            f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune"
+            " corpus` wrote"
+        )
     table = corpus_rows.last_of_each_cell(corpus_rows.read(file))
     if not table:
         raise DatasetError(f"{file} holds no rows yet; let `vmaf-tune corpus` finish a cell first")
@@ -136,7 +150,10 @@ def read(folder: Path) -> Sweep:
     sources = tuple(sorted({str(row["src"]) for row in drawn}))
     curves = tuple(sorted({_curve(row) for row in drawn}, key=_curve_order))
     points = sorted(
-        (_point(row, sources.index(str(row["src"])), curves.index(_curve(row)), unclipped) for row in drawn),
+        (
+            _point(row, sources.index(str(row["src"])), curves.index(_curve(row)), unclipped)
+            for row in drawn
+        ),
         key=lambda p: (p.source, p.curve, p.quality if p.quality is not None else p.kbps),
     )
     of_curve: dict[tuple[int, int], list[Point]] = {}
@@ -161,23 +178,36 @@ def read(folder: Path) -> Sweep:
 
 
 def _checked(file: Path, number: int, row: Row) -> Row:
-    """`row`, when the fields that are computed with are numbers and lists. Raises DatasetError with its line and field."""
+    """`row`, when the fields that are computed with are numbers and lists. Raises DatasetError with
+    its line and field.
+    """
     for name in _NUMBERS:
         value = row.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DatasetError(f"{file}:{number}: {name} is {value!r:.40}; it must be a number, or null when not measured")
+            raise DatasetError(
+                f"{file}:{number}: {name} is {value!r:.40}; it must be a number, or null when not"
+                " measured"
+            )
         if name == "bitrate_kbps" and value <= 0:
-            raise DatasetError(f"{file}:{number}: bitrate_kbps is {value}; a measured bitrate is more than 0")
+            raise DatasetError(
+                f"{file}:{number}: bitrate_kbps is {value}; a measured bitrate is more than 0"
+            )
     for name in ("flags", "argv"):
         if not isinstance(row.get(name), list | None):
-            raise DatasetError(f"{file}:{number}: {name} is {row[name]!r:.40}; it must be a list, or null")
+            raise DatasetError(
+                f"{file}:{number}: {name} is {row[name]!r:.40}; it must be a list, or null"
+            )
     return row
 
 
 def _drawable(row: Row) -> bool:
-    return bool(row.get("src")) and row.get("bitrate_kbps") is not None and row.get("vmaf_score") is not None
+    return (
+        bool(row.get("src"))
+        and row.get("bitrate_kbps") is not None
+        and row.get("vmaf_score") is not None
+    )
 
 
 def _curve(row: Row) -> Curve:
@@ -218,8 +248,13 @@ def _point(row: Row, source: int, curve: int, unclipped: Mapping[str, float]) ->
 
 
 def command_text(argv: Sequence[str]) -> str:
-    """`argv` as one shell line; the placeholders {ref} and {out} stay bare, so that they are seen as such."""
-    words = [a if a.removeprefix("file:") in ("{ref}", "{out}") else shlex.quote(a) for a in map(str, argv)]
+    """`argv` as one shell line; the placeholders {ref} and {out} stay bare, so that they are seen
+    as such.
+    """
+    words = [
+        a if a.removeprefix("file:") in ("{ref}", "{out}") else shlex.quote(a)
+        for a in map(str, argv)
+    ]
     return " ".join(["ffmpeg", *words] if words and words[0].startswith("-") else words)
 
 
@@ -232,7 +267,9 @@ def _fps(value: Any) -> float:
 
 def _failure(row: Row) -> Failure:
     error = row.get("error")
-    facts: Mapping[str, Any] = error if isinstance(error, Mapping) else {"class": str(error or "unknown")}
+    facts: Mapping[str, Any] = (
+        error if isinstance(error, Mapping) else {"class": str(error or "unknown")}
+    )
     command = facts.get("command")
     tail = facts.get("stderr_tail") or ""
     return Failure(
@@ -245,12 +282,20 @@ def _failure(row: Row) -> Failure:
     )
 
 
-def _frame_scores(folder: Path, keys: set[str]) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Per key the frame scores in order, and the mean of the unclipped ones where every frame has one."""
+def _frame_scores(
+    folder: Path, keys: set[str]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Per key the frame scores in order, and the mean of the unclipped ones where every frame has
+    one.
+    """
     table = _frame_table(folder)
     if table is None:
         return {}, {}
-    rows = table.to_pandas().drop_duplicates(["key", "frame_index"], keep="last").sort_values(["key", "frame_index"])
+    rows = (
+        table.to_pandas()
+        .drop_duplicates(["key", "frame_index"], keep="last")
+        .sort_values(["key", "frame_index"])
+    )
     clipped: dict[str, NDArray[np.float64]] = {}
     unclipped: dict[str, float] = {}
     for key, part in rows.groupby("key", sort=False):
@@ -262,22 +307,33 @@ def _frame_scores(folder: Path, keys: set[str]) -> tuple[dict[str, NDArray[np.fl
 
 
 def _frame_table(folder: Path) -> Any:
-    """The columns key, frame_index, vmaf and vmaf_unclipped of the folder's frame rows, None without a frame file."""
+    """The columns key, frame_index, vmaf and vmaf_unclipped of the folder's frame rows, None
+    without a frame file.
+    """
     import pyarrow
     from pyarrow import json as arrow_json
     from pyarrow import parquet
 
     number = pyarrow.float64()
     schema = pyarrow.schema(
-        [("key", pyarrow.string()), ("frame_index", pyarrow.int64()), ("vmaf", number), ("vmaf_unclipped", number)]
+        [
+            ("key", pyarrow.string()),
+            ("frame_index", pyarrow.int64()),
+            ("vmaf", number),
+            ("vmaf_unclipped", number),
+        ]
     )
     lines, packed = folder / FRAMES, folder / "frames.parquet"
     try:
         if packed.is_file() and not lines.is_file():
             have = set(parquet.read_schema(packed).names)
-            table = parquet.read_table(packed, columns=[name for name in schema.names if name in have])
+            table = parquet.read_table(
+                packed, columns=[name for name in schema.names if name in have]
+            )
             for name in set(schema.names) - have:
-                table = table.append_column(name, pyarrow.nulls(len(table), schema.field(name).type))
+                table = table.append_column(
+                    name, pyarrow.nulls(len(table), schema.field(name).type)
+                )
             return table
         text = lines.read_bytes() if lines.is_file() else b""
         whole = text[: text.rfind(b"\n") + 1]  # a torn last line was never committed
@@ -296,11 +352,20 @@ def _facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
         ("libvmaf", _all(row.get("libvmaf_version") for row in rows)),
         ("VMAF model", _all(row.get("teacher") for row in rows)),
     ]
-    for encoder in dict.fromkeys(_curve(row).encoder for row in sorted(rows, key=lambda r: _curve_order(_curve(r)))):
+    for encoder in dict.fromkeys(
+        _curve(row).encoder for row in sorted(rows, key=lambda r: _curve_order(_curve(r)))
+    ):
         mine = [row for row in rows if _curve(row).encoder == encoder]
-        facts.append((encoder, _all(row.get("encoder_version") for row in mine) or "prints no version"))
+        facts.append(
+            (encoder, _all(row.get("encoder_version") for row in mine) or "prints no version")
+        )
     facts += [
-        ("Picture formats", _all(f"{r['width']}x{r.get('height')} {r.get('pix_fmt')}" for r in rows if r.get("width"))),
+        (
+            "Picture formats",
+            _all(
+                f"{r['width']}x{r.get('height')} {r.get('pix_fmt')}" for r in rows if r.get("width")
+            ),
+        ),
         ("Threads per encode", _all(row.get("threads") for row in rows)),
         ("GPU and driver", _all(row.get("device") for row in rows)),
     ]
@@ -312,7 +377,9 @@ def _plan(folder: Path) -> dict[str, Any]:
     try:
         plan = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError as failure:
-        raise DatasetError(f"{file} is not JSON ({failure}); restore it, or move it away to report without it") from failure
+        raise DatasetError(
+            f"{file} is not JSON ({failure}); restore it, or move it away to report without it"
+        ) from failure
     return plan if isinstance(plan, dict) else {}
 
 
@@ -329,17 +396,27 @@ def _records(plan: Row, name: str) -> list[Row]:
 
 def _grid_line(line: Row) -> tuple[str, ...]:
     quality = ", ".join(map(str, line.get("quality") or ()))
-    return str(line.get("encoder")), str(line.get("preset") or "–"), quality, str(len(line.get("sources") or ()))
+    return (
+        str(line.get("encoder")),
+        str(line.get("preset") or "–"),
+        quality,
+        str(len(line.get("sources") or ())),
+    )
 
 
 def _all_source_facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
     windows = {str(source.get("name")): _window(source) for source in _records(plan, "sources")}
     names = sorted({str(row["src"]) for row in rows if row.get("src")})
-    return tuple(_source_facts(name, windows.get(name, ""), [r for r in rows if str(r.get("src")) == name]) for name in names)
+    return tuple(
+        _source_facts(name, windows.get(name, ""), [r for r in rows if str(r.get("src")) == name])
+        for name in names
+    )
 
 
 def _window(source: Row) -> str:
-    """Which part of a file was encoded: `from frame 286, crop 1920x800+0+140, scaled to 640x360`."""
+    """Which part of a file was encoded: `from frame 286, crop 1920x800+0+140, scaled to
+    640x360`.
+    """
     scale = source.get("scale")
     parts = [
         f"from frame {source['start_frame']}" if source.get("start_frame") else "",
@@ -352,16 +429,27 @@ def _window(source: Row) -> str:
 def _source_facts(name: str, window: str, rows: Sequence[Row]) -> tuple[str, ...]:
     picture = _all(f"{r['width']}x{r.get('height')}" for r in rows if r.get("width"))
     counted = (_all(r.get(fact) for r in rows) for fact in ("fps", "num_frames"))
-    return name, _all(r.get("group") for r in rows), window, picture, *counted, str(sum(map(_drawable, rows)))
+    return (
+        name,
+        _all(r.get("group") for r in rows),
+        window,
+        picture,
+        *counted,
+        str(sum(map(_drawable, rows))),
+    )
 
 
 def _all(values: Iterable[Any]) -> str:
     """The different values, most frequent first."""
-    return ", ".join(value for value, _ in Counter(str(v) for v in values if v is not None).most_common())
+    return ", ".join(
+        value for value, _ in Counter(str(v) for v in values if v is not None).most_common()
+    )
 
 
 def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A nested record as (readable name, text) lines; nulls and what the page says elsewhere are left out."""
+    """A nested record as (readable name, text) lines; nulls and what the page says elsewhere are
+    left out.
+    """
     lines: list[tuple[str, str]] = []
     for name, part in value.items():
         label = name.replace("_", " ")
@@ -374,21 +462,33 @@ def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _notes(plan: Row, rows: Sequence[Row], done: Sequence[Row], drawn: Sequence[Row]) -> tuple[str, ...]:
+def _notes(
+    plan: Row, rows: Sequence[Row], done: Sequence[Row], drawn: Sequence[Row]
+) -> tuple[str, ...]:
     notes = []
     planned = plan.get("num_cells") or 0
     if planned > len(rows):
-        notes.append(f"The sweep is not finished: {len(rows):,} of {planned:,} planned cells have a row.")
+        notes.append(
+            f"The sweep is not finished: {len(rows):,} of {planned:,} planned cells have a row."
+        )
     if len(done) > len(drawn):
-        notes.append(f"{len(done) - len(drawn)} finished cells hold no bitrate or no score and are not drawn.")
+        notes.append(
+            f"{len(done) - len(drawn)} finished cells hold no bitrate or no score and are not"
+            " drawn."
+        )
     skipped = plan.get("skipped_encoders")
     if isinstance(skipped, list) and skipped:
-        notes.append(f"Left out of the sweep, as they cannot run on its machine: {', '.join(map(str, skipped))}.")
+        notes.append(
+            "Left out of the sweep, as they cannot run on its machine:"
+            f" {', '.join(map(str, skipped))}."
+        )
     flags = Counter(str(flag) for row in drawn for flag in row.get("flags") or ())
     if flags:
         seen = ", ".join(f"{name} ({count})" for name, count in flags.most_common())
         notes.append(f"Some drawn cells carry flags: {seen}.")
     teachers = {str(row.get("teacher")) for row in drawn}
     if len(teachers) > 1:
-        notes.append("Scores of different VMAF models are mixed in this corpus: do not compare them.")
+        notes.append(
+            "Scores of different VMAF models are mixed in this corpus: do not compare them."
+        )
     return tuple(notes)

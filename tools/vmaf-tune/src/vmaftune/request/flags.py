@@ -1,4 +1,6 @@
-"""What was asked for: a sweep file and the flags over it, read and checked before any clip is opened."""
+"""What was asked for: a sweep file and the flags over it, read and checked before any clip is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,47 @@ from vmaftune.media.probe import SUFFIXES
 ALLOW = ("vfr", "interlaced", "hdr")
 MAX_VALUES = 1000
 _SWEEP_KEYS = {
-    "encoders", "presets", "quality", "sources", "source", "grid", "start", "frames", "crop", "scale", "size", "fps",
-    "pix_fmt", "threads_per_encode", "vmaf_model", "allow", "deinterlace", "out",
-}  # fmt: skip
-_SOURCE_KEYS = {"path", "name", "group", "start", "frames", "crop", "scale", "size", "fps", "pix_fmt", "allow",
-                "deinterlace"}  # fmt: skip
+    "encoders",
+    "presets",
+    "quality",
+    "sources",
+    "source",
+    "grid",
+    "start",
+    "frames",
+    "crop",
+    "scale",
+    "size",
+    "fps",
+    "pix_fmt",
+    "threads_per_encode",
+    "vmaf_model",
+    "allow",
+    "deinterlace",
+    "out",
+}
+_SOURCE_KEYS = {
+    "path",
+    "name",
+    "group",
+    "start",
+    "frames",
+    "crop",
+    "scale",
+    "size",
+    "fps",
+    "pix_fmt",
+    "allow",
+    "deinterlace",
+}
 _GRID_KEYS = {"encoders", "presets", "quality", "sources"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """How a source becomes a reference. `start` is in seconds; None or empty means as the clip is."""
+    """How a source becomes a reference. `start` is in seconds; None or empty means as
+    the clip is.
+    """
 
     start: float | None = None
     frames: int | None = None
@@ -42,10 +74,16 @@ class Preparation:
 
     def over(self, other: Preparation) -> Preparation:
         """This preparation where it says something, else `other`."""
-        return Preparation(**{
-            name: getattr(self, name) if getattr(self, name) not in (None, (), False) else getattr(other, name)
-            for name in Preparation.__dataclass_fields__
-        })  # fmt: skip
+        return Preparation(
+            **{
+                name: (
+                    getattr(self, name)
+                    if getattr(self, name) not in (None, (), False)
+                    else getattr(other, name)
+                )
+                for name in Preparation.__dataclass_fields__
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +98,8 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A part of the grid: encoders with presets and quality values, for the sources that match the globs.
+    """A part of the grid: encoders with presets and quality values, for the sources that match the
+    globs.
 
     `only` narrows it to some of its encoders; the texts may still speak of the others.
     """
@@ -93,20 +132,29 @@ class Request:
 
 
 def parse_values(text: str, what: str) -> list[str]:
-    """A list (`19,25`) or a range with its end (`19:37:6`) as the texts of its values. Raises UsageError."""
+    """A list (`19,25`) or a range with its end (`19:37:6`) as the texts of its values. Raises
+    UsageError.
+    """
     values: list[str] = []
     for part in (p.strip() for p in text.split(",")):
         if not part:
-            raise UsageError(f"{what}: {text!r} holds an empty value; write it like 19,25 or 19:37:6")
+            raise UsageError(
+                f"{what}: {text!r} holds an empty value; write it like 19,25 or 19:37:6"
+            )
         if ":" not in part:
             values.append(part)
             continue
         try:
             low, high, step = (Fraction(p) for p in part.split(":"))
         except (ValueError, ZeroDivisionError) as failure:
-            raise UsageError(f"{what}: a range is START:END:STEP such as 19:37:6, not {part!r}") from failure
+            raise UsageError(
+                f"{what}: a range is START:END:STEP such as 19:37:6, not {part!r}"
+            ) from failure
         if step <= 0 or high < low or (high - low) / step > MAX_VALUES:
-            raise UsageError(f"{what}: the range {part} is empty or longer than {MAX_VALUES}; START:END:STEP goes upward")
+            raise UsageError(
+                f"{what}: the range {part} is empty or longer than {MAX_VALUES}; START:END:STEP"
+                " goes upward"
+            )
         count = int((high - low) / step) + 1
         values += [format_quality(float(low + i * step)) for i in range(count)]
     if len(set(values)) != len(values):
@@ -130,10 +178,11 @@ def refuse_empty(given: Mapping[str, object]) -> None:
 def per_encoder(
     text: str | None, encoders: Sequence[Encoder], what: str, others: Collection[Encoder] = ()
 ) -> dict[str, list[str]]:
-    """`--quality` and `--presets`: a bare list for every encoder, or `x264=fast,slow;svtav1=10,5` per encoder.
+    """`--quality` and `--presets`: a bare list for every encoder, or `x264=fast,slow;svtav1=10,5`
+    per encoder.
 
-    Returns encoder name -> texts; an encoder that is not named has no entry, and one of `others` is passed over.
-    Raises UsageError.
+    Returns encoder name -> texts; an encoder that is not named has no entry, and one of `others` is
+    passed over. Raises UsageError.
     """
     if text is None:
         return {}
@@ -142,7 +191,10 @@ def per_encoder(
         raise UsageError(f"{what} is empty")
     if "=" not in text:
         if len(parts) > 1:
-            raise UsageError(f"{what}: {text!r} has several lists; name the encoder of each, like x264=20,26;svtav1=30")
+            raise UsageError(
+                f"{what}: {text!r} has several lists; name the encoder of each, like"
+                " x264=20,26;svtav1=30"
+            )
         return {row.name: parse_values(parts[0], what) for row in encoders}
     chosen: dict[str, list[str]] = {}
     present = {row.name for row in encoders}
@@ -153,7 +205,9 @@ def per_encoder(
         named = select([word.strip()]).encoders
         rows = [row for row in named if row.name in present]
         if not rows and not any(row in others for row in named):
-            raise UsageError(f"{what} names {word.strip()}, which is not among the encoders of this sweep")
+            raise UsageError(
+                f"{what} names {word.strip()}, which is not among the encoders of this sweep"
+            )
         for row in rows:
             if row.name in chosen:
                 raise UsageError(f"{what} names {row.name} twice")
@@ -175,7 +229,9 @@ def _strings(value: Any, what: str) -> tuple[str, ...]:
 
 
 def _grammar(value: Any, what: str) -> str | None:
-    """A TOML value for presets or quality as the grammar's text: a text, a list, or a table per encoder."""
+    """A TOML value for presets or quality as the grammar's text: a text, a list, or a table per
+    encoder.
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -184,7 +240,9 @@ def _grammar(value: Any, what: str) -> str | None:
         return ";".join(f"{name}={_grammar(v, what)}" for name, v in value.items())
     if isinstance(value, int | float):
         return str(value)
-    raise UsageError(f"{what}: {value!r} is not understood; use a text, a list, or a table per encoder")
+    raise UsageError(
+        f"{what}: {value!r} is not understood; use a text, a list, or a table per encoder"
+    )
 
 
 def _text(table: Mapping[str, Any], name: str, where: str) -> str | None:
@@ -204,25 +262,36 @@ def _tables(table: Mapping[str, Any], name: str, where: str) -> list[dict[str, A
 def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
     extra = sorted(set(table) - known)
     if extra:
-        raise UsageError(f"{where} holds {', '.join(extra)}, which no sweep knows; known are {', '.join(sorted(known))}")
+        raise UsageError(
+            f"{where} holds {', '.join(extra)}, which no sweep knows; known are"
+            f" {', '.join(sorted(known))}"
+        )
 
 
 def _preparation(table: Mapping[str, Any], where: str) -> Preparation:
     def take(name: str, kinds: tuple[type, ...], hint: str) -> Any:
         value = table.get(name)
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) != (bool in kinds)):
+        if value is not None and (
+            not isinstance(value, kinds) or isinstance(value, bool) != (bool in kinds)
+        ):
             raise UsageError(f"{where}: {name} takes {hint}, not {value!r}")
         return value
 
     fps = table.get("fps")
-    return check_preparation(Preparation(
-        start=take("start", (int, float), "seconds"), frames=take("frames", (int,), "a number of frames"),
-        crop=take("crop", (str,), "a text such as 968x544+156+88"), scale=take("scale", (str,), "a text such as 640x360"),
-        size=take("size", (str,), "a text such as 1920x1080"), fps=None if fps is None else str(fps),
-        pix_fmt=take("pix_fmt", (str,), "a text such as yuv420p"),
-        allow=_strings(table.get("allow", []), f"{where}: allow"),
-        deinterlace=bool(take("deinterlace", (bool,), "true or false")),
-    ), where)  # fmt: skip
+    return check_preparation(
+        Preparation(
+            start=take("start", (int, float), "seconds"),
+            frames=take("frames", (int,), "a number of frames"),
+            crop=take("crop", (str,), "a text such as 968x544+156+88"),
+            scale=take("scale", (str,), "a text such as 640x360"),
+            size=take("size", (str,), "a text such as 1920x1080"),
+            fps=None if fps is None else str(fps),
+            pix_fmt=take("pix_fmt", (str,), "a text such as yuv420p"),
+            allow=_strings(table.get("allow", []), f"{where}: allow"),
+            deinterlace=bool(take("deinterlace", (bool,), "true or false")),
+        ),
+        where,
+    )
 
 
 def check_preparation(wanted: Preparation, where: str) -> Preparation:
@@ -242,7 +311,9 @@ def check_preparation(wanted: Preparation, where: str) -> Preparation:
 
 
 def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Block, ...]]:
-    """A sweep file: its top-level table, its clips and its grid blocks. Raises UsageError naming file and key."""
+    """A sweep file: its top-level table, its clips and its grid blocks. Raises UsageError naming
+    file and key.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as failure:
@@ -261,11 +332,12 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
             raise UsageError(f"{where} has no path")
         clips.append(
             Clip(
-                path=Path(os.path.relpath(path.parent / entry["path"])), name=_text(entry, "name", where),
+                path=Path(os.path.relpath(path.parent / entry["path"])),
+                name=_text(entry, "name", where),
                 group=_text(entry, "group", where),
                 preparation=_preparation(entry, where),
             )
-        )  # fmt: skip
+        )
     for place in _strings(table.get("sources", []), f"{path}: sources"):
         clips += find_clips([Path(os.path.relpath(path.parent / place))])
     blocks = []
@@ -273,7 +345,7 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
         where = f"{path}, grid {i}"
         _known(entry, _GRID_KEYS, where)
         if not _strings(entry.get("encoders", []), f"{where}: encoders"):
-            raise UsageError(f"{where} names no encoders; write them like encoders = [\"x264\"]")
+            raise UsageError(f'{where} names no encoders; write them like encoders = ["x264"]')
         blocks.append(
             Block(
                 encoders=_strings(entry["encoders"], f"{where}: encoders"),
@@ -281,47 +353,62 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], tuple[Clip, ...], tuple[Bloc
                 quality=_grammar(entry.get("quality", table.get("quality")), f"{where}: quality"),
                 sources=_strings(entry.get("sources", ["*"]), f"{where}: sources"),
             )
-        )  # fmt: skip
+        )
     if "encoders" in table:
-        blocks.insert(0, Block(
-            encoders=_strings(table["encoders"], f"{path}: encoders"),
-            presets=_grammar(table.get("presets"), f"{path}: presets"),
-            quality=_grammar(table.get("quality"), f"{path}: quality"),
-        ))  # fmt: skip
+        blocks.insert(
+            0,
+            Block(
+                encoders=_strings(table["encoders"], f"{path}: encoders"),
+                presets=_grammar(table.get("presets"), f"{path}: presets"),
+                quality=_grammar(table.get("quality"), f"{path}: quality"),
+            ),
+        )
     return table, tuple(clips), tuple(blocks)
 
 
 def _files_in(place: Path) -> Iterator[Path]:
-    """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their folders hold sweep.json)."""
+    """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their
+    folders hold sweep.json).
+    """
     for root, folders, names in os.walk(place):
         ours = SWEEP in names
         if ours and Path(root) != place:
             folders.clear()
             continue
         # `place` itself may be a run's folder, with clips of the user beside what the run wrote.
-        folders[:] = [n for n in folders if not n.startswith(".") and not (ours and n in (TMP, ENCODES))]
+        folders[:] = [
+            n for n in folders if not n.startswith(".") and not (ours and n in (TMP, ENCODES))
+        ]
         yield from (Path(root, n) for n in names if not n.startswith("."))
 
 
 def find_clips(places: Sequence[Path]) -> list[Clip]:
-    """Video files named, and those directly or deeper inside folders named, in name order; not the encodes of runs.
+    """Video files named, and those directly or deeper inside folders named, in name order; not the
+    encodes of runs.
 
     Raises SourceError for a place that does not exist or a folder without a video.
     """
     clips: list[Clip] = []
     for place in places:
         if place.is_dir():
-            inside = sorted(p for p in _files_in(place) if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(
+                p for p in _files_in(place) if p.suffix.lower() in SUFFIXES and p.is_file()
+            )
             if not inside:
                 known = " ".join(SUFFIXES)
-                raise SourceError(f"{place} holds no video; put clips into it, or name other files or folders (known: {known})")
+                raise SourceError(
+                    f"{place} holds no video; put clips into it, or name other files or folders"
+                    f" (known: {known})"
+                )
             clips += [Clip(path=p) for p in inside]
         elif place.is_file():
             if place.suffix.lower() not in SUFFIXES:
                 raise SourceError(f"{place}: a source is one of {' '.join(SUFFIXES)}")
             clips.append(Clip(path=place))
         else:
-            raise SourceError(f"there is no {place}; name files or folders of clips, or put some into sources/")
+            raise SourceError(
+                f"there is no {place}; name files or folders of clips, or put some into sources/"
+            )
     return clips
 
 
@@ -329,27 +416,40 @@ def _for_encoders(block: Block, words: tuple[str, ...]) -> Block:
     """The block for other encoders: its texts may speak of ones that are not among them."""
     rows, known = select(words).encoders, tuple(ENCODERS.values())
     return replace(
-        block, encoders=words, presets=_written(per_encoder(block.presets, rows, "presets", known)),
+        block,
+        encoders=words,
+        presets=_written(per_encoder(block.presets, rows, "presets", known)),
         quality=_written(per_encoder(block.quality, rows, "quality", known)),
-    )  # fmt: skip
+    )
 
 
-def _flags_over(blocks: Sequence[Block], presets: str | None, quality: str | None) -> tuple[Block, ...]:
-    """The blocks with `--presets` and `--quality` over their own; where a flag names encoders, the others keep theirs."""
+def _flags_over(
+    blocks: Sequence[Block], presets: str | None, quality: str | None
+) -> tuple[Block, ...]:
+    """The blocks with `--presets` and `--quality` over their own; where a flag names encoders, the
+    others keep theirs.
+    """
     rows = [select(block.encoders).encoders for block in blocks]
     every = {row.name: row for own in rows for row in own}.values()
     chosen = [row for row in every if any(b.only is None or row.name in b.only for b in blocks)]
 
-    def over(flag: str | None, own: str | None, members: Sequence[Encoder], what: str) -> str | None:
+    def over(
+        flag: str | None, own: str | None, members: Sequence[Encoder], what: str
+    ) -> str | None:
         if flag is None:
             return own
         wanted = per_encoder(flag, chosen, what)
         return _written(
-            per_encoder(own, members, what, every) | {r.name: wanted[r.name] for r in members if r.name in wanted}
+            per_encoder(own, members, what, every)
+            | {r.name: wanted[r.name] for r in members if r.name in wanted}
         )
 
     return tuple(
-        replace(b, presets=over(presets, b.presets, own, "--presets"), quality=over(quality, b.quality, own, "--quality"))
+        replace(
+            b,
+            presets=over(presets, b.presets, own, "--presets"),
+            quality=over(quality, b.quality, own, "--quality"),
+        )
         for b, own in zip(blocks, rows, strict=True)
     )
 
@@ -365,19 +465,25 @@ def request_from(
     threads: int | None,
     teacher: str | None,
 ) -> tuple[Request, Mapping[str, Any]]:
-    """Flags over a sweep file. Raises UsageError; the second value is the file's top-level table (empty without one)."""
+    """Flags over a sweep file. Raises UsageError; the second value is the file's top-level table
+    (empty without one).
+    """
     table, clips, blocks = read_sweep(sweep) if sweep else ({}, (), ())
     common = preparation.over(_preparation(table, str(sweep)))
     if places:
         clips = tuple(find_clips(places))
     # A flag wins over a source's own entry, which wins over the file's top level.
-    clips = tuple(replace(c, preparation=preparation.over(c.preparation.over(common))) for c in clips)
+    clips = tuple(
+        replace(c, preparation=preparation.over(c.preparation.over(common))) for c in clips
+    )
     defaults = Block(
-        encoders=("software",), presets=_grammar(table.get("presets"), f"{sweep}: presets"),
+        encoders=("software",),
+        presets=_grammar(table.get("presets"), f"{sweep}: presets"),
         quality=_grammar(table.get("quality"), f"{sweep}: quality"),
-    )  # fmt: skip
+    )
     if encoders is not None:
-        # A flag narrows the file's blocks; an encoder that is in none of them gets a block of its own.
+        # A flag narrows the file's blocks; an encoder that is in none of them gets a block of its
+        # own.
         asked = words(encoders)
         names = frozenset(row.name for row in select(asked).encoders)
         listed = {row.name for b in blocks for row in select(b.encoders).encoders}
@@ -390,8 +496,14 @@ def request_from(
     count = threads if threads is not None else table.get("threads_per_encode", 1)
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 64:
         raise UsageError(f"--threads-per-encode is {count}; use 1 to 64")
-    return Request(
-        clips=clips, blocks=blocks, preparation=common, threads=count,
-        teacher=teacher if teacher is not None else table.get("vmaf_model", TEACHER),
-        name=sweep.stem if sweep else "",
-    ), table  # fmt: skip
+    return (
+        Request(
+            clips=clips,
+            blocks=blocks,
+            preparation=common,
+            threads=count,
+            teacher=teacher if teacher is not None else table.get("vmaf_model", TEACHER),
+            name=sweep.stem if sweep else "",
+        ),
+        table,
+    )
