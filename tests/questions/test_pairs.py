@@ -13,10 +13,10 @@ import pytest
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.dataset import load
 from vmaftune.cell import Tools
-from vmaftune.engine.folder import lock
+from vmaftune.engine.folder import TABLE, lock
 from vmaftune.engine.study import Options, open_folder
 from vmaftune.errors import FolderError, SourceError, UsageError
-from vmaftune.media.metrics import FULL, TABLE
+from vmaftune.media.metrics import FULL
 from vmaftune.media.process import Runner
 from vmaftune.questions import pairs
 from vmaftune.questions.pair_run import PairRun
