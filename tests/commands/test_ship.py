@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from vmaf_train.model_file.graph import json_bytes
+from vmaf_train.files import json_bytes
 from vmaf_train.shipping import registry
 
 FR = "fr_regressor_v2"

@@ -13,7 +13,7 @@ import pytest
 import reproduce
 import torch
 from vmaf_train.corpus import dataset
-from vmaf_train.model_file.graph import json_bytes
+from vmaf_train.files import json_bytes
 from vmaf_train.shipping import registry
 from vmaf_train.shipping.provenance import run_provenance
 from vmaf_train.training import experiment, recipes

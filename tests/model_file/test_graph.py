@@ -18,12 +18,12 @@ import torch
 from vmaf_train.contract import CODEC_BLOCK, FEATURES, MODELS, SCORE_RANGE, VOCABULARY
 from vmaf_train.corpus import dataset
 from vmaf_train.errors import DatasetError
+from vmaf_train.files import json_bytes
 from vmaf_train.model_file.graph import (
     OPERATORS,
     PARITY_LIMIT,
     SELF_TEST_ROWS,
     build_onnx,
-    json_bytes,
     self_test_rows,
 )
 from vmaf_train.model_file.inspect import check_sidecar, inspect

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from vmaf_train.contract import MODELS, VOCABULARY, blind_block, codec_block
 from vmaf_train.errors import DependencyError, ModelError
-from vmaf_train.model_file.graph import PARITY_LIMIT, json_bytes
+from vmaf_train.files import json_bytes
+from vmaf_train.model_file.graph import PARITY_LIMIT
 from vmaf_train.model_file.inspect import inspect
 from vmaf_train.shipping import predictor, registry
 

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from vmaf_train.errors import ModelError
-from vmaf_train.model_file.graph import json_bytes
+from vmaf_train.files import json_bytes
 from vmaf_train.shipping import registry
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vmaf_train import files
 from vmaf_train.contract import (
     CODEC_BLOCK,
     CODEC_DIM,
@@ -198,36 +198,8 @@ def self_test_rows(
 
 def save_candidate(folder: Path, onnx_bytes: bytes, sidecar: Mapping[str, Any]) -> None:
     """Write `candidate.onnx` and `candidate.json` into a run's folder, each whole or not at all."""
-    write_whole(folder / "candidate.onnx", onnx_bytes)
-    write_whole(folder / "candidate.json", json_bytes(sidecar))
-
-
-def json_bytes(value: Any) -> bytes:
-    """Readable JSON with a final newline. Raises ValueError for NaN or infinity."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader, or a machine that loses power, sees the old file or
-    the new one.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable, where the platform can (Windows cannot open a folder)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    files.write_bytes(folder / "candidate.onnx", onnx_bytes)
+    files.write_json(folder / "candidate.json", sidecar)
 
 
 def import_onnx() -> Any:

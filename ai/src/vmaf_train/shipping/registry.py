@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vmaf_train import files
 from vmaf_train.contract import MODELS, PRESET_ORDINALS, VOCABULARY
 from vmaf_train.errors import ModelError
-from vmaf_train.model_file.graph import OPSET, json_bytes, sync_folder, write_whole
+from vmaf_train.model_file.graph import OPSET
 
 SCHEMA_VERSION = 1
 REGISTRY = "registry.json"
@@ -179,15 +180,15 @@ def promote(
         if incumbent is not None and incumbent.sha256 == entry.sha256:
             if incumbent == entry:
                 promotion = read_pair(registry, entry)[1]["promotion"]
-                write_whole(folder / entry.sidecar, json_bytes({**sidecar, "promotion": promotion}))
+                files.write_json(folder / entry.sidecar, {**sidecar, "promotion": promotion})
             return registry
         promotion = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "entry": asdict(entry),
             "previous": asdict(incumbent) if incumbent else None,
         }
-        write_whole(folder / entry.onnx, onnx_bytes)
-        write_whole(folder / entry.sidecar, json_bytes({**sidecar, "promotion": promotion}))
+        files.write_bytes(folder / entry.onnx, onnx_bytes)
+        files.write_json(folder / entry.sidecar, {**sidecar, "promotion": promotion})
         after = _commit(registry, entry)
         _sweep(folder, entry, incumbent)
     return after
@@ -233,7 +234,7 @@ def _commit(registry: Registry, entry: Entry) -> Registry:
 
 def _write(registry: Registry) -> None:
     value = {"schema_version": SCHEMA_VERSION, "entries": [asdict(e) for e in registry.entries]}
-    write_whole(registry.folder / REGISTRY, json_bytes(value))
+    files.write_json(registry.folder / REGISTRY, value)
 
 
 def _sweep(folder: Path, entry: Entry, incumbent: Entry | None) -> None:
@@ -243,7 +244,7 @@ def _sweep(folder: Path, entry: Entry, incumbent: Entry | None) -> None:
     for path in sorted(folder.iterdir()):
         if pair.fullmatch(path.name) and path.name not in kept:
             path.unlink()
-    sync_folder(folder)
+    files.sync_folder(folder)
 
 
 @contextmanager

@@ -21,16 +21,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vmaf_train import files
 from vmaf_train.contract import blind_block
 from vmaf_train.corpus.dataset import LOSO, Dataset, Fold, kfold_folds, loeo_folds, loso_folds
 from vmaf_train.errors import DatasetError
 from vmaf_train.model_file.graph import (
     build_onnx,
     build_sidecar,
-    json_bytes,
     save_candidate,
     self_test_rows,
-    write_whole,
 )
 from vmaf_train.results import run_folder
 from vmaf_train.training.baselines import ridge
@@ -211,11 +210,11 @@ def write(
     predictions = held_out(experiment, networks)
     buffer = io.BytesIO()
     predictions.to_parquet(buffer, compression="zstd", index=False)
-    write_whole(folder / run_folder.PREDICTIONS, buffer.getvalue())
+    files.write_bytes(folder / run_folder.PREDICTIONS, buffer.getvalue())
     summary = run_folder.summary(predictions)
     _write_candidate(folder, experiment, networks[0], provenance, summary.get(LOSO))
-    write_whole(folder / "recipe.json", json_bytes(experiment.recipe.as_json()))
-    write_whole(folder / "provenance.json", json_bytes(provenance))
+    files.write_json(folder / "recipe.json", experiment.recipe.as_json())
+    files.write_json(folder / "provenance.json", provenance)
     metrics = {
         "schema_version": 1,
         "model_id": experiment.recipe.model_id,
@@ -232,7 +231,7 @@ def write(
         },
         "summary": summary,
     }
-    write_whole(folder / run_folder.METRICS_FILE, json_bytes(metrics))
+    files.write_json(folder / run_folder.METRICS_FILE, metrics)
     return predictions
 
 

@@ -203,10 +203,10 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _write_verdict(candidate: Run, verdict: Verdict) -> None:
-    from vmaf_train.model_file.graph import json_bytes, write_whole
+    from vmaf_train import files
 
     with _writing():
-        write_whole(candidate.path / VERDICT, json_bytes(verdict.to_json()))
+        files.write_json(candidate.path / VERDICT, verdict.to_json())
 
 
 def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) -> None:
