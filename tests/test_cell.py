@@ -7,7 +7,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from vmaftune.cell import Cell, Color, Crop, Raw, Source, Tools, canonical, parse_crop, parse_size
+from vmaftune.cell import (
+    Cell,
+    Color,
+    Crop,
+    Raw,
+    Setting,
+    Tools,
+    Window,
+    canonical,
+    parse_crop,
+    parse_size,
+)
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
 from vmaftune.media.encode import encode_argv
@@ -15,7 +26,7 @@ from vmaftune.media.encode import encode_argv
 TOOLS = Tools(
     ffmpeg="/x/ffmpeg", ffmpeg_version="9.0.2", ffmpeg_sha256="ab" * 32, libvmaf_version="v3"
 )
-SOURCE = Source(
+SOURCE = Window(
     name="clip",
     group="film",
     path="clips/clip.mp4",
@@ -46,10 +57,11 @@ KEYS = {
 }
 
 
-def cell(name: str = "libx264", source: Source = SOURCE) -> Cell:
+def cell(name: str = "libx264", source: Window = SOURCE) -> Cell:
     row = ENCODERS[name]
     return Cell(
-        source=source, encoder=row, preset=row.default_preset, quality=row.default_quality[1]
+        window=source,
+        setting=Setting(encoder=row, preset=row.default_preset, quality=row.default_quality[1]),
     )
 
 
@@ -86,8 +98,8 @@ def test_whatever_changes_the_reference_changes_the_key(change: str) -> None:
 def test_settings_tools_and_teacher_change_the_key() -> None:
     one = cell()
     others = [
-        replace(one, preset="fast"),
-        replace(one, quality=27),
+        replace(one, setting=replace(one.setting, preset="fast")),
+        replace(one, setting=replace(one.setting, quality=27)),
         replace(one, threads=2),
         replace(one, teacher="vmaf_v0.6.1neg"),
     ]
@@ -107,7 +119,9 @@ def test_names_and_places_do_not_change_the_key() -> None:
 
 @pytest.mark.parametrize(("quality", "text"), [(23, "23"), (23.0, "23"), (22.5, "22.5"), (0, "0")])
 def test_ids_are_readable(quality: float, text: str) -> None:
-    assert replace(cell(), quality=quality).id == f"clip/libx264/medium/{text}"
+    one = cell()
+    changed = replace(one, setting=replace(one.setting, quality=quality))
+    assert changed.id == f"clip/libx264/medium/{text}"
 
 
 @pytest.mark.parametrize(

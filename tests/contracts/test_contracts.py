@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from vmaf_train.corpus import dataset
-from vmaftune.cell import Cell, Color, Crop, Pair, Raw, Setting, Source, Tools
+from vmaftune.cell import Cell, Color, Crop, Made, Pair, Raw, Setting, Tools, Window
 from vmaftune.encoders import ENCODERS, format_quality
 from vmaftune.media.encode import encode_argv
 from vmaftune.media.score_pair import pair_argv
@@ -30,7 +30,7 @@ GOLDEN = Path(__file__).with_name("golden.json")
 TOOLS = Tools(
     ffmpeg="/x/ffmpeg", ffmpeg_version="9.0.2", ffmpeg_sha256="ab" * 32, libvmaf_version="v3"
 )
-SOURCE = Source(
+SOURCE = Window(
     name="clip",
     group="film",
     path="clips/clip.mp4",
@@ -54,7 +54,7 @@ SOURCE = Source(
 RAW = Raw(width=640, height=360, fps="25", pix_fmt="yuv420p")
 
 
-def source_of(entry: dict[str, Any]) -> Source:
+def source_of(entry: dict[str, Any]) -> Window:
     """A source as sweep.json holds it."""
     crop = entry["crop"] and Crop(
         **dict(zip(("width", "height", "x", "y"), entry["crop"], strict=True))
@@ -77,7 +77,7 @@ def source_of(entry: dict[str, Any]) -> Source:
         "stream_index",
     )
     primaries, transfer, matrix, range_ = entry["color"]
-    return Source(
+    return Window(
         **{name: entry[name] for name in names},
         crop=crop,
         scale=entry["scale"] and tuple(entry["scale"]),
@@ -105,10 +105,10 @@ def test_keys_ids_and_commands_of_the_committed_corpus() -> None:
         for name in block["sources"]:
             for quality in block["quality"]:
                 cell = Cell(
-                    source=sources[name],
-                    encoder=ENCODERS[block["encoder"]],
-                    preset=block["preset"],
-                    quality=quality,
+                    window=sources[name],
+                    setting=Setting(
+                        encoder=ENCODERS[block["encoder"]], preset=block["preset"], quality=quality
+                    ),
                 )
                 row = made[f"{name}/{block['encoder']}/{block['preset']}/{format_quality(quality)}"]
                 tools = Tools(
@@ -130,10 +130,8 @@ def test_keys_ids_and_commands_of_the_committed_corpus() -> None:
 def cell(name: str, **changes: Any) -> Cell:
     row = ENCODERS[name]
     return Cell(
-        source=replace(SOURCE, **changes),
-        encoder=row,
-        preset=row.default_preset,
-        quality=row.default_quality[1],
+        window=replace(SOURCE, **changes),
+        setting=Setting(encoder=row, preset=row.default_preset, quality=row.default_quality[1]),
     )
 
 
@@ -169,7 +167,7 @@ def pairs() -> dict[str, Pair]:
     plain = Pair(
         reference=whole,
         distorted=other,
-        setting=None,
+        made=None,
         teacher="vmaf_v0.6.1",
         features="six",
         kbps=None,
@@ -183,7 +181,7 @@ def pairs() -> dict[str, Pair]:
         "scaled": replace(plain, distorted=replace(other, width=320, height=180)),
         "10 bit": replace(plain, distorted=replace(other, pix_fmt="yuv420p10le")),
         "full": replace(plain, features="full"),
-        "setting": replace(plain, setting=Setting(encoder="libx264", preset="fast", quality=23)),
+        "setting": replace(plain, made=Made(encoder="libx264", preset="fast", quality=23)),
         "grouped": replace(plain, reference=replace(whole, group="other")),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from vmaf_train.contract import FEATURES
-from vmaftune.cell import Cell, Tools
+from vmaftune.cell import Cell, Setting, Tools
 from vmaftune.encoders import ENCODERS, GROUPS, select
 from vmaftune.media.encode import encode, prepare
 from vmaftune.media.process import Runner
@@ -43,7 +43,10 @@ def test_one_thread_is_one_thread(
         presets=FAST[name][1],
         quality="40",
     ).sources[0]
-    cell = Cell(source=source, encoder=ENCODERS[name], preset=FAST[name][1], quality=40)
+    cell = Cell(
+        window=source,
+        setting=Setting(encoder=ENCODERS[name], preset=FAST[name][1], quality=40),
+    )
     ref, runner = tmp_path / "ref.yuv", Runner()
     num_frames = prepare(source, tools.ffmpeg, ref, runner, 100)
     made = encode(cell, tools.ffmpeg, ref, tmp_path / "out.mkv", num_frames, runner, 300)

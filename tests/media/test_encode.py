@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from vmaftune.cell import Cell, Color, Crop, Raw, Source
+from vmaftune.cell import Cell, Color, Crop, Raw, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.encode import (
     CellFailure,
@@ -52,8 +52,8 @@ THREADS = {
 }
 
 
-def source(**changes: object) -> Source:
-    return Source(**{**PLAIN, **changes})  # type: ignore[arg-type]
+def source(**changes: object) -> Window:
+    return Window(**{**PLAIN, **changes})  # type: ignore[arg-type]
 
 
 def finished(stderr: str, returncode: int = 0, timed_out: bool = False) -> Finished:
@@ -69,7 +69,10 @@ def finished(stderr: str, returncode: int = 0, timed_out: bool = False) -> Finis
 
 
 def test_the_encode_command_in_full() -> None:
-    cell = Cell(source=source(), encoder=ENCODERS["libx264"], preset="slow", quality=22.5)
+    cell = Cell(
+        window=source(),
+        setting=Setting(encoder=ENCODERS["libx264"], preset="slow", quality=22.5),
+    )
     assert (
         shlex.join(encode_argv(cell))
         == "-nostdin -hide_banner -nostats -v info -y -filter_threads 1 -protocol_whitelist file -f"
@@ -84,7 +87,11 @@ def test_the_encode_command_in_full() -> None:
 @pytest.mark.parametrize("name", THREADS)
 def test_threads_are_set_the_way_the_encoder_obeys(name: str) -> None:
     row = ENCODERS[name]
-    cell = Cell(source=source(), encoder=row, preset=row.default_preset, quality=30, threads=3)
+    cell = Cell(
+        window=source(),
+        setting=Setting(encoder=row, preset=row.default_preset, quality=30),
+        threads=3,
+    )
     assert THREADS[name] in shlex.join(encode_argv(cell)).partition("-c:v")[2]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.cell import Cell, Color, Source, Tools
+from vmaftune.cell import Cell, Color, Setting, Tools, Window
 from vmaftune.encoders import find
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.cuda import choose_scorer, works
@@ -22,7 +22,7 @@ from vmaftune.media.process import Finished, Runner
 from vmaftune.media.score import score_argv
 from vmaftune.media.score_cuda import GpuScorer, eligible, first_frames_argv, gpu_score_argv
 
-SOURCE = Source(
+SOURCE = Window(
     name="bbb",
     group="bbb",
     path="bbb.mp4",
@@ -43,7 +43,7 @@ SOURCE = Source(
     stream_index=0,
     raw=None,
 )
-CELL = Cell(source=SOURCE, encoder=find("h264_nvenc"), preset="p4", quality=25)
+CELL = Cell(window=SOURCE, setting=Setting(encoder=find("h264_nvenc"), preset="p4", quality=25))
 TOOLS = Tools(ffmpeg="ffmpeg", ffmpeg_version="n9", ffmpeg_sha256="ab" * 32, libvmaf_version="3")
 
 
@@ -112,6 +112,13 @@ def test_the_comparison_is_the_cpus_command_cut_short() -> None:
     )
 
 
+def changed(change: dict[str, Any]) -> Cell:
+    """CELL with other fields, its encoder among them."""
+    rest = {name: value for name, value in change.items() if name != "encoder"}
+    encoder = change.get("encoder", CELL.encoder)
+    return replace(CELL, setting=replace(CELL.setting, encoder=encoder), **rest)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -120,13 +127,13 @@ def test_the_comparison_is_the_cpus_command_cut_short() -> None:
         ({"encoder": find("libvvenc")}, False),
         ({"teacher": "vmaf_v0.6.1neg"}, False),
         ({"teacher": "vmaf_float_v0.6.1"}, False),
-        ({"source": replace(SOURCE, pix_fmt="yuv420p10le")}, False),
-        ({"source": replace(SOURCE, pix_fmt="yuv444p")}, False),
-        ({"source": replace(SOURCE, num_frames=1)}, False),
+        ({"window": replace(SOURCE, pix_fmt="yuv420p10le")}, False),
+        ({"window": replace(SOURCE, pix_fmt="yuv444p")}, False),
+        ({"window": replace(SOURCE, num_frames=1)}, False),
     ],
 )
 def test_which_cells_the_gpu_can_score(change: dict[str, Any], expected: bool) -> None:
-    assert eligible(replace(CELL, **change)) is expected
+    assert eligible(changed(change)) is expected
 
 
 class Scripted(Runner):
@@ -214,7 +221,7 @@ def test_a_source_is_compared_once_and_then_trusted(tmp_path: Path) -> None:
     second = scored(scorer, runner, tmp_path)
     assert (second.scorer, second.difference) == ("cuda", None)
     assert runner.ran == ["gpu", "compare", "gpu"]
-    scored(scorer, runner, tmp_path, replace(CELL, source=replace(SOURCE, name="other")))
+    scored(scorer, runner, tmp_path, replace(CELL, window=replace(SOURCE, name="other")))
     assert runner.ran[3:] == ["gpu", "compare"], "each source for itself"
 
 
@@ -248,7 +255,7 @@ def test_cells_that_the_gpu_cannot_score_never_see_it(tmp_path: Path) -> None:
         GpuScorer("0"),
         runner,
         tmp_path,
-        replace(CELL, encoder=find("libx264"), teacher="vmaf_v0.6.1neg"),
+        changed({"encoder": find("libx264"), "teacher": "vmaf_v0.6.1neg"}),
     )
     assert (found.scorer, runner.ran) == ("cpu", ["cpu"])
 

@@ -20,7 +20,7 @@ def test_the_first_frames_alone_score_as_in_the_whole(
     runner = Runner()
     (cell,) = planned(clip("compared.mkv", frames=20)).cells
     ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
-    assert prepare(cell.source, ffmpeg, ref, runner, 120) == 20
+    assert prepare(cell.window, ffmpeg, ref, runner, 120) == 20
     assert (
         runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode
         == 0
@@ -47,7 +47,7 @@ def test_the_gpus_command_gets_as_far_as_the_device(
     runner = Runner()
     (cell,) = planned(clip("compared.mkv", frames=20)).cells
     ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
-    prepare(cell.source, ffmpeg, ref, runner, 120)
+    prepare(cell.window, ffmpeg, ref, runner, 120)
     assert (
         runner.run([ffmpeg, *fill(encode_argv(cell), ref=ref, out=out)], timeout_s=120).returncode
         == 0

@@ -377,7 +377,7 @@ def test_too_little_room_is_said_before_anything_runs(
 ) -> None:
     plan = planned(clip("asked.mkv"))
     huge = replace(plan.sources[0], expected_frames=10**12)
-    plan = replace(plan, sources=(huge,), cells=tuple(replace(c, source=huge) for c in plan.cells))
+    plan = replace(plan, sources=(huge,), cells=tuple(replace(c, window=huge) for c in plan.cells))
     with lock(tmp_path), pytest.raises(ToolError, match="GiB free .*--frames"):
         open_folder(tmp_path, plan, [], extend=False)
         list(Sweep(plan, tmp_path, tools, Runner(), Options(jobs=1)).run([]))

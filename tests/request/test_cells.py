@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.cell import Color, Source
+from vmaftune.cell import Color, Window
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.errors import UsageError
 from vmaftune.request.cells import plan_cells
@@ -237,7 +237,7 @@ def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
     request, _ = request_from(
         sweep=path, places=[], preparation=Preparation(), threads=None, teacher=None, **given
     )
-    source = Source(
+    source = Window(
         name="s",
         group="s",
         path="s",

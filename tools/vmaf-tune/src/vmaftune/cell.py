@@ -142,7 +142,7 @@ def parse_crop(text: str) -> Crop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Window:
     """One clip window, prepared in one way: what every one of its cells encodes and is scored
     against.
 
@@ -212,22 +212,51 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One encode to make and score."""
+class Setting:
+    """How a window is encoded: encoder, preset and quality value."""
 
-    source: Source
     encoder: Encoder
     preset: str
     quality: float
+
+    @property
+    def id(self) -> str:
+        """Readable identity: `encoder/preset/quality`, the end of a cell's id."""
+        return f"{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One encode to make and score: a window with a setting.
+
+    `threads` is the encoder's number of threads. `teacher` is the libvmaf model whose score is the
+    target.
+    """
+
+    window: Window
+    setting: Setting
     threads: int = 1
     teacher: str = TEACHER
 
     @property
+    def encoder(self) -> Encoder:
+        """The setting's encoder."""
+        return self.setting.encoder
+
+    @property
+    def preset(self) -> str:
+        """The setting's preset."""
+        return self.setting.preset
+
+    @property
+    def quality(self) -> float:
+        """The setting's quality value."""
+        return self.setting.quality
+
+    @property
     def id(self) -> str:
-        """Readable identity: `source/encoder/preset/quality`."""
-        return (
-            f"{self.source.name}/{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
-        )
+        """Readable identity: `window/encoder/preset/quality`."""
+        return f"{self.window.name}/{self.setting.id}"
 
     @property
     def kind(self) -> str:
@@ -237,7 +266,7 @@ class Cell:
     @property
     def pix_fmt(self) -> str:
         """The format asked of the encoder; scoring runs at its depth."""
-        return self.encoder.pix_fmt_for(self.source.pix_fmt)
+        return self.encoder.pix_fmt_for(self.window.pix_fmt)
 
     @property
     def decoded_format(self) -> str:
@@ -251,7 +280,7 @@ class Cell:
         """
         return digest(
             {
-                "source": self.source.identity(),
+                "source": self.window.identity(),
                 "argv": list(argv),
                 "threads": self.threads,
                 "teacher": self.teacher,
@@ -264,7 +293,7 @@ class Cell:
     @property
     def num_frames(self) -> int:
         """Frames this cell should have, as far as the plan knows."""
-        return self.source.num_frames or self.source.expected_frames
+        return self.window.num_frames or self.window.expected_frames
 
     @property
     def expected_encode_s(self) -> float:
@@ -284,11 +313,11 @@ class Cell:
 
     @property
     def _relative_pixels(self) -> float:
-        return self.source.width * self.source.height / (640 * 360)
+        return self.window.width * self.window.height / (640 * 360)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Made:
     """What made a distorted file, where its CSV says so: ffmpeg's encoder name, preset, quality
     value.
     """
@@ -306,9 +335,9 @@ class Pair:
     `kbps` is the bitrate that the name of a raw file tells; None where it tells none.
     """
 
-    reference: Source
-    distorted: Source
-    setting: Setting | None
+    reference: Window
+    distorted: Window
+    made: Made | None
     teacher: str
     features: Features
     kbps: float | None
@@ -318,7 +347,7 @@ class Pair:
         """Readable identity: `source/encoder/distorted`, the encoder being `external` unless it is
         known.
         """
-        return f"{self.reference.name}/{self.setting.encoder if self.setting else EXTERNAL}/{self.distorted.name}"  # noqa: E501
+        return f"{self.reference.name}/{self.made.encoder if self.made else EXTERNAL}/{self.distorted.name}"  # noqa: E501
 
     @property
     def pix_fmt(self) -> str:
@@ -358,7 +387,7 @@ class Pair:
 
     def identity(self) -> dict[str, Any]:
         """What decides this pair's pixels and what its row says of their making."""
-        made = self.setting
+        made = self.made
         return {
             "reference": self.reference.identity(),
             "distorted": self.distorted.identity(),

@@ -316,7 +316,7 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
             encoder,
             preset,
             ",".join(dict.fromkeys(c.id.rsplit("/", 1)[1] for c in cells)),
-            len({c.source.name for c in cells}),
+            len({c.window.name for c in cells}),
             len(cells),
             sum(c.id in state.done for c in cells),
             console.duration(sum(c.expected_encode_s + c.expected_score_s for c in cells)),

@@ -148,7 +148,7 @@ def cell_facts(
     """The part of a cell row that is known before anything runs; `device` names GPU and driver,
     None for the CPU.
     """
-    source = cell.source
+    source = cell.window
     return {
         "schema_version": SCHEMA_VERSION,
         "cell": cell.id,
@@ -219,7 +219,7 @@ def ok_row(facts: Mapping[str, Any], cell: Cell, made: Encode, score: Score) -> 
     frames and their rate.
     """
     num_frames = len(score.frames)
-    seconds = num_frames / cell.source.frame_rate
+    seconds = num_frames / cell.window.frame_rate
     changed = made.rate_control is not None and made.rate_control.lower() != facts["rate_control"]
     return {
         **facts,

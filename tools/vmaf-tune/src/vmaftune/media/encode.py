@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmaftune.cell import Cell, Source
+from vmaftune.cell import Cell, Window
 from vmaftune.media.process import Finished, Runner
 
 COMMON = ("-nostdin", "-hide_banner", "-nostats")
@@ -68,7 +68,7 @@ def fill(argv: Sequence[str], **paths: Path | str) -> list[str]:
     return filled
 
 
-def reference_input(source: Source) -> list[str]:
+def reference_input(source: Window) -> list[str]:
     """Input arguments that read the prepared reference: headerless planar frames."""
     return [
         *ONLY_FILES,
@@ -87,7 +87,7 @@ def reference_input(source: Source) -> list[str]:
     ]
 
 
-def prepare_argv(source: Source) -> list[str]:
+def prepare_argv(source: Window) -> list[str]:
     """The command that cuts, crops, scales and decodes a source window into `{ref}`, frame by
     frame.
     """
@@ -153,7 +153,7 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
     """The command that encodes `{ref}` into `{out}`; the text without a `device` is in the cell's
     key and row.
     """
-    source, row = cell.source, cell.encoder
+    source, row = cell.window, cell.encoder
     filters = [source.color.filter(), f"setsar={source.sar}", f"format={cell.pix_fmt}"]
     if row.upload_filter:
         filters.append(row.upload_filter)
@@ -248,7 +248,7 @@ def telling_line(finished: Finished) -> str:
     return next(telling, lines[-1] if lines else "it said nothing")
 
 
-def prepare(source: Source, ffmpeg: str, out: Path, runner: Runner, timeout_s: float) -> int:
+def prepare(source: Window, ffmpeg: str, out: Path, runner: Runner, timeout_s: float) -> int:
     """Write the reference of `source` to `out`; returns its number of frames.
 
     Raises CellFailure when the window is short, frames do not decode, or the file is no whole

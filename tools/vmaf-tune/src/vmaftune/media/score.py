@@ -117,7 +117,7 @@ def score_argv(cell: Cell) -> list[str]:
     """The command that scores `{out}` against `{ref}` and writes vmaf.json into its
     working folder.
     """
-    pix_fmt = scoring_format(cell.source.pix_fmt, cell.decoded_format)
+    pix_fmt = scoring_format(cell.window.pix_fmt, cell.decoded_format)
     return [
         *COMMON,
         "-v",
@@ -132,9 +132,9 @@ def score_argv(cell: Cell) -> list[str]:
         "1",
         "-i",
         "file:{out}",
-        *reference_input(cell.source),
+        *reference_input(cell.window),
         "-lavfi",
-        pair_graph(pix_fmt, cell.source.color, libvmaf_filter(cell.teacher)),
+        pair_graph(pix_fmt, cell.window.color, libvmaf_filter(cell.teacher)),
         "-fps_mode",
         "passthrough",
         "-f",
@@ -207,7 +207,7 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
     if set(inputs) != {0, 1}:
         raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)
     distorted, reference = inputs[0], inputs[1]
-    source = cell.source
+    source = cell.window
     if (distorted.width, distorted.height) != (source.width, source.height):
         size = f"{distorted.width}x{distorted.height}"
         raise CellFailure(

@@ -35,7 +35,7 @@ def eligible(cell: Cell) -> bool:
     """True when the GPU can decode and score this cell as the CPU would: 8-bit 4:2:0 on both sides,
     an integer model.
     """
-    same = cell.decoded_format == cell.source.pix_fmt == FORMAT
+    same = cell.decoded_format == cell.window.pix_fmt == FORMAT
     return (
         same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
     )
@@ -59,7 +59,7 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
     The distorted frames never leave the GPU: NVDEC gives NV12, scale_cuda makes it planar without
     resizing.
     """
-    stamp = f"settb=AVTB,setpts=N*40000,{cell.source.color.filter()}"
+    stamp = f"settb=AVTB,setpts=N*40000,{cell.window.color.filter()}"
     graph = (
         f"[0:v:0]{stamp},scale_cuda=format={FORMAT}[distorted];"
         f"[1:v:0]{stamp},format={FORMAT},hwupload_cuda[reference];[distorted][reference]{gpu_filter(cell.teacher)}"
@@ -86,7 +86,7 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
         *ONLY_FILES,
         "-i",
         "file:{out}",
-        *reference_input(cell.source),
+        *reference_input(cell.window),
         "-lavfi",
         graph,
         "-fps_mode",
@@ -138,7 +138,7 @@ class GpuScorer:
         timeout_s: float,
     ) -> Score:
         """Like `score.score`. Raises CellFailure only for what fails on the CPU too."""
-        name, found = cell.source.name, None
+        name, found = cell.window.name, None
         if eligible(cell) and self._agrees.get(name, True):
             try:
                 found = self._on_gpu(cell, ffmpeg, ref, out, num_frames, runner, timeout_s)
@@ -177,7 +177,7 @@ class GpuScorer:
         _, frames = parse_log(log.read_text())
         vmaf, feature = difference(found.frames, frames)
         with self._lock:
-            self._agrees[cell.source.name] = vmaf <= TOLERANCE_VMAF and feature <= TOLERANCE_FEATURE
+            self._agrees[cell.window.name] = vmaf <= TOLERANCE_VMAF and feature <= TOLERANCE_FEATURE
         return replace(found, difference=round(vmaf, 6))
 
     def _on_gpu(
@@ -211,7 +211,7 @@ class GpuScorer:
             inputs[0].num_errors,
         )
         counts = {num_frames, inputs[0].num_frames, inputs[1].num_frames, len(frames)}
-        if facts != (cell.source.width, cell.source.height, FORMAT, 0) or len(counts) != 1:
+        if facts != (cell.window.width, cell.window.height, FORMAT, 0) or len(counts) != 1:
             raise CellFailure(
                 "wrong_frame_count",
                 "the GPU decoded or scored something else than was asked for",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vmaftune.cell import Pair, Source, Tools
+from vmaftune.cell import Pair, Tools, Window
 from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, paste
@@ -37,7 +37,7 @@ class PairScore:
     cpu_s: float | None
 
 
-def _input(source: Source, place: str) -> list[str]:
+def _input(source: Window, place: str) -> list[str]:
     raw = source.raw
     if raw is None:
         return [*ONLY_FILES, "-threads", "1", "-i", f"file:{{{place}}}"]

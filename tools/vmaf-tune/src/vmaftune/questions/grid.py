@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from vmaftune.cell import ENCODES, Cell, Source, Tools
+from vmaftune.cell import ENCODES, Cell, Tools, Window
 from vmaftune.engine.folder import cell_facts, failed_row, frame_rows, ok_row
 from vmaftune.engine.lanes import CPU, Ended, Executor, LaneExecutor, Stage, Task
 from vmaftune.engine.study import Event, Options, Run, State, standing
@@ -45,7 +45,7 @@ def need_bytes(cells: Sequence[Cell]) -> int:
     """Largest disk space a sweep takes at one time: its references (bounded by the budget) and
     encodes in flight.
     """
-    sizes = {c.source.name: c.source.frame_bytes * c.num_frames for c in cells}
+    sizes = {c.window.name: c.window.frame_bytes * c.num_frames for c in cells}
     if not sizes:
         return 0
     references = max(max(sizes.values()), min(sum(sizes.values()), REFERENCE_BUDGET_BYTES))
@@ -135,7 +135,7 @@ class Sweep(Run[Cell]):
         """
         by_source: dict[str, list[Cell]] = {}
         for cell in left:
-            by_source.setdefault(cell.source.name, []).append(cell)
+            by_source.setdefault(cell.window.name, []).append(cell)
         # The source with the longest single cell first: what is left for the end is small.
         order = sorted(
             by_source.values(),
@@ -143,9 +143,9 @@ class Sweep(Run[Cell]):
         )
         tasks: list[Task] = []
         open_bytes, oldest = 0, 0
-        sizes = [cs[0].source.frame_bytes * cs[0].num_frames for cs in order]
+        sizes = [cs[0].window.frame_bytes * cs[0].num_frames for cs in order]
         for i, cells in enumerate(order):
-            source = cells[0].source
+            source = cells[0].window
             open_bytes += sizes[i]
             after: set[str] = set()
             while open_bytes > REFERENCE_BUDGET_BYTES and oldest < i:
@@ -204,7 +204,7 @@ class Sweep(Run[Cell]):
             ),
         )
 
-    def _prepare(self, source: Source, _: None = None) -> None:
+    def _prepare(self, source: Window, _: None = None) -> None:
         reference = self._references[source.name]
         expected_s = 0.05 * (source.start_frame + source.expected_frames)
         try:
@@ -215,7 +215,7 @@ class Sweep(Run[Cell]):
             reference.failure = failure
 
     def _encode(self, cell: Cell, device: Device | None, _: None = None) -> Encode:
-        reference = self._references[cell.source.name]
+        reference = self._references[cell.window.name]
         if reference.failure:
             raise reference.failure
         place = self._place(cell)
@@ -234,7 +234,7 @@ class Sweep(Run[Cell]):
         )
 
     def _score(self, cell: Cell, made: Encode) -> Measured:
-        reference = self._references[cell.source.name]
+        reference = self._references[cell.window.name]
         measured = (self._scorer.score if self._scorer else score)(
             cell,
             self._tools.ffmpeg,
@@ -262,7 +262,7 @@ class Sweep(Run[Cell]):
             row = failed_row(facts, failure, self._command(cell))
             self._writer.append(row)
         shutil.rmtree(self._place(cell), ignore_errors=True)
-        reference = self._references[cell.source.name]
+        reference = self._references[cell.window.name]
         reference.left.discard(cell.id)
         if not reference.left:
             reference.path.unlink(missing_ok=True)
@@ -280,10 +280,10 @@ class Sweep(Run[Cell]):
         device = self._devices.get(cell.id)
         return paste(
             self._tools.ffmpeg,
-            prepare_argv(cell.source),
+            prepare_argv(cell.window),
             encode_argv(cell, device.address if device else None),
             score_argv(cell),
-            src=cell.source.path,
+            src=cell.window.path,
             ref="reference.yuv",
             out="encode.mkv",
         )

@@ -30,7 +30,7 @@ def facts(pair: Pair, key: str, tools: Tools) -> dict[str, Any]:
     """The part of a pair's row that is known before it is scored: a cell row, with null where
     nothing was encoded.
     """
-    made, reference, distorted = pair.setting, pair.reference, pair.distorted
+    made, reference, distorted = pair.made, pair.reference, pair.distorted
     known = ENCODERS.get(made.encoder) if made else None
     return {
         "schema_version": SCHEMA_VERSION,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vmaftune import encoders
-from vmaftune.cell import Features, Pair, Raw, Setting, Source, check_utf8, parse_size
+from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
 from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, probe, raw_format
@@ -39,7 +39,7 @@ class Found:
 
     reference: Path
     distorted: Path
-    setting: Setting | None = None
+    made: Made | None = None
     group: str | None = None
     where: str = ""
 
@@ -186,12 +186,10 @@ def _csv_pair(file: Path, line: int, row: Mapping[str | None, Any]) -> Found:
     for path in paths.values():
         if not path.is_file():
             raise SourceError(f"{where}: there is no {path}; paths are relative to the CSV file")
-    return Found(
-        **paths, setting=_setting(where, value), group=value.get("group") or None, where=where
-    )
+    return Found(**paths, made=_made(where, value), group=value.get("group") or None, where=where)
 
 
-def _setting(where: str, value: Mapping[str, str]) -> Setting | None:
+def _made(where: str, value: Mapping[str, str]) -> Made | None:
     texts = {name: value.get(name, "") for name in ("encoder", "preset", "crf")}
     if not any(texts.values()):
         return None
@@ -214,9 +212,9 @@ def _setting(where: str, value: Mapping[str, str]) -> Setting | None:
     except UsageError as failure:
         if not re.fullmatch(r"[\w.+-]+", texts["encoder"]):
             raise UsageError(f"{where}: {failure}") from failure
-        return Setting(encoder=texts["encoder"], preset=texts["preset"], quality=quality)
+        return Made(encoder=texts["encoder"], preset=texts["preset"], quality=quality)
     try:
-        return Setting(
+        return Made(
             encoder=row.name,
             preset=row.check_preset(texts["preset"]),
             quality=row.check_quality(quality),
@@ -252,7 +250,7 @@ def plan_pairs(
         reference: _names(paths, lambda path: path.stem) for reference, paths in encodes.items()
     }
     pairs: dict[str, Pair] = {}
-    references: dict[Path, Source] = {}
+    references: dict[Path, Window] = {}
     for one in found:
         name = names[one.reference]
         known = references.get(one.reference)
@@ -270,7 +268,7 @@ def plan_pairs(
         pair = Pair(
             reference=reference,
             distorted=distorted,
-            setting=one.setting,
+            made=one.made,
             teacher=teacher,
             features=features,
             kbps=float(stem["kbps"]) if stem else None,
@@ -295,7 +293,7 @@ def _with_digests(pairs: Any) -> tuple[Pair, ...]:
     """The pairs with sha256 of both files; a file that stands in several pairs is read once."""
     cache: dict[tuple[str, int], str] = {}
 
-    def of(source: Source) -> Source:
+    def of(source: Window) -> Window:
         source = hashed(source, cache)
         cache[source.path, source.size_bytes] = source.sha256
         return source
@@ -307,7 +305,7 @@ def _is_raw(path: Path) -> bool:
     return path.suffix.lower() == ".yuv"
 
 
-def _raw_like(reference: Source, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
+def _raw_like(reference: Window, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
     """A raw distorted file is as the flags say, else as its reference is."""
     width, height = parse_size(size, "--size") if size else (reference.width, reference.height)
     return Raw(
@@ -335,7 +333,7 @@ def _names(paths: Sequence[Path], short: Callable[[Path], str]) -> dict[Path, st
     )
 
 
-def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: str) -> Source:
+def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: str) -> Window:
     """One file as a clip from end to end; its digest comes later. Raises SourceError for what is
     refused.
     """
@@ -369,7 +367,7 @@ def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: s
                 " made for it; measure it all the same, with marked rows, with --allow hdr"
             )
         flags.append("hdr")
-    return Source(
+    return Window(
         name=name,
         group=group,
         path=os.path.relpath(path),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmaftune.cell import Cell, Source, digest
+from vmaftune.cell import Cell, Setting, Window, digest
 from vmaftune.encoders import Encoder, format_quality, select
 from vmaftune.errors import UsageError
 from vmaftune.request.flags import Block, Request, per_encoder
@@ -22,7 +22,7 @@ class Plan:
     """All cells of a sweep, in order, with what made them."""
 
     cells: tuple[Cell, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[Window, ...]
     name: str
     notices: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ def _grid(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Cells folded into blocks of source x encoder x preset -> quality values."""
     blocks: dict[tuple[str, str, str], list[float]] = {}
     for cell in cells:
-        blocks.setdefault((cell.source.name, cell.encoder.name, cell.preset), []).append(
+        blocks.setdefault((cell.window.name, cell.encoder.name, cell.preset), []).append(
             cell.quality
         )
     by_values: dict[tuple[str, str, tuple[float, ...]], list[str]] = {}
@@ -94,7 +94,7 @@ def _number(text: str, row: Encoder, what: str) -> float:
 
 
 def block_cells(
-    block: Block, usable: Sequence[Encoder] | None, sources: Sequence[Source], request: Request
+    block: Block, usable: Sequence[Encoder] | None, sources: Sequence[Window], request: Request
 ) -> list[Cell]:
     """The cells of one block of the grid, each checked against the encoder table; `usable` None
     keeps every encoder.
@@ -122,10 +122,8 @@ def block_cells(
         )
         cells += [
             Cell(
-                source=s,
-                encoder=row,
-                preset=p,
-                quality=q,
+                window=s,
+                setting=Setting(encoder=row, preset=p, quality=q),
                 threads=request.threads,
                 teacher=request.teacher,
             )
@@ -138,7 +136,7 @@ def block_cells(
 
 def plan_cells(
     request: Request,
-    sources: Sequence[Source],
+    sources: Sequence[Window],
     usable: Sequence[Encoder] | None = None,
     *,
     select_globs: Sequence[str] = (),
@@ -160,7 +158,7 @@ def plan_cells(
                 f"no cell matches --select {' '.join(select_globs)}; see the ids with --dry-run"
                 " --json"
             )
-    used = {cell.source.name for cell in cells.values()}
+    used = {cell.window.name for cell in cells.values()}
     return Plan(
         cells=tuple(cells.values()),
         sources=tuple(s for s in sources if s.name in used),

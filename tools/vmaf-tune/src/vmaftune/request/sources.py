@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vmaftune.cell import Source, check_utf8, digest, parse_crop, parse_size
+from vmaftune.cell import Window, check_utf8, digest, parse_crop, parse_size
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.ffmpeg import sha256_file
 from vmaftune.media.probe import HDR_TRANSFERS, Facts, probe, raw_format
@@ -58,7 +58,7 @@ def name_clips(clips: Sequence[Clip]) -> list[str]:
     return names
 
 
-def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Source, list[str]]:
+def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Window, list[str]]:
     """Probe one clip and fix its window and preparation; also gives notices.
 
     Raises SourceError with the way out for interlaced, VFR and HDR clips, odd sizes, and windows
@@ -110,7 +110,7 @@ def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Source, 
             )
         flags.append("hdr")
     width, height, crop, scale = _geometry(where, facts, wanted)
-    source = Source(
+    source = Window(
         name=name,
         group=clip.group or name,
         path=os.path.relpath(clip.path),
@@ -165,7 +165,7 @@ def _geometry(where: str, facts: Facts, wanted: Preparation) -> tuple[int, int, 
     return width, height, crop, scale
 
 
-def hashed(source: Source, cache: Mapping[tuple[str, int], str]) -> Source:
+def hashed(source: Window, cache: Mapping[tuple[str, int], str]) -> Window:
     """`source` with the sha256 of its file; `cache` holds digests known by (path, size) in this
     process.
     """
@@ -173,7 +173,7 @@ def hashed(source: Source, cache: Mapping[tuple[str, int], str]) -> Source:
     return replace(source, sha256=known or sha256_file(source.path))
 
 
-def resolve_sources(request: Request) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+def resolve_sources(request: Request) -> tuple[tuple[Window, ...], tuple[str, ...]]:
     """The sources of a request, probed and hashed, and notices about them. Raises UsageError,
     SourceError.
     """
