@@ -472,6 +472,8 @@ def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
     (sweep("torn", 5, rows, {"grid": grid}) / "cells.jsonl").write_text(
         "{\n" + json.dumps(rows[0]) + "\n"
     )
+    for name in ("demo", "dense"):
+        sweep(name, 6, pairs, {"grid": [], "pairs": [{"cell": r["cell"]} for r in pairs]})
     found, notes = dataset.newest_usable(tmp_path, per_frame=False)
     assert found.path.parent == good and dataset.newest_corpus(tmp_path).name == "pairs"
     assert [note.split("phase_a/")[1].split()[0].rstrip(":") for note in notes] == [

@@ -23,7 +23,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 LOSO, LOEO = "loso", "loeo"
-DEMO = "demo"  # the demo's own folder under runs/phase_a: never chosen by itself
+NEVER_CHOSEN = ("demo", "dense")
+"""Folders of runs/phase_a that are used only when they are named: the demo's own, and the curves
+that no model may learn from.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,14 +182,14 @@ def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
     are broken or are not.
 
     The first is the newest: its newest row has the greatest `finished_at`. Complete = every cell of
-    the plan in `sweep.json` has a row. The demo's folder is never among them. Raises DatasetError
-    when there is none.
+    the plan in `sweep.json` has a row. The folders of NEVER_CHOSEN are never among them. Raises
+    DatasetError when there is none.
     """
     complete: list[tuple[str, Path]] = []
     notes: list[str] = []
     for plan_file in sorted(Path(runs_dir).glob("phase_a/*/sweep.json")):
         folder = plan_file.parent
-        if folder.name == DEMO or not (folder / "cells.jsonl").is_file():
+        if folder.name in NEVER_CHOSEN or not (folder / "cells.jsonl").is_file():
             continue
         try:
             rows = [row for _, row in corpus_rows.read(folder / "cells.jsonl")]
