@@ -28,6 +28,7 @@ _EXIT_CODES = """\
 | 4 | the corpus or dataset cannot be used |
 | 5 | the sweep ended with failed cells |
 | 6 | the gate said hold |
+| 7 | a target or a limit is not met |
 | 130 | interrupted |
 """
 

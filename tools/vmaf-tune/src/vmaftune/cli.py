@@ -1,7 +1,8 @@
 """The Typer application: commands in, exit codes out.
 
 Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 the corpus cannot be
-used, 5 the sweep ended with failed cells, 6 the gate said hold, 130 interrupted.
+used, 5 the sweep ended with failed cells, 6 the gate said hold, 7 a target or
+limit is not met, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ModelError, 4),
     (errors.SweepFailed, 5),
     (errors.GateHold, 6),
+    (errors.TargetMissed, 7),
     (errors.Interrupted, 130),
     (KeyboardInterrupt, 130),
 )

@@ -8,6 +8,7 @@
     ├── DatasetError         a corpus cannot be used          (defined in vmaf_train.errors)
     ├── SweepFailed          the sweep ended with failed cells
     ├── GateHold             the gate said hold
+    ├── TargetMissed         a target or a limit that the user set is not met
     └── Interrupted          Ctrl-C, SIGTERM
 
 `cli.py` maps each class to its exit code; no other module knows the codes.
@@ -42,6 +43,10 @@ class SweepFailed(VmafTuneError):
 
 class GateHold(VmafTuneError):
     """The gate of `ship` did not let the candidate pass."""
+
+
+class TargetMissed(VmafTuneError):
+    """The work is done, and a target or a limit that the user set is not met."""
 
 
 class Interrupted(VmafTuneError):
