@@ -28,7 +28,7 @@ def test_a_row_agrees_with_itself_and_the_model_contract(name: str) -> None:
         row.check_quality(row.quality_max + 1)
     with pytest.raises(UsageError, match="no preset"):
         row.check_preset("no-such-preset")
-    if row.integer_quality:
+    if row.quality_step == 1:
         with pytest.raises(UsageError, match="integers only"):
             row.check_quality(30.5)
 
@@ -40,6 +40,7 @@ ARGUMENTS = {
         "medium",
         28,
     ): "-c:v libx265 -preset medium -crf 28 -x265-params pools=2:frame-threads=1",
+    ("libsvtav1", "8", 35.25): "-c:v libsvtav1 -preset 8 -svtav1-params lp=2:crf=35.25",
     ("libsvtav1", "8", 35): "-c:v libsvtav1 -preset 8 -crf 35 -svtav1-params lp=2",
     ("libvvenc", "faster", 30): "-c:v libvvenc -preset faster -qp 30 -threads 2",
     (

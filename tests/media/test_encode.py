@@ -158,7 +158,7 @@ def test_paths_are_put_in_as_they_are() -> None:
     ],
 )
 def test_encoder_versions(encoder: str, line: str, version: str | None) -> None:
-    assert parse_encoder_version(encoder, f"before\n{line}\nafter") == version
+    assert parse_encoder_version(ENCODERS[encoder], f"before\n{line}\nafter") == version
 
 
 def test_the_last_report_counts() -> None:

@@ -98,7 +98,7 @@ def test_values_per_encoder_that_are_none(text: str, words: str) -> None:
         ({"encoders": "svtav1", "presets": "12"}, "bitstream of preset 11"),
         ({"encoders": "aom", "presets": "8"}, "treats it as 6"),
         ({"quality": "52"}, r"crf 52 is out of range; use 0..51"),
-        ({"encoders": "svtav1", "presets": "10", "quality": "30.5"}, "integers only"),
+        ({"encoders": "svtav1", "presets": "10", "quality": "30.3"}, "steps of 0.25 only"),
         ({"quality": "good"}, "not a number"),
         ({"quality": "nan"}, "out of range"),
         ({"encoders": ","}, "no encoder was named"),

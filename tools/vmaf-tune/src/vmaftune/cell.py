@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from vmaftune.encoders import Encoder, format_quality, planar
+from vmaftune.encoders import Encoder, OptionSet, format_quality, planar
 from vmaftune.errors import UsageError
 
 TEACHER = "vmaf_v0.6.1"
@@ -25,6 +25,8 @@ SWEEP, TMP, ENCODES = "sweep.json", "tmp", "encodes"
 # One entry per thing that changes numbers in the scoring command; bump when score.py changes what
 # it asks for.
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
+# Part of the key of a cell whose encode has another size; bump when its scaling back changes.
+SCALED_BACK = "encode scaled to the window by bicubic,v1"
 # One entry per thing that changes a pair's numbers or flags beyond its command; part of every
 # pair's key.
 JUDGING = "aligned by 25 frames at 5 offsets,v1"
@@ -213,16 +215,47 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """How a window is encoded: encoder, preset and quality value."""
+    """How a window is encoded: encoder, preset and quality value.
+
+    `size` is the encode's width and height where it is not the window's, `options` a set of extra
+    encoder arguments. `maxrate_kbps` (kbit/s) and `bufsize_kbps` (kbit) bound the bitrate; both are
+    given or none.
+    """
 
     encoder: Encoder
     preset: str
     quality: float
+    size: tuple[int, int] | None = None
+    options: OptionSet | None = None
+    maxrate_kbps: int | None = None
+    bufsize_kbps: int | None = None
 
     @property
     def id(self) -> str:
-        """Readable identity: `encoder/preset/quality`, the end of a cell's id."""
-        return f"{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+        """Readable identity, the end of a cell's id:
+        `encoder/preset/quality[@WIDTHxHEIGHT][+name]`, the name being that of the option set, of
+        the bound, or of both with a comma.
+        """
+        base = f"{self.encoder.name}/{self.preset}/{format_quality(self.quality)}"
+        size = f"@{self.size[0]}x{self.size[1]}" if self.size else ""
+        return base + size + (f"+{self.variant}" if self.variant else "")
+
+    @property
+    def variant(self) -> str | None:
+        """The name of what is asked beside preset, quality value and size; None for nothing."""
+        parts = [self.options.name] if self.options else []
+        if self.maxrate_kbps is not None:
+            parts.append(f"maxrate={self.maxrate_kbps}k:{self.bufsize_kbps}k")
+        return ",".join(parts) or None
+
+    def arguments(self, threads: int, num_frames: int) -> list[str]:
+        """The encoder's arguments, from `-c:v` on, for a window of `num_frames`."""
+        extra = list(self.options.args) if self.options else []
+        if self.maxrate_kbps is not None and self.bufsize_kbps is not None:
+            extra += self.encoder.cap_arguments(self.maxrate_kbps, self.bufsize_kbps)
+        return self.encoder.arguments(
+            self.preset, self.quality, threads, extra=extra, num_frames=num_frames
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,13 +288,18 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Readable identity: `window/encoder/preset/quality`."""
+        """Readable identity: the window's name, then the setting's id."""
         return f"{self.window.name}/{self.setting.id}"
 
     @property
     def kind(self) -> str:
         """What its cost goes by, besides the source."""
         return f"{self.encoder.name}/{self.preset}"
+
+    @property
+    def encode_size(self) -> tuple[int, int]:
+        """Width and height of the encode: the setting's, else the window's."""
+        return self.setting.size or (self.window.width, self.window.height)
 
     @property
     def pix_fmt(self) -> str:
@@ -284,7 +322,7 @@ class Cell:
                 "argv": list(argv),
                 "threads": self.threads,
                 "teacher": self.teacher,
-                "scoring": SCORING,
+                "scoring": f"{SCORING};{SCALED_BACK}" if self.setting.size else SCORING,
                 "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
                 "libvmaf": tools.libvmaf_version,
             }
@@ -301,7 +339,8 @@ class Cell:
         and seeds the ETA.
         """
         ms = self.encoder.cost_ms.get(self.preset, 50.0)
-        return ms / 1000 * self.num_frames * self._relative_pixels
+        width, height = self.encode_size
+        return ms / 1000 * self.num_frames * (width * height / (640 * 360))
 
     @property
     def expected_score_s(self) -> float:
@@ -309,11 +348,7 @@ class Cell:
         deeper.
         """
         ms = 16.0 if self.pix_fmt.endswith("le") else 8.0
-        return ms / 1000 * self.num_frames * self._relative_pixels
-
-    @property
-    def _relative_pixels(self) -> float:
-        return self.window.width * self.window.height / (640 * 360)
+        return ms / 1000 * self.num_frames * (self.window.width * self.window.height / (640 * 360))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

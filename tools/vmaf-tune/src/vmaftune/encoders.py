@@ -9,6 +9,8 @@ well, or takes the one preset `default`. A fact that no trial encode can prove c
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,21 +31,37 @@ _ALL = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSet:
+    """Extra arguments of an encoder, under a name that stands in the ids of its cells."""
+
+    name: str
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
     """One ffmpeg video encoder.
 
     `quality_args` holds `{q}` where the quality value goes; `thread_args` holds `{n}` for the
-    number of threads. `preset_args` maps a preset name to its arguments; a name that is absent
-    becomes `preset_flag NAME`. `refused_presets` are names ffmpeg accepts and we do not, each with
-    the sentence that says why. `pix_fmts` are the formats we encode to, preferred first. `kind` is
-    the lane: None for CPU, else the hardware. `quality_limit` is the largest quality value of an
-    encoder that the model contract does not know.
+    number of threads. `quality_step` is the least step between two quality values, None where any
+    fraction is taken; values between integers go into `fraction_args`, where the row has them.
+    `preset_args` maps a preset name to its arguments; a name that is absent becomes `preset_flag
+    NAME`. `refused_presets` are names ffmpeg accepts and we do not, each with the sentence that
+    says why. `pix_fmts` are the formats we encode to, preferred first. `kind` is the lane: None for
+    CPU, else the hardware. `quality_limit` is the largest quality value of an encoder that the
+    model contract does not know.
 
     A hardware row may need a device: `device_args` stand before the inputs, `gpu_args` among the
     encoder's arguments; both hold `{device}`, the address that `gpus.Device` gives, and are left
     out when no device is chosen. A row with `upload_filter` takes frames in GPU memory: the filter
     ends the filter chain, after `format=` with the pixel format. `short_args` are for clips of
     fewer than SHORT frames.
+
+    `cap_args` bound the bitrate of an encode at constant quality: `{r}` is the largest rate and
+    `{b}` the buffer, both in kbit/s; empty where the encoder takes no bound. `options` are the
+    ffmpeg options that an option set may hold, without their dash; `params` is the option that
+    takes a dictionary, and `params_keys` the keys of it that may be set. `version_pattern` finds
+    the encoder's own version in ffmpeg's log, which is read at `log_level`.
     """
 
     name: str
@@ -52,7 +70,7 @@ class Encoder:
     rate_control: str
     quality_args: tuple[str, ...]
     quality_min: float
-    integer_quality: bool
+    quality_step: float | None
     default_quality: tuple[float, ...]
     default_preset: str
     preset_flag: str = "-preset"
@@ -67,6 +85,13 @@ class Encoder:
     gpu_args: tuple[str, ...] = ()
     upload_filter: str | None = None
     short_args: tuple[str, ...] = ()
+    fraction_args: tuple[str, ...] = ()
+    cap_args: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
+    params: str | None = None
+    params_keys: frozenset[str] = frozenset()
+    version_pattern: str | None = None
+    log_level: str = "info"
     cost_ms: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,35 +113,70 @@ class Encoder:
             p for p in sorted(ordinals, key=lambda p: ordinals[p]) if p not in self.refused_presets
         )
 
-    def arguments(self, preset: str, quality: float, threads: int) -> list[str]:
-        """Encoder arguments for one cell, from `-c:v` on. Takes values that were checked by the two
-        below.
+    def arguments(
+        self,
+        preset: str,
+        quality: float,
+        threads: int,
+        *,
+        extra: Sequence[str] = (),
+        num_frames: int | None = None,
+    ) -> list[str]:
+        """Encoder arguments for one cell, from `-c:v` on, with `extra` ones after its own.
+
+        Takes values that the checks below have passed. A clip of fewer than SHORT frames gets what
+        it needs where `num_frames` is given.
         """
+        whole = not self.fraction_args or float(quality).is_integer()
         args = ["-c:v", self.name]
         if preset != ONE_PRESET:
             args += self.preset_args.get(preset, (self.preset_flag, preset))
-        args += [a.replace("{q}", format_quality(quality)) for a in self.quality_args]
+        if whole:
+            args += _filled(self.quality_args, q=format_quality(quality))
         args += self.extra_args
-        args += [a.replace("{n}", str(threads)) for a in self.thread_args]
-        return args
+        args += _filled(self.thread_args, n=str(threads))
+        if not whole:
+            args += _filled(self.fraction_args, q=format_quality(quality))
+        if num_frames is not None and num_frames < SHORT:
+            args += self.short_args
+        return self._with_one_dictionary([*args, *extra])
+
+    def cap_arguments(self, maxrate_kbps: int, bufsize_kbps: int) -> list[str]:
+        """Arguments that bound the bitrate, in kbit/s and kbit. Raises UsageError where the encoder
+        takes no bound.
+        """
+        if not self.cap_args:
+            raise UsageError(
+                f"{self.name} takes no --maxrate beside its constant quality; leave the bound out,"
+                f" or use one of {', '.join(_capped())}"
+            )
+        return _filled(self.cap_args, r=str(maxrate_kbps), b=str(bufsize_kbps))
+
+    def _with_one_dictionary(self, args: list[str]) -> list[str]:
+        """`args` with one `params` option: ffmpeg keeps the last of several, and none of the
+        others.
+        """
+        places = [i for i, arg in enumerate(args) if arg == self.params]
+        if len(places) < 2:
+            return args
+        joined = ":".join(args[i + 1] for i in places)
+        gone = {i + offset for i in places[1:] for offset in (0, 1)}
+        kept = [arg for i, arg in enumerate(args) if i not in gone]
+        kept[places[0] + 1] = joined
+        return kept
 
     def input_arguments(self, device: str | None) -> list[str]:
         """Arguments before the inputs that open `device`; none when the row needs none or no device
         is chosen.
         """
-        return (
-            [a.replace("{device}", device) for a in self.device_args] if device is not None else []
-        )
+
+        return _filled(self.device_args, device=device) if device is not None else []
 
     def gpu_arguments(self, device: str | None) -> list[str]:
         """Arguments after those of `arguments` that choose the GPU; none when the row needs none or
         none is chosen.
         """
-        return [a.replace("{device}", device) for a in self.gpu_args] if device is not None else []
-
-    def short_arguments(self, num_frames: int) -> list[str]:
-        """Arguments after those of `arguments` that a clip of `num_frames` needs."""
-        return list(self.short_args) if num_frames < SHORT else []
+        return _filled(self.gpu_args, device=device) if device is not None else []
 
     def check_preset(self, preset: str) -> str:
         """`preset` if a sweep may use it. Raises UsageError that names the ones it may."""
@@ -140,12 +200,64 @@ class Encoder:
                 f"{self.name}: {self.rate_control} {format_quality(quality)} is out of range; use"
                 f" {low}..{high}"
             )
-        if self.integer_quality and quality != int(quality):
+        if self.quality_step is not None and quality % self.quality_step:
+            steps = "integers" if self.quality_step == 1 else f"steps of {self.quality_step}"
             raise UsageError(
-                f"{self.name}: {self.rate_control} {quality} is a fraction, and it takes integers"
+                f"{self.name}: {self.rate_control} {quality} is a fraction, and it takes {steps}"
                 " only"
             )
         return int(quality) if quality == int(quality) else quality
+
+    def check_options(self, text: str, name: str | None = None) -> OptionSet:
+        """The option set that `text` writes, such as `-tune film -bf 3`, under `name` or one made
+        of its keys and values.
+
+        Raises UsageError for a key that is not in the row: one that would change rate control,
+        threads, size or format would make the row say what is not so.
+        """
+        try:
+            args = shlex.split(text)
+        except ValueError as failure:
+            raise UsageError(f"options of {self.name}: {text!r} has an open quote") from failure
+        if not args or len(args) % 2:
+            raise UsageError(
+                f"options of {self.name}: {text!r} is not understood; write pairs such as"
+                " -tune film, and -tune film|-tune animation for two sets"
+            )
+        parts: list[str] = []
+        for flag, value in zip(args[::2], args[1::2], strict=True):
+            parts += self._checked_option(flag, value)
+        return OptionSet(name=_checked_name(name or ",".join(parts)), args=tuple(args))
+
+    def _checked_option(self, flag: str, value: str) -> list[str]:
+        """`key=value` for the name of an option set: one, or those of a dictionary."""
+        if not _OPTION_VALUE.fullmatch(value):
+            raise UsageError(
+                f"options of {self.name}: {value!r} holds signs that no option needs; use letters,"
+                " digits and ._:,=-"
+            )
+        if flag == self.params:
+            entries = [entry.partition("=") for entry in value.split(":")]
+            for key, _, setting in entries:
+                self._check_option_key(key, self.params_keys, f"{flag} ", complete=bool(setting))
+            return [f"{key}={setting}" for key, _, setting in entries]
+        key = flag.removeprefix("-")
+        self._check_option_key(key, self.options, "", complete=flag.startswith("-"))
+        if (key, value) in REFUSED_VALUES.get(self.name, ()):
+            raise UsageError(f"options of {self.name}: -{key} {value} changes its threads")
+        return [f"{key}={value}"]
+
+    def _check_option_key(
+        self, key: str, known: frozenset[str], where: str, *, complete: bool
+    ) -> None:
+        if key not in known:
+            raise UsageError(
+                f"options of {self.name}: {where}{key} cannot be varied: it is unknown, or would"
+                " change rate control, threads, size or format behind the row's back; known are"
+                f" {', '.join(sorted(known)) or 'none'}"
+            )
+        if not complete:
+            raise UsageError(f"options of {self.name}: {where}{key} has no value, or no dash")
 
     def pix_fmt_for(self, source_format: str) -> str:
         """The format to encode a source of `source_format` to: the same, else 4:2:0 at its depth,
@@ -170,6 +282,26 @@ def planar(pix_fmt: str) -> str:
 def format_quality(value: float) -> str:
     """A quality value as text: `23`, not `23.0`, when integral."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _filled(args: Sequence[str], **values: str) -> list[str]:
+    """`args` with every `{name}` replaced."""
+    filled = list(args)
+    for name, value in values.items():
+        filled = [arg.replace(f"{{{name}}}", value) for arg in filled]
+    return filled
+
+
+def _capped() -> list[str]:
+    return [row.name for row in ENCODERS.values() if row.cap_args]
+
+
+def _checked_name(name: str) -> str:
+    if not _OPTION_VALUE.fullmatch(name) or len(name) > 80:
+        raise UsageError(
+            f"{name!r} cannot be the name of an option set: use up to 80 letters, digits and ._:,=-"
+        )
+    return name
 
 
 _SVT_REFUSED = "in SVT-AV1 4 it gives the bitstream of preset 11; use 11"
@@ -216,6 +348,107 @@ _SVT_MS = {
     "0": 1500,
 }
 
+_CAP = ("-maxrate", "{r}k", "-bufsize", "{b}k")
+# What an option set may hold: ffmpeg's names, and keys of the encoders' own dictionaries. Left out
+# is what sets or bounds the rate (crf, qp, qmin, qcomp, vbv, pass), threads and slices, size, pixel
+# format, colour, what goes to files, and what a row tells elsewhere.
+_GOP = frozenset({"g", "keyint_min", "bf", "refs"})
+_X264_OPTIONS = _GOP | {
+    *("tune", "profile", "aq-mode", "aq-strength", "psy", "psy-rd", "rc-lookahead", "weightb"),
+    *("weightp", "b-bias", "b-pyramid", "b_strategy", "mixed-refs", "8x8dct", "fast-pskip"),
+    *("mbtree", "deblock", "partitions", "direct-pred", "motion-est", "coder", "chromaoffset"),
+    *("sc_threshold", "trellis", "subq", "me_range"),
+}
+_X264_PARAMS = frozenset(
+    {
+        *("aq-mode", "aq-strength", "bframes", "b-adapt", "b-bias", "b-pyramid", "weightb"),
+        *("weightp", "ref", "mixed-refs", "me", "merange", "subme", "psy", "psy-rd", "trellis"),
+        *("no-mbtree", "mbtree", "rc-lookahead", "deblock", "cabac", "8x8dct", "partitions"),
+        *("keyint", "min-keyint", "scenecut", "no-fast-pskip", "no-dct-decimate", "direct"),
+        *("deadzone-inter", "deadzone-intra", "chroma-qp-offset", "no-chroma-me", "open-gop"),
+    }
+)
+_X265_OPTIONS = _GOP | {"tune", "profile"}
+_X265_PARAMS = frozenset(
+    {
+        *("aq-mode", "aq-strength", "aq-motion", "hevc-aq", "qg-size", "bframes", "b-adapt"),
+        *("b-pyramid", "bframe-bias", "weightb", "weightp", "ref", "me", "merange", "subme"),
+        *("psy-rd", "psy-rdoq", "rdoq-level", "rd", "cutree", "rc-lookahead", "deblock", "sao"),
+        *("no-sao", "selective-sao", "limit-sao", "strong-intra-smoothing", "rect", "amp"),
+        *("limit-refs", "limit-modes", "max-merge", "early-skip", "rskip", "fast-intra"),
+        *("b-intra", "tskip", "signhide", "tu-intra-depth", "tu-inter-depth", "limit-tu", "ctu"),
+        *("min-cu-size", "keyint", "min-keyint", "scenecut", "open-gop", "no-open-gop"),
+        *("cbqpoffs", "crqpoffs", "nr-intra", "nr-inter", "hist-scenecut", "fades", "mcstf"),
+        *("constrained-intra", "temporal-mvp", "analyze-src-pics"),
+    }
+)
+_SVT_OPTIONS = frozenset({"g"})
+_SVT_PARAMS = frozenset(
+    {
+        *("tune", "film-grain", "film-grain-denoise", "keyint", "scd", "lookahead", "enable-tf"),
+        *("hierarchical-levels", "enable-overlays", "enable-dlf", "enable-cdef", "scm"),
+        *("enable-restoration", "enable-qm", "qm-min", "qm-max", "chroma-qm-min", "sharpness"),
+        *("chroma-qm-max", "enable-variance-boost", "variance-boost-strength", "variance-octile"),
+        *("variance-boost-curve", "fast-decode", "tile-rows", "tile-columns", "ac-bias"),
+        *(
+            "tf-strength",
+            "enable-tpl-la",
+            "irefresh-type",
+            "enable-mfmv",
+            "qp-scale-compress-strength",
+        ),
+        *("luminance-qp-bias", "startup-mg-size"),
+    }
+)
+_VVENC_OPTIONS = frozenset({"g", "qpa", "period"})
+_VVENC_PARAMS = frozenset(
+    {
+        *("IntraPeriod", "RefreshSec", "PerceptQPA", "MCTF", "SAO", "ALF", "CCALF", "LMCS"),
+        *("GOPSize", "DecodingRefreshType", "DepQuant", "RDOQ", "SCC", "ISP", "MIP", "Affine"),
+    }
+)
+_VP9_OPTIONS = frozenset(
+    {
+        *("g", "keyint_min", "lag-in-frames", "auto-alt-ref", "arnr-maxframes", "arnr-strength"),
+        *("arnr-type", "aq-mode", "tune-content", "tile-columns", "tile-rows", "frame-parallel"),
+        *("enable-tpl", "min-gf-interval", "sharpness", "static-thresh", "noise-sensitivity"),
+    }
+)
+_AOM_OPTIONS = frozenset(
+    {
+        *("g", "keyint_min", "lag-in-frames", "auto-alt-ref", "arnr-max-frames", "arnr-strength"),
+        *("aq-mode", "tune", "tile-columns", "tile-rows", "frame-parallel", "denoise-noise-level"),
+        *("denoise-block-size", "enable-cdef", "enable-restoration", "enable-global-motion"),
+        *("enable-intrabc", "enable-palette", "enable-obmc", "enable-rect-partitions"),
+        *("enable-ab-partitions", "enable-1to4-partitions", "reduced-tx-type-set", "enable-tx64"),
+    }
+)
+_AOM_PARAMS = frozenset(
+    {
+        *("sharpness", "deltaq-mode", "enable-qm", "qm-min", "qm-max", "tune-content", "sb-size"),
+        *(
+            "enable-keyframe-filtering",
+            "enable-tpl-model",
+            "disable-trellis-quant",
+            "film-grain-test",
+        ),
+        *("enable-chroma-deltaq", "gf-min-pyr-height", "gf-max-pyr-height", "min-gf-interval"),
+    }
+)
+_NVENC_OPTIONS = _GOP | {
+    *("tune", "profile", "multipass", "rc-lookahead", "spatial-aq", "spatial_aq", "temporal-aq"),
+    *("temporal_aq", "aq-strength", "b_ref_mode", "weighted_pred", "no-scenecut", "nonref_p"),
+    *("b_adapt", "coder"),
+}
+_QSV_OPTIONS = _GOP | {
+    *("profile", "adaptive_i", "adaptive_b", "b_strategy", "p_strategy", "rdo", "trellis"),
+    *("scenario", "low_power", "cavlc", "transform_skip"),
+}
+# Values that an option may not take although others of it are fine.
+REFUSED_VALUES: Mapping[str, frozenset[tuple[str, str]]] = {
+    "libx264": frozenset({("tune", "zerolatency")}),  # cuts pictures into slices, one per thread
+}
+_OPTION_VALUE = re.compile(r"[A-Za-z0-9._:,=-]+")
 _HARDWARE_QUALITY = (19, 25, 31, 37)
 # AV1 rows whose knob is the quantiser index 0..255 of the bitstream, not a 0..51 or 0..63 scale.
 _QINDEX_QUALITY = (80, 110, 140, 170)
@@ -265,13 +498,14 @@ def _nvenc(codec: str, *pix_fmts: str) -> Encoder:
         rate_control="cq",
         quality_args=("-rc", "vbr", "-cq", "{q}", "-b:v", "0"),
         quality_min=1,
-        integer_quality=False,
+        quality_step=None,
         default_quality=_HARDWARE_QUALITY,
         default_preset="p4",
         extra_args=("-tune", "hq"),
         thread_args=(),
         pix_fmts=pix_fmts,
         gpu_args=("-gpu", "{device}"),
+        options=_NVENC_OPTIONS,
         sources=_NVENC_SOURCES,
     )
 
@@ -285,12 +519,14 @@ def _qsv(codec: str, *pix_fmts: str) -> Encoder:
         rate_control="icq",
         quality_args=("-global_quality", "{q}"),
         quality_min=1,
-        integer_quality=True,
+        quality_step=1,
         default_quality=_HARDWARE_QUALITY,
         default_preset="medium",
         thread_args=(),
         pix_fmts=pix_fmts,
         device_args=("-init_hw_device", "qsv=gpu:hw_any,{device}"),
+        log_level="verbose",  # only there does QSV say which rate control ran
+        options=_QSV_OPTIONS,
         sources=_QSV_SOURCES,
     )
 
@@ -307,7 +543,7 @@ def _amf(
         quality_args=("-rc", "cqp", *(a for frame in qp for a in (f"-qp_{frame}", "{q}"))),
         quality_min=1,
         quality_limit=limit,
-        integer_quality=True,
+        quality_step=1,
         default_preset=ONE_PRESET,
         thread_args=(),
         default_quality=_HARDWARE_QUALITY if limit == 51 else _QINDEX_QUALITY,
@@ -326,7 +562,7 @@ def _vaapi(codec: str, *pix_fmts: str, knob: str = "-qp", limit: float = 51) -> 
         quality_args=("-rc_mode", "CQP", knob, "{q}"),
         quality_min=1,
         quality_limit=limit,
-        integer_quality=True,
+        quality_step=1,
         default_quality=_HARDWARE_QUALITY if limit == 51 else _QINDEX_QUALITY,
         default_preset=ONE_PRESET,
         thread_args=(),
@@ -347,7 +583,7 @@ def _videotoolbox(codec: str, *pix_fmts: str) -> Encoder:
         quality_args=("-q:v", "{q}"),
         quality_min=1,
         quality_limit=100,
-        integer_quality=True,
+        quality_step=1,
         default_quality=(75, 60, 45, 30),
         default_preset=ONE_PRESET,
         thread_args=(),
@@ -364,10 +600,14 @@ _ROWS: tuple[Encoder, ...] = (
         rate_control="crf",
         quality_args=("-crf", "{q}"),
         quality_min=0,
-        integer_quality=False,
+        quality_step=None,
         default_quality=(20, 26, 32, 38),
         default_preset="medium",
         pix_fmts=_ALL,
+        cap_args=_CAP,
+        options=_X264_OPTIONS,
+        params="-x264-params",
+        params_keys=_X264_PARAMS,
         cost_ms=_X264_MS,
     ),
     Encoder(
@@ -377,10 +617,15 @@ _ROWS: tuple[Encoder, ...] = (
         rate_control="crf",
         quality_args=("-crf", "{q}"),
         quality_min=0,
-        integer_quality=False,
+        quality_step=None,
         default_quality=(20, 26, 32, 38),
         default_preset="medium",
         pix_fmts=_ALL,
+        cap_args=_CAP,
+        options=_X265_OPTIONS,
+        params="-x265-params",
+        params_keys=_X265_PARAMS,
+        version_pattern=r"HEVC encoder version (\S+)",
         cost_ms=_X265_MS,
         thread_args=("-x265-params", "pools={n}:frame-threads=1"),
     ),
@@ -390,11 +635,19 @@ _ROWS: tuple[Encoder, ...] = (
         group="software",
         rate_control="crf",
         quality_args=("-crf", "{q}"),
+        # `-crf` takes integers and drops a fraction without a word; SVT-AV1's own key takes
+        # quarters.
         quality_min=1,
-        integer_quality=True,
+        quality_step=0.25,
+        fraction_args=("-svtav1-params", "crf={q}"),
         default_quality=(20, 32, 44, 56),
         default_preset="8",
         refused_presets={"12": _SVT_REFUSED, "13": _SVT_REFUSED},
+        cap_args=_CAP,
+        options=_SVT_OPTIONS,
+        params="-svtav1-params",
+        params_keys=_SVT_PARAMS,
+        version_pattern=r"SVT-AV1 Encoder Lib (\S+)",
         cost_ms=_SVT_MS,
         thread_args=("-svtav1-params", "lp={n}"),
     ),
@@ -405,7 +658,7 @@ _ROWS: tuple[Encoder, ...] = (
         rate_control="qp",
         quality_args=("-qp", "{q}"),
         quality_min=0,
-        integer_quality=True,
+        quality_step=1,
         default_quality=(22, 29, 36, 43),
         default_preset="faster",
         pix_fmts=("yuv420p10le",),
@@ -413,6 +666,10 @@ _ROWS: tuple[Encoder, ...] = (
         # empty answer while frames are still encoded side by side is taken for the last one. The
         # same bits come out without that.
         short_args=("-vvenc-params", "maxparallelframes=0"),
+        options=_VVENC_OPTIONS,
+        params="-vvenc-params",
+        params_keys=_VVENC_PARAMS,
+        version_pattern=r"libvvenc version: (\S+)",
         cost_ms={"faster": 90, "fast": 290, "medium": 800, "slow": 2000, "slower": 5000},
     ),
     Encoder(
@@ -422,7 +679,7 @@ _ROWS: tuple[Encoder, ...] = (
         rate_control="crf",
         quality_args=("-crf", "{q}", "-b:v", "0"),
         quality_min=0,
-        integer_quality=True,
+        quality_step=1,
         default_quality=(20, 32, 44, 56),
         default_preset="good",
         pix_fmts=_ALL,
@@ -432,6 +689,8 @@ _ROWS: tuple[Encoder, ...] = (
             "best": ("-deadline", "best"),
         },
         thread_args=("-threads", "{n}", "-row-mt", "0"),
+        options=_VP9_OPTIONS,
+        version_pattern=r"\[libvpx-vp9 @ [^\]]+\] (v\S+)",
         cost_ms={"realtime": 24, "good": 95, "best": 1300},
     ),
     Encoder(
@@ -441,7 +700,7 @@ _ROWS: tuple[Encoder, ...] = (
         rate_control="crf",
         quality_args=("-crf", "{q}", "-b:v", "0"),
         quality_min=0,
-        integer_quality=True,
+        quality_step=1,
         default_quality=(20, 32, 44, 56),
         default_preset="6",
         pix_fmts=_ALL,
@@ -451,6 +710,10 @@ _ROWS: tuple[Encoder, ...] = (
         },
         refused_presets={"7": _AOM_REFUSED, "8": _AOM_REFUSED},
         thread_args=("-threads", "{n}", "-row-mt", "0"),
+        options=_AOM_OPTIONS,
+        params="-aom-params",
+        params_keys=_AOM_PARAMS,
+        version_pattern=r"\[libaom-av1 @ [^\]]+\] (v?\d\S+)",
         cost_ms={"rt8": 30, "6": 90, "5": 150, "4": 250, "3": 450, "2": 900, "1": 1800, "0": 4000},
     ),
     _nvenc("h264", "yuv420p"),  # 10-bit H.264 needs a GPU newer than most

@@ -10,24 +10,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmaftune.cell import Cell, Window
+from vmaftune.encoders import Encoder
 from vmaftune.media.process import Finished, Runner
 
 COMMON = ("-nostdin", "-hide_banner", "-nostats")
 # Playlists and concat scripts in disguise may open nothing but plain files.
 ONLY_FILES = ("-protocol_whitelist", "file")
-# One entry per encoder that prints its version at `-v info`; x264 prints none.
-VERSION_PATTERNS: Mapping[str, str] = {
-    "libx265": r"HEVC encoder version (\S+)",
-    "libsvtav1": r"SVT-AV1 Encoder Lib (\S+)",
-    "libvvenc": r"libvvenc version: (\S+)",
-    "libvpx-vp9": r"\[libvpx-vp9 @ [^\]]+\] (v\S+)",
-    "libaom-av1": r"\[libaom-av1 @ [^\]]+\] (v?\d\S+)",
-}
 
 
 class CellFailure(Exception):
@@ -157,13 +150,10 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
     filters = [source.color.filter(), f"setsar={source.sar}", f"format={cell.pix_fmt}"]
     if row.upload_filter:
         filters.append(row.upload_filter)
-    level = (
-        "verbose" if row.kind == "qsv" else "info"
-    )  # only there does QSV say which rate control ran
     return [
         *COMMON,
         "-v",
-        level,
+        row.log_level,
         "-y",
         "-filter_threads",
         "1",
@@ -173,8 +163,7 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
         "0:v:0",
         "-vf",
         ",".join(filters),
-        *row.arguments(cell.preset, cell.quality, cell.threads),
-        *row.short_arguments(cell.num_frames),
+        *cell.setting.arguments(cell.threads, cell.num_frames),
         *row.gpu_arguments(device),
         "-fps_mode",
         "passthrough",
@@ -188,10 +177,9 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
     ]
 
 
-def parse_encoder_version(encoder: str, stderr: str) -> str | None:
+def parse_encoder_version(encoder: Encoder, stderr: str) -> str | None:
     """The encoder's own version from its log; None where it prints none."""
-    pattern = VERSION_PATTERNS.get(encoder)
-    match = re.search(pattern, stderr) if pattern else None
+    match = re.search(encoder.version_pattern, stderr) if encoder.version_pattern else None
     return match.group(1) if match else None
 
 
@@ -324,7 +312,7 @@ def encode(
         path=out,
         wall_s=done.wall_s,
         cpu_s=done.cpu_s,
-        encoder_version=parse_encoder_version(cell.encoder.name, done.stderr),
+        encoder_version=parse_encoder_version(cell.encoder, done.stderr),
         rate_control=rate_control_that_ran(done.stderr) if cell.encoder.kind else None,
     )
 

@@ -139,7 +139,8 @@ def analyse(sweep: Sweep) -> Analysis:
 
 def _step(encoder: str) -> float:
     """How finely a quality value can be set, as far as the report cares."""
-    return 1.0 if encoder in ENCODERS and ENCODERS[encoder].integer_quality else 0.1
+    step = ENCODERS[encoder].quality_step if encoder in ENCODERS else None
+    return step or 0.1
 
 
 def _compare(
