@@ -10,6 +10,7 @@ answers for the rows stored in the sidecar.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Fi
     holds now.
     """
     shelf = registry.load(model_dir)
-    _, sidecar = registry.read_pair(shelf, shelf.entry(model_id))
+    sidecar = json.loads(registry.read_pair(shelf.folder, shelf.entry(model_id)).sidecar)
     recipe = Recipe(**{**sidecar["recipe"], "hidden": tuple(sidecar["recipe"]["hidden"])})
     path = Path(sidecar["corpus"]["path"])
     data = dataset.load(path, per_frame=recipe.per_frame)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from vmaf_train.contract import FEATURES, codec_block
-from vmaf_train.shipping import predictor, registry
+from vmaf_train.shipping import predictor, promotion, registry
 
 FR, TINY = "fr_regressor_v2", "vmaf_tiny_v2"
 VALUES = (0.9, 0.5, 0.7, 0.8, 0.85, 4.0)
@@ -29,7 +29,7 @@ def shipped(project: Any) -> Any:
     for model_id in (FR, TINY):
         parts = project.parts(model_id)
         entry = registry.new_entry(model_id, parts.onnx, description="", notes="")
-        registry.promote(project.model_dir, entry, parts.onnx, parts.sidecar)
+        promotion.promote(project.model_dir, entry, parts.onnx, parts.sidecar)
     return project
 
 

@@ -17,6 +17,12 @@ from vmaf_train.shipping import registry
 FR = "fr_regressor_v2"
 
 
+def pair_of(project: Any, entry: registry.Entry) -> tuple[bytes, dict[str, Any]]:
+    """Model bytes and sidecar of a shipped entry."""
+    pair = registry.read_pair(project.model_dir / "tiny", entry)
+    return pair.data, json.loads(pair.sidecar)
+
+
 def test_a_good_run_is_promoted_and_read_back(project: Any) -> None:
     folder = project.run(FR)
     done = project.process("ship", FR)
@@ -30,16 +36,16 @@ def test_a_good_run_is_promoted_and_read_back(project: Any) -> None:
     assert (
         "10 sources x 3 seeds" in entry.description and "libx264, libsvtav1, unknown" in entry.notes
     )
-    data, sidecar = registry.read_pair(registry.load(project.model_dir), entry)
+    data, sidecar = pair_of(project, entry)
     assert data == (folder / "candidate.onnx").read_bytes()
     assert sidecar["gate"]["verdict"] == "pass" and sidecar["promotion"]["previous"] is None
     assert json.loads((folder / "verdict.json").read_text())["verdict"] == "pass"
-    told = registry.read_pair(registry.load(project.model_dir), entry)[1]
+    told = sidecar
     again = project.cli("ship", FR)
-    assert again.returncode == 0 and "the registry stays" in again.stderr
+    assert again.returncode == 0 and "its evidence is renewed" in again.stderr
     # The incumbent counts now: the same weights carry the newer verdict, and the promotion that
     # they had.
-    newer = registry.read_pair(registry.load(project.model_dir), entry)[1]
+    newer = pair_of(project, registry.load(project.model_dir).entry(FR))[1]
     assert newer["promotion"] == told["promotion"]
     assert [c["verdict"] for c in newer["gate"]["checks"] if "incumbent" in c["name"]] == ["pass"]
 
@@ -54,7 +60,7 @@ def test_the_newest_run_is_judged_and_rollback_brings_the_one_before_back(projec
     assert [
         c["verdict"] for c in shipped["checks"] if c["name"] == "mean RMSE minus the incumbent's"
     ] == ["pass"]
-    assert registry.load(project.model_dir).entry(FR).onnx == shipped["onnx"]
+    assert registry.load(project.model_dir).entry(FR).file == shipped["file"]
     after = project.snapshot()
     for extra in (("--dry-run",), ("--run", "runs/x")):
         mixed = project.cli("ship", FR, "--rollback", *extra)
@@ -117,7 +123,7 @@ def test_what_cannot_be_judged_gets_a_sentence(project: Any) -> None:
     folder = project.run("vmaf_tiny_v2")
     other = project.cli("ship", FR, "--run", str(folder))
     assert other.returncode == 2 and "vmaf_tiny_v2" in other.stderr
-    assert project.cli("ship", "no_such_model").returncode == 4
+    assert project.cli("ship", "no_such_model").returncode == 2
     (folder / "metrics.json").unlink()
     assert project.cli("ship", "vmaf_tiny_v2", "--run", str(folder)).returncode == 4
     project.run(FR)
@@ -146,13 +152,13 @@ def test_a_promotion_that_does_not_read_back_is_taken_back(project: Any) -> None
     project.run(FR, "20260102T000000Z", seed=2)
     # Another process damages the new file in the moment between the commit and the check.
     script = (
-        "import vmaf_train.shipping.registry as r, pathlib\n"
-        "real = r.promote\n"
-        "def promote(model_dir, entry, *rest):\n"
-        "    after = real(model_dir, entry, *rest)\n"
-        "    (model_dir / 'tiny' / entry.onnx).write_bytes(b'damaged')\n"
-        "    return after\n"
-        "r.promote = promote\n"
+        "import pathlib, vmaf_train.shipping.promotion as p\n"
+        "real = p.Shelf.promote\n"
+        "def promote(self, *rest):\n"
+        "    entry = real(self, *rest)\n"
+        "    (self.folder / entry.file).write_bytes(b'damaged')\n"
+        "    return entry\n"
+        "p.Shelf.promote = promote\n"
         "from vmaftune.cli import main\n"
         "main()\n"
     )
@@ -165,7 +171,7 @@ def test_a_promotion_that_does_not_read_back_is_taken_back(project: Any) -> None
 
 def test_a_disk_that_cannot_be_written_is_a_sentence(project: Any) -> None:
     project.run(FR)
-    onnx = json.loads(project.cli("ship", FR, "--dry-run", "--json").stdout)["onnx"]
+    onnx = json.loads(project.cli("ship", FR, "--dry-run", "--json").stdout)["file"]
     (
         project.model_dir / "tiny" / f"{onnx}.tmp"
     ).mkdir()  # root may write anywhere, but not a file over a folder
@@ -179,7 +185,9 @@ KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import onnx, onnxruntime, pandas, pyarrow.parquet
-from vmaf_train import evaluate, gate, registry
+from vmaf_train import files
+from vmaf_train.results import run_folder
+from vmaf_train.shipping import gate, registry
 from vmaftune import cli
 
 root = Path(sys.argv[1])

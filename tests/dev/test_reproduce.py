@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import reproduce
 import torch
+from projects import edit_sidecar
 from vmaf_train.corpus import dataset
 from vmaf_train.files import json_bytes
-from vmaf_train.shipping import registry
+from vmaf_train.shipping import promotion, registry
 from vmaf_train.shipping.provenance import run_provenance
 from vmaf_train.training import experiment, recipes
 
@@ -46,15 +47,14 @@ def shipped(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     )
     onnx = (tmp_path / "run" / "candidate.onnx").read_bytes()
     sidecar = json.loads((tmp_path / "run" / "candidate.json").read_text())
-    registry.promote(
+    promotion.promote(
         model_dir, registry.new_entry("vmaf_tiny_v2", onnx, description="", notes=""), onnx, sidecar
     )
     return model_dir
 
 
 def change_sidecar(model_dir: Path, change: dict[str, object]) -> None:
-    (file,) = (model_dir / "tiny").glob("vmaf_tiny_v2-*.json")
-    file.write_bytes(json_bytes(json.loads(file.read_text()) | change))
+    edit_sidecar(model_dir, "vmaf_tiny_v2", lambda sidecar: sidecar.update(change))
 
 
 def sidecar_of(model_dir: Path) -> Any:

@@ -242,7 +242,8 @@ def test_shipped_models_answer_as_torch_does_on_their_whole_corpus() -> None:
     """
     shipped = registry.load(ROOT / "model")
     for entry in shipped.entries:
-        data, sidecar = registry.read_pair(shipped, entry)
+        pair = registry.read_pair(shipped.folder, entry)
+        data, sidecar = pair.data, json.loads(pair.sidecar)
         contract, read = MODELS[entry.id], inspect(data, entry.id)
         check_sidecar(read, sidecar)
         try:

@@ -27,7 +27,7 @@ def test_the_models_table_is_that_of_the_sidecars() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \| a \w+ \| (.+) \|$", README, re.M))
     assert set(told) == {entry.id for entry in shelf.entries}
     for entry in shelf.entries:
-        loso = registry.read_pair(shelf, entry)[1]["loso"]["metrics"]
+        loso = json.loads(registry.read_pair(shelf.folder, entry).sidecar)["loso"]["metrics"]
         plcc, rmse = (loso["y_model"][name] for name in ("plcc", "rmse"))
         shown = (
             f"{plcc['mean']:.4f} | {plcc['worst_mean']:.4f} | {rmse['mean']:.3f} |"

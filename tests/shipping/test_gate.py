@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from vmaf_train.model_file.graph import import_onnx
 from vmaf_train.results.run_folder import load_run
-from vmaf_train.shipping import gate, registry
+from vmaf_train.shipping import gate, promotion, registry
 
 FR = "fr_regressor_v2"
 
@@ -288,7 +288,7 @@ def test_the_incumbent_counts_only_on_the_same_corpus(project: Any) -> None:
         corpus = {**sidecar["corpus"], "digest": digest}
         project.registry.write_text('{"schema_version": 1, "entries": []}')
         entry = registry.new_entry(FR, data, description="", notes="")
-        registry.promote(
+        promotion.promote(
             project.model_dir, entry, data, {**sidecar, "corpus": corpus, "gate": first.to_json()}
         )
 

@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from projects import edit_sidecar
 from vmaf_train.contract import MODELS, VOCABULARY, blind_block, codec_block
 from vmaf_train.errors import DependencyError, ModelError
-from vmaf_train.files import json_bytes
 from vmaf_train.model_file.graph import PARITY_LIMIT
 from vmaf_train.model_file.inspect import inspect
-from vmaf_train.shipping import predictor, registry
+from vmaf_train.shipping import predictor, promotion, registry
 
 FR, TINY = "fr_regressor_v2", "vmaf_tiny_v2"
 
@@ -24,7 +24,7 @@ FR, TINY = "fr_regressor_v2", "vmaf_tiny_v2"
 def ship(project: Any, model_id: str) -> Any:
     parts = project.parts(model_id)
     entry = registry.new_entry(model_id, parts.onnx, description="", notes="")
-    registry.promote(project.model_dir, entry, parts.onnx, parts.sidecar)
+    promotion.promote(project.model_dir, entry, parts.onnx, parts.sidecar)
     return parts
 
 
@@ -264,18 +264,14 @@ def test_a_sidecar_that_says_something_else_is_refused(
     project: Any, edit: Callable[[Any], Any], sentence: str
 ) -> None:
     ship(project, FR)
-    entry = registry.load(project.model_dir).entry(FR)
-    file = project.model_dir / "tiny" / entry.sidecar
-    sidecar = json.loads(file.read_text())
-    edit(sidecar)
-    file.write_bytes(json_bytes(sidecar))
+    edit_sidecar(project.model_dir, FR, edit)
     with pytest.raises(ModelError, match=sentence):
         predictor.load(FR, project.model_dir)
 
 
 def test_bytes_that_are_swapped_under_a_registry_are_refused(project: Any) -> None:
     parts = ship(project, FR)
-    file = project.model_dir / "tiny" / registry.load(project.model_dir).entry(FR).onnx
+    file = project.model_dir / "tiny" / registry.load(project.model_dir).entry(FR).file
     file.write_bytes(project.parts(FR, seed=9).onnx)
     assert hashlib.sha256(parts.onnx).hexdigest() != hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(ModelError, match="does not have the sha256"):

@@ -7,6 +7,7 @@ predictions are the scores plus noise, so that a test decides how good a run is.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import torch
 from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABULARY
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.synthetic import ENCODERS, write_corpus
+from vmaf_train.files import json_bytes
 from vmaf_train.model_file.graph import build_onnx, build_sidecar, save_candidate, self_test_rows
 from vmaf_train.results.run_folder import summary
-from vmaf_train.shipping import provenance
+from vmaf_train.shipping import provenance, registry
 from vmaftune.cli import main
 
 RECIPE = {"name": "test"}
@@ -123,6 +125,20 @@ def torch_forward(
                 else torch.relu(h)
             )
     return h.squeeze(1).double().numpy()
+
+
+def edit_sidecar(model_dir: Path, model_id: str, edit: Callable[[Any], Any]) -> None:
+    """Change fields of a shipped sidecar, and its digest in the registry with them."""
+    shelf = registry.load(model_dir)
+    entry = shelf.entry(model_id)
+    value = json.loads(registry.read_pair(shelf.folder, entry).sidecar)
+    edit(value)
+    data = json_bytes(value)
+    edited = replace(entry, sidecar_sha256=hashlib.sha256(data).hexdigest())
+    (shelf.folder / edited.sidecar).write_bytes(data)
+    entries = [edited if e.id == model_id else e for e in shelf.entries]
+    registry_file = {"schema_version": 2, "entries": [e.to_json() for e in entries]}
+    (shelf.folder / "registry.json").write_bytes(json_bytes(registry_file))
 
 
 @dataclass

@@ -10,10 +10,10 @@ training wrote down is believed. The limits are those of the project's SPEC, sec
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,9 @@ from vmaf_train.model_file.graph import PARITY_LIMIT
 from vmaf_train.results import run_folder
 from vmaf_train.results.run_folder import Run, Spread
 from vmaf_train.shipping import predictor, registry
+from vmaf_train.shipping.candidate import Candidate
 from vmaf_train.shipping.predictor import Predictor
+from vmaf_train.shipping.verdict import Check, Verdict, at_least, at_most, must, told
 from vmaf_train.training.baselines import fit_scaler
 
 MIN_GROUPS = 9
@@ -40,54 +42,6 @@ MAX_RMSE_LOSS = 0.1
 MAX_BLIND_MAE_LOSS = 1.0
 CORNERS = ((0.0, 1.1),) * (NUM_FEATURES - 1) + ((0.0, 100.0),)
 """Input box in raw features: adm2 and vif_scale* 0..1.1, motion2 0..100."""
-
-PASS: Final = "pass"
-HOLD: Final = "hold"
-NOT_APPLICABLE: Final = "n/a"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One line of the verdict. `value` is what was found (None when nothing could be), `note` the
-    reason behind it.
-    """
-
-    section: int
-    name: str
-    value: float | int | str | None
-    limit: str
-    verdict: Literal["pass", "hold", "n/a"]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the gate decided. `figures` are the held-out means that a later candidate is compared
-    with.
-    """
-
-    model_id: str
-    checks: tuple[Check, ...]
-    figures: dict[str, float]
-
-    @property
-    def held(self) -> tuple[Check, ...]:
-        """The checks that stand in the way."""
-        return tuple(c for c in self.checks if c.verdict == HOLD)
-
-    @property
-    def passed(self) -> bool:
-        """True when nothing holds the candidate back."""
-        return not self.held
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as a JSON value."""
-        return {
-            "model_id": self.model_id,
-            "verdict": PASS if self.passed else HOLD,
-            "figures": self.figures,
-            "checks": [asdict(c) for c in self.checks],
-        }
 
 
 def judge(run: Run, model_dir: Path) -> Verdict:
@@ -124,6 +78,44 @@ def judge(run: Run, model_dir: Path) -> Verdict:
     )
 
 
+def candidate(run: Run, verdict: Verdict) -> Candidate:
+    """What promoting `run` would ship. Raises DatasetError when its candidate.onnx is not there."""
+    onnx = run.path / "candidate.onnx"
+    try:
+        data = onnx.read_bytes()
+    except OSError as failure:
+        raise DatasetError(f"{onnx} cannot be read: {failure.strerror or failure}") from failure
+    entry = registry.new_entry(
+        run.model_id, data, description=_description(run, verdict), notes=_notes(run)
+    )
+    sidecar = {**run.sidecar, "gate": verdict.to_json()}
+    return Candidate(folder=run.path, entry=entry, data=data, sidecar=sidecar, verdict=verdict)
+
+
+def _description(run: Run, verdict: Verdict) -> str:
+    contract, figures = MODELS[run.model_id], verdict.figures
+    inputs = "six libvmaf features" + (" and the codec block" if contract.has_codec else "")
+    said = f"VMAF of one {contract.unit} from {inputs}"
+    if not figures:
+        return said
+    held_out = run.predictions[run.predictions["scheme"] == LOSO]
+    return (
+        f"{said}. Leave-one-source-out over {held_out['group'].nunique()} sources x"
+        f" {held_out['seed'].nunique()} seeds: PLCC {figures.get('plcc', 0):.4f}, SROCC"
+        f" {figures.get('srocc', 0):.4f}, RMSE {figures['rmse']:.3f}, MAE {figures['mae']:.3f} VMAF"
+        " points."
+    )
+
+
+def _notes(run: Run) -> str:
+    corpus = run.sidecar.get("corpus") or {}
+    trained = ", ".join(run.sidecar.get("trained_encoders") or ()) or "not an input"
+    return (
+        f"Teacher {run.sidecar.get('teacher')}; corpus {corpus.get('path')}, digest"
+        f" {str(corpus.get('digest'))[:8]}; encoders seen in training: {trained}."
+    )
+
+
 class _Means:
     """Held-out metrics of each prediction column, computed once."""
 
@@ -152,62 +144,21 @@ class _Means:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def _at_most(section: int, name: str, value: float | None, limit: float, note: str = "") -> Check:
-    fits = value is not None and value <= limit
-    return Check(
-        section=section,
-        name=name,
-        value=value,
-        limit=f"<= {limit:g}",
-        verdict=PASS if fits else HOLD,
-        note=note,
-    )
-
-
-def _at_least(section: int, name: str, value: float | None, limit: float, note: str = "") -> Check:
-    fits = value is not None and value >= limit
-    return Check(
-        section=section,
-        name=name,
-        value=value,
-        limit=f">= {limit:g}",
-        verdict=PASS if fits else HOLD,
-        note=note,
-    )
-
-
-def _must(section: int, name: str, problem: str | None, value: str = "yes") -> Check:
-    return Check(
-        section=section,
-        name=name,
-        value="no" if problem else value,
-        limit="yes",
-        verdict=HOLD if problem else PASS,
-        note=problem or "",
-    )
-
-
-def _not_applicable(section: int, name: str, limit: str, note: str) -> Check:
-    return Check(
-        section=section, name=name, value=None, limit=limit, verdict=NOT_APPLICABLE, note=note
-    )
-
-
 def _held_out(
     run: Run, held_out: pd.DataFrame, data: Dataset | None, corpus_note: str
 ) -> Iterator[Check]:
     """Check 1, the part about how the predictions were made."""
     few = "a gate needs nine sources: a corpus of fewer cannot show what a model does on a new one"
     groups, seeds = held_out["group"].nunique(), held_out["seed"].nunique()
-    yield _at_least(1, "LOSO groups", groups, MIN_GROUPS, few if groups < MIN_GROUPS else "")
-    yield _at_least(1, "LOSO seeds", seeds, MIN_SEEDS)
-    yield _must(1, "each fold holds out one whole group", _fold_problem(held_out))
+    yield at_least(1, "LOSO groups", groups, MIN_GROUPS, few if groups < MIN_GROUPS else "")
+    yield at_least(1, "LOSO seeds", seeds, MIN_SEEDS)
+    yield must(1, "each fold holds out one whole group", _fold_problem(held_out))
     if data is None:
-        yield _must(1, "predictions are of the corpus", corpus_note)
-        yield _must(1, "scaler fitted inside each fold", corpus_note)
+        yield must(1, "predictions are of the corpus", corpus_note)
+        yield must(1, "scaler fitted inside each fold", corpus_note)
     else:
-        yield _must(1, "predictions are of the corpus", _row_problem(held_out, data))
-        yield _must(1, "scaler fitted inside each fold", _scaler_problem(run, data))
+        yield must(1, "predictions are of the corpus", _row_problem(held_out, data))
+        yield must(1, "scaler fitted inside each fold", _scaler_problem(run, data))
 
 
 def _fold_problem(held_out: pd.DataFrame) -> str | None:
@@ -263,33 +214,33 @@ def _accuracy(means: _Means) -> Iterator[Check]:
     """Check 1, the part about PLCC, and check 2."""
     plcc, rmse = means.spread(run_folder.MODEL, "plcc"), means.spread(run_folder.MODEL, "rmse")
     undefined = f"{plcc.undefined} undefined" if plcc and plcc.undefined else ""
-    yield _at_least(
+    yield at_least(
         1, "mean PLCC, lowest seed", min(plcc.seed_means) if plcc else None, MIN_MEAN_PLCC
     )
-    yield _at_most(
+    yield at_most(
         1, "deviation of mean PLCC between seeds", plcc.std_seeds if plcc else None, MAX_SEED_SPREAD
     )
     if undefined:
-        yield _must(
+        yield must(
             2,
             "PLCC defined in every group",
             f"{undefined}: constant scores or predictions in a group",
         )
-    yield _at_least(
+    yield at_least(
         2,
         "worst group PLCC",
         plcc.worst_mean if plcc else None,
         MIN_GROUP_PLCC,
         plcc.worst_group if plcc else "",
     )
-    yield _at_most(
+    yield at_most(
         2,
         "worst group RMSE",
         rmse.worst_mean if rmse else None,
         MAX_GROUP_RMSE,
         rmse.worst_group if rmse else "",
     )
-    yield _at_most(2, "mean RMSE", rmse.mean if rmse else None, MAX_MEAN_RMSE)
+    yield at_most(2, "mean RMSE", rmse.mean if rmse else None, MAX_MEAN_RMSE)
 
 
 def _incumbent(run: Run, model_dir: Path, means: _Means) -> Check:
@@ -298,21 +249,29 @@ def _incumbent(run: Run, model_dir: Path, means: _Means) -> Check:
     shipped = registry.load(model_dir)
     entry = shipped.find(run.model_id)
     if entry is None:
-        return _not_applicable(3, name, limit, "no model of this id is shipped yet")
-    sidecar = registry.read_pair(shipped, entry)[1]
+        return told(3, name, None, limit=limit, note="no model of this id is shipped yet")
+    sidecar = json.loads(registry.read_pair(shipped.folder, entry).sidecar)
     theirs = ((sidecar.get("gate") or {}).get("figures") or {}).get("rmse")
     if (sidecar.get("corpus") or {}).get("digest") != (run.sidecar.get("corpus") or {}).get(
         "digest"
     ):
-        return _not_applicable(
-            3, name, limit, f"not comparable: {entry.onnx} was trained on another corpus"
+        return told(
+            3,
+            name,
+            None,
+            limit=limit,
+            note=f"not comparable: {entry.file} was trained on another corpus",
         )
     ours = means.mean(run_folder.MODEL, "rmse")
     if theirs is None or ours is None:
-        return _not_applicable(
-            3, name, limit, f"not comparable: {entry.onnx} has no recorded held-out RMSE"
+        return told(
+            3,
+            name,
+            None,
+            limit=limit,
+            note=f"not comparable: {entry.file} has no recorded held-out RMSE",
         )
-    return _at_most(3, name, ours - theirs, MAX_RMSE_LOSS, f"{entry.onnx}: {theirs:.4f}")
+    return at_most(3, name, ours - theirs, MAX_RMSE_LOSS, f"{entry.file}: {theirs:.4f}")
 
 
 def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
@@ -329,7 +288,9 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
     )
     for section, name, metric, column, limit in rows:
         if not contract.has_codec:
-            yield _not_applicable(section, name, f"<= {limit:g}", f"{contract.id} takes no codec")
+            yield told(
+                section, name, None, limit=f"<= {limit:g}", note=f"{contract.id} takes no codec"
+            )
             continue
         ours, theirs = means.mean(column, metric), means.mean(run_folder.CODEC_BLIND, metric)
         value = ours - theirs if ours is not None and theirs is not None else None
@@ -338,7 +299,7 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
             if value is None
             else f"codec-blind network: {theirs:.4f}"
         )
-        yield _at_most(section, name, value, limit, note)
+        yield at_most(section, name, value, limit, note)
 
 
 def _artifact(
@@ -352,25 +313,25 @@ def _artifact(
         candidate = predictor.from_pair(contract.id, onnx, run.sidecar, "cpu")
         difference = candidate.self_test()
     except (OSError, ModelError) as failure:
-        yield _must(5, "candidate keeps its contract", str(failure))
+        yield must(5, "candidate keeps its contract", str(failure))
         return
     widths = candidate.artifact.widths
     problem = None
     if widths != (*contract.hidden, 1):
         problem = f"its layers are {widths}, the contract's are {(*contract.hidden, 1)}"
-    yield _must(5, "candidate keeps its contract", problem or _column_problem(candidate))
+    yield must(5, "candidate keeps its contract", problem or _column_problem(candidate))
     rows = len(run.sidecar["self_test"]["score"])
-    yield _at_most(
+    yield at_most(
         5, "ONNX against torch, VMAF points", difference, PARITY_LIMIT, f"on {rows} real rows"
     )
     worst = candidate.predict(*_corner_rows(contract))
     broken = int((~np.isfinite(worst)).sum())
-    yield _must(
+    yield must(
         5,
         "finite on the corners of the input box",
         f"{broken} corners are not finite" if broken else None,
     )
-    yield _must(5, "candidate is of this run", _stranger_problem(run, data, figures))
+    yield must(5, "candidate is of this run", _stranger_problem(run, data, figures))
     if data is not None and figures:
         # It has seen every source, so it must not do worse on them than the networks that had not.
         answers = candidate.predict(data.features, data.codec if contract.has_codec else None)
@@ -380,7 +341,7 @@ def _artifact(
                 run_folder.score_table(data, answers), run_folder.MODEL, run_folder.CORPUS
             )
             value = float(table["rmse"].mean()) - figures["rmse"]
-        yield _at_most(
+        yield at_most(
             5,
             "candidate's mean RMSE on its corpus minus the held-out one",
             value,
@@ -436,14 +397,14 @@ def _corner_rows(contract: ModelContract) -> tuple[Any, Any]:
 def _evidence(run: Run, data: Dataset | None, corpus_note: str, num_rows: int) -> Iterator[Check]:
     """Check 6: what the verdict rests on."""
     smoke = run.smoke or run.sidecar.get("smoke") is not False
-    yield _must(
+    yield must(
         6,
         "not a smoke run",
         "a smoke run learned from a synthetic corpus and is never shipped" if smoke else None,
     )
     missing = None if num_rows else "there are none; train with --loso"
-    yield _must(6, "out-of-fold predictions present", missing)
-    yield _must(
+    yield must(6, "out-of-fold predictions present", missing)
+    yield must(
         6,
         "corpus present with the recorded digest",
         corpus_note if data is None else _digest_problem(run, data),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +147,8 @@ def load(model_id: str, model_dir: Path, device: Device = "auto") -> Predictor:
     onnxruntime is missing or the wanted device does not work.
     """
     shipped = registry.load(model_dir)
-    data, sidecar = registry.read_pair(shipped, shipped.entry(model_id))
-    return from_pair(model_id, data, sidecar, device)
+    pair = registry.read_pair(shipped.folder, shipped.entry(model_id))
+    return from_pair(model_id, pair.data, json.loads(pair.sidecar), device)
 
 
 def from_pair(

@@ -1,61 +1,125 @@
-"""The model registry: `registry.json` and, beside it, one pair `{id}-{sha8}.onnx`, `.json` per
-model.
+"""The model registry: `registry.json` and, beside it, one pair of model and sidecar for each id.
 
-    load --> Registry(entries) --entry(id)--> read_pair --> ONNX bytes, sidecar
-    promote: write the new pair, then replace registry.json    rollback: replace registry.json by the entry before
+    load --> Registry(entries) --entry(id)--> read_pair --> Pair(model bytes, sidecar bytes)
 
-Replacing `registry.json` is the only commit: a promotion that is killed anywhere leaves the old
-registry or the new one. The new sidecar keeps the entry itself (`promotion.entry`: an edit by hand
-shows) and the one that it replaced (`promotion.previous`), whose pair stays on disk until the next
-promotion; that is what `rollback` restores. Nothing else writes these files.
-"""  # noqa: E501
+A model file is named `{id}-{first 8 of its sha256}` and a sidecar `{id}-{those 8}-{first 8 of its
+own sha256}.json`. Both digests stand in the entry, so replacing `registry.json` is all that a
+promotion commits; `promotion.py` writes, and nothing else does. Reading needs no numpy.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vmaf_train import files
+import msgspec
+
 from vmaf_train.contract import MODELS, PRESET_ORDINALS, VOCABULARY
 from vmaf_train.errors import ModelError
-from vmaf_train.model_file.graph import OPSET
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, SCHEMA_VERSION)
 REGISTRY = "registry.json"
 TINY = "tiny"
 LICENSE = "Apache-2.0"
-_BY_HAND = "registry.json is written by `vmaf-tune ship` only: restore it from git, or ship again"
+BY_HAND = "registry.json is written by `vmaf-tune ship` only: restore it from git, or ship again"
+
+Facts = Mapping[str, str | int | bool]
+"""The fields of an entry as JSON holds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What the entries of one kind have in common.
+
+    `ids`: the models there are. `field`: the name of the entry's field that names the model file,
+    which ends in `suffix`. `fixed`: further fields, which have one value in all entries.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    field: str
+    suffix: str
+    fixed: Facts
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every field of an entry without its sidecar's digest, in the order they are written."""
+        return (
+            "id",
+            "kind",
+            self.field,
+            "sha256",
+            *self.fixed,
+            "license",
+            "description",
+            "notes",
+        )
+
+
+FR = Kind(
+    name="fr",
+    ids=tuple(MODELS),
+    field="onnx",
+    suffix=".onnx",
+    fixed={"opset": 17, "smoke": False, "quant_mode": "fp32"},
+)
+PRIOR = Kind(
+    name="prior", ids=("quality_prior",), field="file", suffix=".json", fixed={"smoke": False}
+)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (FR, PRIOR)}
+KIND_OF: Mapping[str, Kind] = {model_id: kind for kind in KINDS.values() for model_id in kind.ids}
+IDS = tuple(KIND_OF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One shipped model. `onnx` is a file name beside the registry; the sidecar has the
-    same stem.
+    """One shipped model. `file` is a file name beside the registry.
+
+    `sidecar_sha256` is None in an entry of schema version 1, whose sidecar has the model's stem.
     """
 
     id: str
-    kind: str
-    onnx: str
+    file: str
     sha256: str
-    opset: int
-    smoke: bool
-    quant_mode: str
     license: str
     description: str
     notes: str
+    sidecar_sha256: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model that its id is."""
+        return KIND_OF[self.id]
 
     @property
     def sidecar(self) -> str:
         """File name of the sidecar."""
-        return self.onnx.removesuffix(".onnx") + ".json"
+        stem = f"{self.id}-{self.sha256[:8]}"
+        return f"{stem}-{self.sidecar_sha256[:8]}.json" if self.sidecar_sha256 else f"{stem}.json"
+
+    def facts(self) -> dict[str, str | int | bool]:
+        """The entry as its own sidecar holds it (`promotion.entry`): without that file's digest."""
+        values: dict[str, str | int | bool] = {
+            "id": self.id,
+            "kind": self.kind.name,
+            self.kind.field: self.file,
+            "sha256": self.sha256,
+            **self.kind.fixed,
+            "license": self.license,
+            "description": self.description,
+            "notes": self.notes,
+        }
+        return {name: values[name] for name in self.kind.fields}
+
+    def to_json(self) -> dict[str, str | int | bool]:
+        """The entry as registry.json holds it."""
+        digest = {"sidecar_sha256": self.sidecar_sha256} if self.sidecar_sha256 else {}
+        return self.facts() | digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,291 +136,266 @@ class Registry:
     def entry(self, model_id: str) -> Entry:
         """The entry of `model_id`. Raises ModelError naming the ids there are."""
         found = self.find(model_id)
-        if found is None:
-            known = ", ".join(e.id for e in self.entries) or "none yet"
+        if found is not None:
+            return found
+        known = ", ".join(e.id for e in self.entries) or "none yet"
+        if model_id not in KIND_OF:
             raise ModelError(
-                f"{self.folder / REGISTRY} has no model {model_id!r} (it has: {known}); "
-                f"make one with `vmaf-tune train {model_id} --loso` and `vmaf-tune ship {model_id}`"
+                f"no model is called {model_id!r}; known are {', '.join(IDS)}, and"
+                f" {self.folder / REGISTRY} has: {known}"
             )
-        return found
+        raise ModelError(
+            f"{self.folder / REGISTRY} has no model {model_id!r} (it has: {known}); "
+            f"make one with `vmaf-tune train {model_id} --loso` and `vmaf-tune ship {model_id}`"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """How an entry came to be: `at` (UTC), the `entry` as promoted, and the entry it replaced."""
+
+    at: str
+    entry: dict[str, str | int | bool]
+    previous: dict[str, str | int | bool] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The two files of an entry, as they lie on disk and checked against it."""
+
+    entry: Entry
+    data: bytes
+    sidecar: bytes
+    promotion: Promotion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """What the registry itself reads of a sidecar; the rest belongs to the kind of model."""
+
+    id: str
+    sha256: str
+    promotion: Promotion
+    vocabulary: list[str] | None = None
+    preset_ordinals: dict[str, dict[str, int]] | None = None
 
 
 def load(model_dir: Path) -> Registry:
     """The registry under `model_dir` (its folder `tiny`), checked, files and all.
 
     Raises ModelError for a missing or malformed registry, an unknown or missing field, ids unsorted
-    or twice, a file name that is not `{id}-{sha8}.onnx`, a file outside the folder, or one whose
+    or twice, a file name that is not made of the digest, a file outside the folder, or one whose
     sha256 is not the entry's.
     """
-    registry = _parse(model_dir / TINY, _read(model_dir / TINY / REGISTRY))
+    folder = model_dir / TINY
+    registry = _parse(folder, read_file(folder / REGISTRY))
     for entry in registry.entries:
-        read_pair(registry, entry)
+        read_pair(folder, entry)
     return registry
 
 
-def read_pair(registry: Registry, entry: Entry) -> tuple[bytes, dict[str, Any]]:
-    """ONNX bytes and sidecar of `entry`. Raises ModelError when a file is missing, elsewhere, or
-    not as it was promoted.
+def read_pair(folder: Path, entry: Entry) -> Pair:
+    """The files of `entry` in `folder`.
+
+    Raises ModelError when one is missing, elsewhere, or not as it was promoted.
     """
-    data = _read(registry.folder / entry.onnx)
+    data = read_file(folder / entry.file)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise ModelError(f"{entry.onnx} does not have the sha256 of its registry entry; {_BY_HAND}")
-    sidecar = _json(registry.folder / entry.sidecar, _read(registry.folder / entry.sidecar))
-    if sidecar.get("id") != entry.id or sidecar.get("sha256") != entry.sha256:
+        raise ModelError(f"{entry.file} does not have the sha256 of its registry entry; {BY_HAND}")
+    text = read_file(folder / entry.sidecar)
+    if entry.sidecar_sha256 not in (None, hashlib.sha256(text).hexdigest()):
         raise ModelError(
-            f"{entry.sidecar} is the sidecar of another model than {entry.onnx}; {_BY_HAND}"
+            f"{entry.sidecar} does not have the sidecar_sha256 of its registry entry; {BY_HAND}"
         )
-    _check_promoted(registry, entry, sidecar)
-    return data, sidecar
+    head = _head(folder / entry.sidecar, text)
+    if (head.id, head.sha256) != (entry.id, entry.sha256):
+        raise ModelError(
+            f"{entry.sidecar} is the sidecar of another model than {entry.file}; {BY_HAND}"
+        )
+    _check_promoted(folder, entry, head)
+    return Pair(entry=entry, data=data, sidecar=text, promotion=head.promotion)
 
 
-def _check_promoted(registry: Registry, entry: Entry, sidecar: Mapping[str, Any]) -> None:
-    """Raise ModelError unless `ship` wrote this entry, with the tables that the
-    contract still has.
-    """
-    promotion = sidecar.get("promotion")
-    written = promotion.get("entry") if isinstance(promotion, dict) else None
-    if not isinstance(written, dict):
+def _head(path: Path, text: bytes) -> _Head:
+    value = _json(path, text)
+    told = value.get("promotion")
+    if not isinstance(told, dict) or not told.get("entry"):
         raise ModelError(
-            f"{entry.sidecar} does not hold the entry that it was promoted with; {_BY_HAND}"
+            f"{path.name} does not hold the entry that it was promoted with; {BY_HAND}"
         )
-    changed = [name for name, value in asdict(entry).items() if written.get(name) != value]
+    try:
+        return msgspec.convert(value, _Head)
+    except msgspec.ValidationError as failure:
+        raise ModelError(f"{path.name} is not a sidecar ({failure}); {BY_HAND}") from failure
+
+
+def _check_promoted(folder: Path, entry: Entry, head: _Head) -> None:
+    """Raise ModelError unless `ship` wrote this entry, with the tables of this release."""
+    written = head.promotion.entry
+    changed = [name for name, value in entry.facts().items() if written.get(name) != value]
     if changed:
         raise ModelError(
-            f"the entry {entry.id} of {registry.folder / REGISTRY} is not the one that was"
-            f" promoted: {', '.join(changed)} changed since; {_BY_HAND}"
+            f"the entry {entry.id} of {folder / REGISTRY} is not the one that was promoted:"
+            f" {', '.join(changed)} changed since; {BY_HAND}"
         )
-    if MODELS[entry.id].has_codec:
-        known = {name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY}
-        for field_name, value in (("vocabulary", list(VOCABULARY)), ("preset_ordinals", known)):
-            if sidecar.get(field_name) != value:
-                raise ModelError(
-                    f"{entry.sidecar} has another {field_name} than this release's contract;"
-                    f" {_BY_HAND}"
-                )
+    if entry.id not in MODELS or not MODELS[entry.id].has_codec:
+        return
+    known = {name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY}
+    for name, same in (
+        ("vocabulary", head.vocabulary == list(VOCABULARY)),
+        ("preset_ordinals", head.preset_ordinals == known),
+    ):
+        if not same:
+            raise ModelError(
+                f"{entry.sidecar} has another {name} than this release's contract; {BY_HAND}"
+            )
 
 
-def new_entry(model_id: str, onnx_bytes: bytes, *, description: str, notes: str) -> Entry:
-    """The entry that a promotion of `onnx_bytes` would write."""
-    digest = hashlib.sha256(onnx_bytes).hexdigest()
+def new_entry(model_id: str, data: bytes, *, description: str, notes: str) -> Entry:
+    """The entry that a promotion of the model file `data` would write, without its sidecar."""
+    digest = hashlib.sha256(data).hexdigest()
     return Entry(
         id=model_id,
-        kind="fr",
-        onnx=f"{model_id}-{digest[:8]}.onnx",
+        file=f"{model_id}-{digest[:8]}{KIND_OF[model_id].suffix}",
         sha256=digest,
-        opset=OPSET,
-        smoke=False,
-        quant_mode="fp32",
         license=LICENSE,
         description=description,
         notes=notes,
     )
 
 
-def difference(registry: Registry, entry: Entry) -> dict[str, tuple[Any, Any]]:
-    """Fields that promoting `entry` would change, as (now, then); every field of a model that is
-    not there yet.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A field of an entry that a promotion would change; `now` is None where there is none yet."""
+
+    field: str
+    now: str | int | bool | None
+    then: str | int | bool
+
+
+def difference(registry: Registry, entry: Entry) -> list[Change]:
+    """The fields that promoting `entry` would change; every field of a model not there yet."""
     old = registry.find(entry.id)
-    now, then = (asdict(old) if old else {}), asdict(entry)
-    return {name: (now.get(name), value) for name, value in then.items() if now.get(name) != value}
+    now = old.facts() if old else {}
+    return [
+        Change(field=name, now=now.get(name), then=value)
+        for name, value in entry.facts().items()
+        if now.get(name) != value
+    ]
 
 
-def promote(
-    model_dir: Path, entry: Entry, onnx_bytes: bytes, sidecar: Mapping[str, Any]
-) -> Registry:
-    """Make `entry` the shipped model of its id; the caller has judged it. Returns the registry as
-    it is afterwards.
-
-    Shipping the bytes that are already shipped renews the evidence in their sidecar, where the
-    entry stays the same, and changes nothing else. Raises ModelError when the registry is not in
-    order, or entry, bytes and sidecar do not belong together.
-    """
-    if not hashlib.sha256(onnx_bytes).hexdigest() == entry.sha256 == sidecar.get("sha256"):
-        raise ModelError(f"the candidate of {entry.id} changed while it was judged; ship again")
-    with _locked(model_dir / TINY) as folder:
-        registry = load(model_dir)
-        incumbent = registry.find(entry.id)
-        if incumbent is not None and incumbent.sha256 == entry.sha256:
-            if incumbent == entry:
-                promotion = read_pair(registry, entry)[1]["promotion"]
-                files.write_json(folder / entry.sidecar, {**sidecar, "promotion": promotion})
-            return registry
-        promotion = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "entry": asdict(entry),
-            "previous": asdict(incumbent) if incumbent else None,
-        }
-        files.write_bytes(folder / entry.onnx, onnx_bytes)
-        files.write_json(folder / entry.sidecar, {**sidecar, "promotion": promotion})
-        after = _commit(registry, entry)
-        _sweep(folder, entry, incumbent)
-    return after
-
-
-def rollback(model_dir: Path, model_id: str) -> Registry:
-    """Put back the entry that the last promotion of `model_id` replaced; the newer pair stays on
-    disk.
-
-    Raises ModelError when there is none, or its pair is gone or damaged.
-    """
-    with _locked(model_dir / TINY):
-        registry = load(model_dir)
-        entry = registry.entry(model_id)
-        previous = (read_pair(registry, entry)[1].get("promotion") or {}).get("previous")
-        if previous is None:
-            raise ModelError(
-                f"{entry.onnx} replaced no other model, so there is nothing to roll back to"
-            )
-        earlier = _entry(registry.folder, previous)
-        if not (registry.folder / earlier.onnx).exists():
-            raise ModelError(
-                f"{earlier.onnx} is no longer kept: only the pair before the last promotion is"
-            )
-        read_pair(registry, earlier)
-        return _commit(registry, earlier)
-
-
-def restore(registry: Registry) -> None:
-    """Put `registry` back as it was read, after a promotion that did not read back. Its pairs must
-    still be there.
-    """
-    with _locked(registry.folder):
-        _write(registry)
-
-
-def _commit(registry: Registry, entry: Entry) -> Registry:
-    kept = [e for e in registry.entries if e.id != entry.id]
-    after = replace(registry, entries=tuple(sorted([*kept, entry], key=lambda e: e.id)))
-    _write(after)
-    return after
-
-
-def _write(registry: Registry) -> None:
-    value = {"schema_version": SCHEMA_VERSION, "entries": [asdict(e) for e in registry.entries]}
-    files.write_json(registry.folder / REGISTRY, value)
-
-
-def _sweep(folder: Path, entry: Entry, incumbent: Entry | None) -> None:
-    """Remove the pairs of this model that are neither the shipped nor the previous one."""
-    kept = {name for e in (entry, incumbent) if e for name in (e.onnx, e.sidecar)}
-    pair = re.compile(re.escape(entry.id) + r"-[0-9a-f]{8}\.(onnx|json)(\.tmp)?")
-    for path in sorted(folder.iterdir()):
-        if pair.fullmatch(path.name) and path.name not in kept:
-            path.unlink()
-    files.sync_folder(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[Path]:
-    """Hold the folder against another promotion, where the platform has such locks; no file is made
-    for it.
-    """
-    if not folder.is_dir():
-        raise ModelError(
-            f"{folder} is not a folder with a {REGISTRY}; name its parent with --model-dir"
-        )
-    if os.name != "posix":
-        yield folder
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as failure:
-            raise ModelError(
-                f"another promotion is writing {folder}; try again when it is done"
-            ) from failure
-        yield folder
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file of the registry. Raises ModelError when missing or not in its folder."""
     if path.resolve().parent != path.parent.resolve():
-        raise ModelError(f"{path} leads out of {path.parent}; {_BY_HAND}")
+        raise ModelError(f"{path} leads out of {path.parent}; {BY_HAND}")
     try:
         return path.read_bytes()
     except FileNotFoundError as failure:
-        raise ModelError(f"{path} does not exist; {_BY_HAND}") from failure
+        raise ModelError(f"{path} does not exist; {BY_HAND}") from failure
     except OSError as failure:
         raise ModelError(f"{path} cannot be read: {failure.strerror or failure}") from failure
 
 
-def _json(path: Path, data: bytes) -> dict[str, Any]:
+def parse_entry(folder: Path, item: object) -> Entry:
+    """An entry of either schema version, from JSON. Raises ModelError for anything else."""
+    where = folder / REGISTRY
+    facts = item if isinstance(item, dict) else {}
+    kind = KINDS.get(str(facts.get("kind")), FR)
+    digest = facts.get("sidecar_sha256")
+    odd = sorted((set(facts) - {"sidecar_sha256"}) ^ set(kind.fields))
+    if odd or not facts:
+        named = ", ".join(odd) or type(item).__name__
+        raise ModelError(f"an entry of {where} has unknown or missing fields ({named}); {BY_HAND}")
+    wrong = [
+        name for name in kind.fields if type(facts[name]) is not type(kind.fixed.get(name, ""))
+    ]
+    if digest is not None and not isinstance(digest, str):
+        wrong.append("sidecar_sha256")
+    if wrong:
+        raise ModelError(
+            f"an entry of {where} has {', '.join(sorted(wrong))} of the wrong type; {BY_HAND}"
+        )
+    _check_fixed(where, kind, facts)
+    entry = Entry(
+        id=facts["id"],
+        file=facts[kind.field],
+        sha256=facts["sha256"],
+        license=facts["license"],
+        description=facts["description"],
+        notes=facts["notes"],
+        sidecar_sha256=digest,
+    )
+    _check_names(where, entry)
+    return entry
+
+
+def _check_fixed(where: Path, kind: Kind, facts: Facts) -> None:
+    told = {"kind": kind.name, **kind.fixed}
+    if facts["id"] in kind.ids and all(facts[name] == value for name, value in told.items()):
+        return
+    wanted = ", ".join(
+        f"{name} {str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in told.items()
+    )
+    raise ModelError(
+        f"the entry {facts['id']!r} of {where} is not one of {', '.join(kind.ids)} with {wanted};"
+        f" {BY_HAND}"
+    )
+
+
+def _check_names(where: Path, entry: Entry) -> None:
+    digests = (entry.sha256, entry.sidecar_sha256 or "0" * 64)
+    hexadecimal = all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests)
+    if not hexadecimal or entry.file != f"{entry.id}-{entry.sha256[:8]}{entry.kind.suffix}":
+        raise ModelError(
+            f"the entry {entry.id} of {where} must hold digests in lower case and name its file"
+            f" {{id}}-{{first 8 of sha256}}{entry.kind.suffix} in that folder, not {entry.file!r};"
+            f" {BY_HAND}"
+        )
+
+
+def _json(path: Path, data: bytes) -> dict[str, object]:
     try:
         value = json.loads(data, object_pairs_hook=_no_twins)
     except ValueError as failure:
-        raise ModelError(f"{path} is not JSON as it should be ({failure}); {_BY_HAND}") from failure
+        raise ModelError(f"{path} is not JSON as it should be ({failure}); {BY_HAND}") from failure
     if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object; {_BY_HAND}")
+        raise ModelError(f"{path} must hold a JSON object; {BY_HAND}")
     return value
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object"
-        )
+    twins = (
+        [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+    )
+    if twins:
+        raise ValueError(f"the key {twins[0]!r} stands twice in one object")
     return dict(pairs)
 
 
 def _parse(folder: Path, data: bytes) -> Registry:
-    value = _json(folder / REGISTRY, data)
-    if set(value) != {"schema_version", "entries"} or not isinstance(value["entries"], list):
+    where = folder / REGISTRY
+    value = _json(where, data)
+    items = value.get("entries")
+    if set(value) != {"schema_version", "entries"} or not isinstance(items, list):
         raise ModelError(
-            f"{folder / REGISTRY} must hold schema_version and a list of entries, nothing else;"
-            f" {_BY_HAND}"
+            f"{where} must hold schema_version and a list of entries, nothing else; {BY_HAND}"
         )
-    if type(value["schema_version"]) is not int or value["schema_version"] != SCHEMA_VERSION:
+    version = value["schema_version"]
+    if type(version) is not int or version not in READ_VERSIONS:
         raise ModelError(
-            f"{folder / REGISTRY} has schema_version {value['schema_version']!r}; this release"
-            f" reads {SCHEMA_VERSION}"
+            f"{where} has schema_version {version!r}; this release reads"
+            f" {' and '.join(map(str, READ_VERSIONS))}"
         )
-    entries = tuple(_entry(folder, item) for item in value["entries"])
+    entries = tuple(parse_entry(folder, item) for item in items)
+    for entry in entries:
+        if (entry.sidecar_sha256 is None) != (version == 1):
+            raise ModelError(
+                f"the entry {entry.id} of {where} has sidecar_sha256 in schema_version 2 alone,"
+                f" and must have it there; {BY_HAND}"
+            )
     ids = [e.id for e in entries]
     if ids != sorted(set(ids)):
-        raise ModelError(
-            f"the ids in {folder / REGISTRY} must be sorted and each there once; {_BY_HAND}"
-        )
+        raise ModelError(f"the ids in {where} must be sorted and each there once; {BY_HAND}")
     return Registry(folder=folder, entries=entries)
-
-
-def _entry(folder: Path, item: Any) -> Entry:
-    where = folder / REGISTRY
-    names = {f.name for f in fields(Entry)}
-    if not isinstance(item, dict) or set(item) != names:
-        odd = sorted(set(item) ^ names) if isinstance(item, dict) else [type(item).__name__]
-        raise ModelError(
-            f"an entry of {where} has unknown or missing fields ({', '.join(odd)}); {_BY_HAND}"
-        )
-    types = {"opset": int, "smoke": bool}
-    wrong = [name for name in sorted(names) if type(item[name]) is not types.get(name, str)]
-    if wrong:
-        raise ModelError(
-            f"an entry of {where} has {', '.join(wrong)} of the wrong type; {_BY_HAND}"
-        )
-    entry = Entry(**item)
-    if (
-        entry.id not in MODELS
-        or entry.kind != "fr"
-        or entry.opset != OPSET
-        or entry.quant_mode != "fp32"
-        or entry.smoke
-    ):
-        raise ModelError(
-            f"the entry {entry.id!r} of {where} is not one of {', '.join(MODELS)} with kind fr,"
-            f" opset {OPSET}, quant_mode fp32 and smoke false; {_BY_HAND}"
-        )
-    if (
-        not re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
-        or entry.onnx != f"{entry.id}-{entry.sha256[:8]}.onnx"
-    ):
-        raise ModelError(
-            f"the entry {entry.id} of {where} must name its file {{id}}-{{first 8 of sha256}}.onnx"
-            f" in that folder, not {entry.onnx!r}; {_BY_HAND}"
-        )
-    return entry

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vmaf_train import files
+from vmaf_train.errors import DatasetError, ModelError
+from vmaf_train.shipping import promotion, registry
+from vmaf_train.shipping.promotion import Shelf
+from vmaf_train.shipping.registry import Change, Entry
+from vmaf_train.shipping.verdict import Value, Verdict
 
 from vmaftune import console
 from vmaftune.errors import GateHold, ToolError, UsageError
+from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
-    from vmaf_train.results.run_folder import Run
-    from vmaf_train.shipping.gate import Verdict
-    from vmaf_train.shipping.registry import Entry, Registry
+    from vmaf_train.shipping.candidate import Candidate
 
 READ_BACK_TIMEOUT_S = 300.0
 VERDICT = "verdict.json"
@@ -65,53 +70,37 @@ def ship(
             )
         _roll_back(model, model_dir, as_json)
         return
-    from vmaf_train.results.run_folder import load_run
-    from vmaf_train.shipping import gate
-
-    candidate = load_run(run or _newest(runs_dir, model))
-    if candidate.model_id != model:
-        raise UsageError(f"{candidate.path} is a run of {candidate.model_id}, not of {model}")
-    console.say(f"judging {candidate.path}")
-    verdict = gate.judge(candidate, model_dir)
-    entry, changes = _proposal(candidate, verdict, model_dir)
-    if not as_json:
-        _show(verdict)
-        if dry_run:
-            _show_changes(entry, changes)
-    if not dry_run:
-        _write_verdict(candidate, verdict)
-    if verdict.passed and not dry_run:
-        _promote(candidate, verdict, entry, model_dir)
-        console.say(
-            (
-                f"shipped {entry.onnx}"
-                if changes
-                else f"{entry.onnx} was shipped already; the registry stays"
-            ),
-            "green",
-        )
+    folder = _run_folder(run, runs_dir, model)
+    with nullcontext() if dry_run else promotion.hold(model_dir) as shelf:
+        candidate = _judged(model, folder, model_dir)
+        changes = registry.difference(registry.load(model_dir), candidate.entry)
+        if not as_json:
+            _show(candidate.verdict)
+        if dry_run and not as_json:
+            _show_changes(candidate.entry, changes)
+        if shelf is not None:
+            _write_verdict(candidate)
+        if shelf is not None and candidate.verdict.passed:
+            _promote(shelf, candidate)
     if as_json:
-        facts = {
-            "run": str(candidate.path),
-            "dry_run": dry_run,
-            "onnx": entry.onnx,
-            "changes": changes,
-        }
-        console.json_document({**facts, **verdict.to_json()})
-    if not verdict.passed:
-        raise GateHold(_sentence(verdict))
+        _tell(candidate, changes, dry_run)
+    if not candidate.verdict.passed:
+        raise GateHold(_sentence(candidate.verdict))
     console.next_command(
         f"vmaf-tune ship {model}" if dry_run else f"vmaf-tune predict {model} --self-test"
     )
 
 
-def _newest(runs_dir: Path, model: str) -> Path:
+def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
     """The newest complete run, or, where there are only smoke runs, the newest of those (which the
     gate will hold).
     """
-    from vmaf_train.errors import DatasetError
     from vmaf_train.results.run_folder import METRICS_FILE, SMOKE_SUFFIX, newest_run
 
+    if model not in registry.KIND_OF:
+        raise UsageError(f"no model is called {model!r}; known are {', '.join(registry.IDS)}")
+    if run is not None:
+        return run
     try:
         return newest_run(runs_dir, model)
     except DatasetError:
@@ -121,50 +110,16 @@ def _newest(runs_dir: Path, model: str) -> Path:
         return smoke[-1]
 
 
-def _proposal(candidate: Run, verdict: Verdict, model_dir: Path) -> tuple[Entry, dict[str, Any]]:
-    """The registry entry that a promotion would write, and {field: [now, then]} where
-    it differs.
-    """
-    from vmaf_train.shipping import registry
+def _judged(model: str, folder: Path, model_dir: Path) -> Candidate:
+    """The run in `folder`, judged by the gate of its kind of model."""
+    from vmaf_train.results.run_folder import load_run
+    from vmaf_train.shipping import gate
 
-    onnx = candidate.path / "candidate.onnx"
-    data = onnx.read_bytes() if onnx.is_file() else b""
-    entry = registry.new_entry(
-        candidate.model_id,
-        data,
-        description=_description(candidate, verdict),
-        notes=_notes(candidate),
-    )
-    changes = registry.difference(registry.load(model_dir), entry)
-    return entry, (
-        {name: list(pair) for name, pair in changes.items()} if "sha256" in changes else {}
-    )
-
-
-def _description(candidate: Run, verdict: Verdict) -> str:
-    from vmaf_train.contract import MODELS
-
-    contract, figures = MODELS[candidate.model_id], verdict.figures
-    inputs = "six libvmaf features" + (" and the codec block" if contract.has_codec else "")
-    held_out = candidate.predictions[candidate.predictions["scheme"] == "loso"]
-    said = f"VMAF of one {contract.unit} from {inputs}"
-    if not figures:
-        return said
-    return (
-        f"{said}. Leave-one-source-out over {held_out['group'].nunique()} sources x"
-        f" {held_out['seed'].nunique()} seeds: PLCC {figures.get('plcc', 0):.4f}, SROCC"
-        f" {figures.get('srocc', 0):.4f}, RMSE {figures['rmse']:.3f}, MAE {figures['mae']:.3f} VMAF"
-        " points."
-    )
-
-
-def _notes(candidate: Run) -> str:
-    corpus = candidate.sidecar.get("corpus") or {}
-    trained = ", ".join(candidate.sidecar.get("trained_encoders") or ()) or "not an input"
-    return (
-        f"Teacher {candidate.sidecar.get('teacher')}; corpus {corpus.get('path')}, digest"
-        f" {str(corpus.get('digest'))[:8]}; encoders seen in training: {trained}."
-    )
+    found = load_run(folder)
+    if found.model_id != model:
+        raise UsageError(f"{found.path} is a run of {found.model_id}, not of {model}")
+    console.say(f"judging {found.path}")
+    return gate.candidate(found, gate.judge(found, model_dir))
 
 
 def _show(verdict: Verdict) -> None:
@@ -177,17 +132,27 @@ def _show(verdict: Verdict) -> None:
             console.say(f"{check.verdict}: {check.name}: {check.note}")
 
 
-def _value(value: float | int | str | None) -> str:
+def _value(value: Value) -> str:
     small = isinstance(value, float) and 0 < abs(value) < 1e-3
     return f"{value:.1e}" if small else console.cell_text(value)
 
 
-def _show_changes(entry: Entry, changes: dict[str, Any]) -> None:
+def _show_changes(entry: Entry, changes: list[Change]) -> None:
     if not changes:
-        console.say(f"{entry.onnx} is shipped already; nothing would change")
+        console.say(f"{entry.file} is shipped already; nothing but its sidecar would change")
         return
-    rows = [(name, now, then) for name, (now, then) in changes.items()]
+    rows = [(change.field, change.now, change.then) for change in changes]
     console.table(f"registry entry {entry.id}", ("field", "now", "then"), rows, left=3)
+
+
+def _tell(candidate: Candidate, changes: list[Change], dry_run: bool) -> None:
+    facts = {
+        "run": str(candidate.folder),
+        "dry_run": dry_run,
+        "file": candidate.entry.file,
+        "changes": {change.field: [change.now, change.then] for change in changes},
+    }
+    console.json_document({**facts, **candidate.verdict.to_json()})
 
 
 def _sentence(verdict: Verdict) -> str:
@@ -202,39 +167,38 @@ def _sentence(verdict: Verdict) -> str:
     )
 
 
-def _write_verdict(candidate: Run, verdict: Verdict) -> None:
-    from vmaf_train import files
-
+def _write_verdict(candidate: Candidate) -> None:
     with _writing():
-        files.write_json(candidate.path / VERDICT, verdict.to_json())
+        files.write_json(candidate.folder / VERDICT, candidate.verdict.to_json())
 
 
-def _promote(candidate: Run, verdict: Verdict, entry: Entry, model_dir: Path) -> None:
-    from vmaf_train.shipping import registry
-
-    before = registry.load(model_dir)
-    sidecar = {**candidate.sidecar, "gate": verdict.to_json()}
+def _promote(shelf: Shelf, candidate: Candidate) -> None:
+    old = shelf.before.find(candidate.entry.id)
     with _writing():
-        registry.promote(
-            model_dir, entry, (candidate.path / "candidate.onnx").read_bytes(), sidecar
-        )
-    _confirm(entry, before, model_dir)
+        entry = shelf.promote(candidate.entry, candidate.data, candidate.sidecar)
+    _confirm(shelf, entry)
+    with _writing():
+        shelf.settle()
+    if old is None or old.sha256 != entry.sha256:
+        console.say(f"shipped {entry.file}", "green")
+    elif old == entry:
+        console.say(f"{entry.file} was shipped already; the registry stays", "green")
+    else:
+        console.say(f"{entry.file} was shipped already; its evidence is renewed", "green")
 
 
-def _confirm(entry: Entry, before: Registry, model_dir: Path) -> None:
-    """Read the registry's new entry back in a new process; put `before` back when it is not as it
-    should be.
+def _confirm(shelf: Shelf, entry: Entry) -> None:
+    """Read the registry's new entry back in a new process; undo it when it is not as it should
+    be.
     """
-    from vmaf_train.errors import ModelError
-    from vmaf_train.shipping import registry
-
-    problem = _read_back(entry, model_dir)
-    if problem:
-        with _writing():
-            registry.restore(before)
-        raise ModelError(
-            f"{entry.onnx} did not read back ({problem}), so the registry is as it was before"
-        )
+    problem = _read_back(entry, shelf.folder.parent)
+    if problem is None:
+        return
+    with _writing():
+        shelf.undo()
+    raise ModelError(
+        f"{entry.file} did not read back ({problem}), so the registry is as it was before"
+    )
 
 
 @contextmanager
@@ -253,8 +217,6 @@ def _read_back(entry: Entry, model_dir: Path) -> str | None:
     """Load the shipped model in a new process and predict the stored rows again; None when all is
     as it should be.
     """
-    from vmaftune.media.process import Runner
-
     argv = [sys.executable, "-P", "-m", "vmaftune", "predict", entry.id, "--self-test", "--json"]
     done = Runner().run([*argv, "--model-dir", str(model_dir)], timeout_s=READ_BACK_TIMEOUT_S)
     if done.returncode:
@@ -270,15 +232,12 @@ def _read_back(entry: Entry, model_dir: Path) -> str | None:
 
 
 def _roll_back(model: str, model_dir: Path, as_json: bool) -> None:
-    from vmaf_train.shipping import registry
-
-    before = registry.load(model_dir)
-    with _writing():
-        entry = registry.rollback(model_dir, model).entry(model)
-    _confirm(entry, before, model_dir)
+    with promotion.hold(model_dir) as shelf:
+        now = shelf.before.entry(model)
+        with _writing():
+            entry = shelf.rollback(model)
+        _confirm(shelf, entry)
     if as_json:
-        console.json_document(
-            {"id": entry.id, "onnx": entry.onnx, "replaced": before.entry(model).onnx}
-        )
+        console.json_document({"id": entry.id, "file": entry.file, "replaced": now.file})
     else:
-        console.out(f"{model} is {entry.onnx} again; it was {before.entry(model).onnx}")
+        console.out(f"{model} is {entry.file} again; it was {now.file}")
