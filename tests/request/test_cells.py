@@ -130,7 +130,7 @@ def test_defaults_cells_order_and_ids(planned: Any, clip: Any) -> None:
     ]
     assert len(plan.cells) == 24
     document = plan.document()
-    assert document["num_cells"] == 24
+    assert document.num_cells == 24
     chosen = planned(
         clip("plan.mkv"),
         encoders=None,

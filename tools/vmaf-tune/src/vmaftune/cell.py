@@ -243,9 +243,16 @@ class Setting:
     @property
     def variant(self) -> str | None:
         """The name of what is asked beside preset, quality value and size; None for nothing."""
-        parts = [self.options.name] if self.options else []
-        if self.maxrate_kbps is not None:
-            parts.append(f"maxrate={self.maxrate_kbps}k:{self.bufsize_kbps}k")
+        return self.name_of(self.options, self.maxrate_kbps, self.bufsize_kbps)
+
+    @staticmethod
+    def name_of(
+        options: OptionSet | None, maxrate_kbps: int | None, bufsize_kbps: int | None
+    ) -> str | None:
+        """The name that an option set and a bound on the bitrate give a setting; None for none."""
+        parts = [options.name] if options else []
+        if maxrate_kbps is not None:
+            parts.append(f"maxrate={maxrate_kbps}k:{bufsize_kbps}k")
         return ",".join(parts) or None
 
     def arguments(self, threads: int, num_frames: int) -> list[str]:

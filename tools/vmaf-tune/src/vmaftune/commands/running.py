@@ -87,10 +87,12 @@ def foresee(folder: Path, plan: Planned, *, extend: bool, part: bool) -> None:
     """Note on the screen that a run of `plan` in `folder` would be refused, if so;
     writes nothing.
     """
-    from vmaftune.engine.study import agreed
+    from vmaftune.engine.folder import CELLS
+    from vmaftune.request.document import agreed
 
+    has_rows = (folder / CELLS).exists()
     try:
-        agreed(folder, {**plan.document(), "skipped_encoders": []}, extend=extend, part=part)
+        agreed(folder, plan.document(), extend=extend, part=part, has_rows=has_rows)
     except FolderError as failure:
         console.warn(f"without --dry-run this would be refused: {failure}")
 

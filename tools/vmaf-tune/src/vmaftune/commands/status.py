@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,20 +19,17 @@ def read(folder: Path) -> dict[str, Any]:
     """
     from vmaftune.encoders import ENCODERS
     from vmaftune.engine import folder as rows
-    from vmaftune.request.cells import grid_ids
+    from vmaftune.request.document import read_document
 
-    path = folder / rows.SWEEP
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        ids = grid_ids(document)
-    except OSError as failure:
+        document = read_document(folder / rows.SWEEP)
+    except FileNotFoundError as failure:
         raise UsageError(f"{folder} holds no sweep ({rows.SWEEP} is missing)") from failure
-    except (ValueError, KeyError, TypeError) as failure:
-        raise UsageError(f"{path} is no sweep of ours: {failure!r}") from failure
+    ids = document.cell_ids
     found = {i: r for i, r in rows.latest_rows(folder).items() if i in ids}
     done = {i: r for i, r in found.items() if r["status"] == "ok"}
-    frames = {s["name"]: s["num_frames"] or s["expected_frames"] for s in document["sources"]}
-    pixels = {s["name"]: s["width"] * s["height"] / 230400 for s in document["sources"]}
+    frames = {s.name: s.num_frames or s.expected_frames for s in document.sources}
+    pixels = {s.name: s.width * s.height / 230400 for s in document.sources}
 
     def guess(cell_id: str) -> float:
         src, encoder, preset, *_ = cell_id.split(

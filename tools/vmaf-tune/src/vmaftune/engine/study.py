@@ -7,13 +7,12 @@ drive another without its screen.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,11 +20,11 @@ from vmaftune.cell import TMP as TMP
 from vmaftune.cell import Tools
 from vmaftune.engine.folder import CELLS, SWEEP, Writer, append_run, cell_rows, now, write_json
 from vmaftune.engine.lanes import Ended, Executor, Started, Task
-from vmaftune.errors import FolderError, ToolError
+from vmaftune.errors import ToolError
 from vmaftune.media.encode import CellFailure
 from vmaftune.media.ffmpeg import machine, packages
 from vmaftune.media.process import Runner
-from vmaftune.request.cells import conflict, difference, grid_ids, is_part
+from vmaftune.request.document import Document, agreed, read_document
 
 Event = dict[str, Any]
 MIN_TIMEOUT_S = 600.0
@@ -71,7 +70,7 @@ W = TypeVar("W", bound=Work)
 class Planned(Protocol):
     """What a folder is opened for: a plan of cells or of scored pairs."""
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The plan as sweep.json holds it."""
 
 
@@ -122,84 +121,25 @@ def open_folder(
     extend: bool,
     part: bool = False,
     skipped: Sequence[str] = (),
-) -> Mapping[str, Any]:
+) -> Document:
     """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it
     with `extend`.
 
     The encoders that the latest run left out are noted in it. Raises FolderError as `agreed`.
     """
-    new = {
-        "schema_version": 1,
-        "argv": list(argv),
-        "created_at": now(),
-        **plan.document(),
-        "skipped_encoders": list(skipped),
-    }
-    document = agreed(folder, new, extend=extend, part=part)
-    if skipped and list(skipped) != document["skipped_encoders"]:
-        document = {**document, "skipped_encoders": list(skipped)}
+    new = replace(
+        plan.document(),
+        argv=tuple(argv),
+        created_at=now(),
+        skipped_encoders=tuple(skipped),
+    )
     path = folder / SWEEP
-    if not path.exists() or document != json.loads(path.read_text(encoding="utf-8")):
-        write_json(path, document)
+    document = agreed(folder, new, extend=extend, part=part, has_rows=(folder / CELLS).exists())
+    if skipped:
+        document = replace(document, skipped_encoders=tuple(skipped))
+    if not path.exists() or document != read_document(path):
+        write_json(path, document.to_json())
     return document
-
-
-def agreed(
-    folder: Path, document: dict[str, Any], *, extend: bool, part: bool
-) -> Mapping[str, Any]:
-    """What sweep.json of `folder` has to hold for the plan in `document`: what is there,
-    `document`, or both together.
-
-    Raises FolderError naming the first difference, and the way out.
-    """
-    path = folder / SWEEP
-    if path.exists():
-        try:
-            old: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            change = difference(old, document)
-        except (ValueError, KeyError, TypeError) as failure:
-            raise FolderError(
-                f"{path} is no sweep of ours ({failure!r}); write elsewhere with --out"
-            ) from failure
-        if change is None:
-            return old
-        if part and is_part(old, document):
-            return old
-        if not extend:
-            extend_hint = "" if conflict(old, document) else ", or add the cells with --extend"
-            raise FolderError(
-                f"{folder} holds another plan: {change}; write elsewhere with --out{extend_hint}"
-            )
-        return _merge(folder, old, document)
-    if (folder / CELLS).exists():
-        raise FolderError(f"{folder} holds rows but no {SWEEP}; write elsewhere with --out")
-    return document
-
-
-def _merge(folder: Path, old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The union of two plans; raises FolderError where they do not agree on what both have."""
-    clash = conflict(old, new)
-    if clash is not None:
-        raise FolderError(
-            f"--extend adds cells to {folder} and changes none: {clash}; write elsewhere with --out"
-        )
-    ids = grid_ids(old) | grid_ids(new)
-    blocks: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for block in (*old["grid"], *new["grid"]):
-        for source in block["sources"]:
-            values = blocks.setdefault((block["encoder"], block["preset"]), {}).setdefault(
-                source, []
-            )
-            values += [q for q in block["quality"] if q not in values]
-    grid = [
-        {"encoder": encoder, "preset": preset, "quality": values, "sources": [source]}
-        for (encoder, preset), by_source in blocks.items()
-        for source, values in by_source.items()
-    ]
-    sources = {s["name"]: s for s in (*old["sources"], *new["sources"])}
-    pairs = {p["cell"]: p for p in (*old.get("pairs", ()), *new.get("pairs", ()))}
-    new = {**new, "pairs": list(pairs.values())} if pairs else new
-    return {**new, "sources": list(sources.values()), "grid": grid, "num_cells": len(ids)}
 
 
 def expected_seconds(cells: Sequence[Work], jobs: int, pace: float = 1.0) -> float:

@@ -21,6 +21,7 @@ from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
 from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, probe, raw_format
 from vmaftune.request.cells import matches
+from vmaftune.request.document import Document, pair_document
 from vmaftune.request.sources import hashed
 
 COLUMNS = ("reference", "distorted")
@@ -52,33 +53,9 @@ class PairPlan:
     name: str
     notices: tuple[str, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """The plan as sweep.json holds it: no grid, but every pair by name and content."""
-        sources = {p.reference.name: p.reference for p in self.pairs}
-        return {
-            "sources": [
-                {
-                    "name": s.name,
-                    "group": s.group,
-                    "path": s.path,
-                    "size_bytes": s.size_bytes,
-                    **s.identity(),
-                    "width": s.width,
-                    "height": s.height,
-                    "expected_frames": s.expected_frames,
-                    "flags": list(s.flags),
-                }
-                for s in sources.values()
-            ],
-            "teacher": sorted({p.teacher for p in self.pairs}),
-            "threads_per_encode": [],
-            "num_cells": len(self.pairs),
-            "grid": [],
-            "pairs": [
-                {"cell": p.id, "distorted": p.distorted.path, "identity": p.identity()}
-                for p in self.pairs
-            ],
-        }
+        return pair_document(self.pairs)
 
 
 def source_stem(path: Path) -> str:
