@@ -171,7 +171,7 @@ def test_sound_subtitles_chapters_and_title_are_copied(
 def test_a_part_that_is_no_run_of_frames_is_refused(
     parts: Parts, ffmpeg: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CellFailure, match="one packet for each of its frames"):
+    with pytest.raises(CellFailure, match="each of its 20 frames"):
         measure(parts("libx264")[0], LENGTHS[0], FPS * 2)
     out = tmp_path / "joined.mkv"
     broken = tmp_path / "broken.mkv"

@@ -85,8 +85,10 @@ def companions(film: Path) -> tuple[Stream, ...]:
 
 
 def _codec(stream: object) -> str:
+    """The codec's own name, `av1`, and not that of a decoder, `libdav1d`."""
     context = getattr(stream, "codec_context", None)
-    return str(getattr(context, "name", None) or "unknown")
+    codec = getattr(context, "codec", None)
+    return str(getattr(codec, "canonical_name", None) or "unknown")
 
 
 def carried(streams: Sequence[Stream]) -> tuple[Stream, ...]:
