@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from vmaf_train.corpus import dataset
+from vmaf_train.corpus.digests import digest
 from vmaf_train.corpus.pack import pack, unpack
-from vmaf_train.corpus.rows import digest, read
+from vmaf_train.corpus.rows import read
 from vmaf_train.errors import DatasetError
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from vmaf_train.contract import CODEC_DIM, DEFAULT_ORDINAL, NUM_FEATURES, codec_block, knows_preset
 from vmaf_train.corpus import rows as corpus_rows
-from vmaf_train.corpus.rows import Record
+from vmaf_train.corpus.digests import digest as digest_of
+from vmaf_train.corpus.records import Record, cell_means, holds_frames, record
 from vmaf_train.errors import DatasetError
 
 Floats = NDArray[np.float64]
@@ -90,20 +91,18 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     if not table:
         raise DatasetError(f"{file} holds no rows")
     notes: list[str] = []
-    if corpus_rows.holds_frames(table[0][1]):
-        records = [
-            corpus_rows.record(file, number, row) for number, row in _unflagged(table, notes)
-        ]
-        digest = corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
+    if holds_frames(table[0][1]):
+        records = [record(file, number, row) for number, row in _unflagged(table, notes)]
+        digest = digest_of((row for _, row in table), "src", "key", "frame_index")
         return _assemble(
             file,
-            records if per_frame else corpus_rows.cell_means(records),
+            records if per_frame else cell_means(records),
             digest,
             digest,
             notes,
             per_frame,
         )
-    records = [corpus_rows.record(file, number, row) for number, row in _usable(table, notes)]
+    records = [record(file, number, row) for number, row in _usable(table, notes)]
     digest = _digest_of_cells(table)
     if not per_frame:
         return _assemble(file, records, digest, None, notes, per_frame)
@@ -124,8 +123,8 @@ def corpus_digest(path: Path | str) -> str:
     """
     file, _ = _files(Path(path))
     table = corpus_rows.read(file)
-    if table and corpus_rows.holds_frames(table[0][1]):
-        return corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
+    if table and holds_frames(table[0][1]):
+        return digest_of((row for _, row in table), "src", "key", "frame_index")
     return _digest_of_cells(table)
 
 
@@ -135,8 +134,8 @@ def frame_digest(path: Path | str) -> str | None:
     """
     file, frames_file = _files(Path(path))
     table = corpus_rows.read(file)
-    if table and corpus_rows.holds_frames(table[0][1]):
-        return corpus_rows.digest((row for _, row in table), "src", "key", "frame_index")
+    if table and holds_frames(table[0][1]):
+        return digest_of((row for _, row in table), "src", "key", "frame_index")
     return _digest_of_frames(_frame_rows(frames_file, _keys(table))) if frames_file else None
 
 
@@ -144,7 +143,7 @@ def has_frames(path: Path | str) -> bool:
     """True when the corpus at `path` has a row for every frame."""
     file, frames_file = _files(Path(path))
     return frames_file is not None or any(
-        corpus_rows.holds_frames(row) for _, row in corpus_rows.read(file)[:1]
+        holds_frames(row) for _, row in corpus_rows.read(file)[:1]
     )
 
 
@@ -333,11 +332,11 @@ def _keys(table: list[tuple[int, corpus_rows.Row]]) -> set[str]:
 
 
 def _digest_of_cells(table: list[tuple[int, corpus_rows.Row]]) -> str:
-    return corpus_rows.digest((row for _, row in _ok(table)), "key")
+    return digest_of((row for _, row in _ok(table)), "key")
 
 
 def _digest_of_frames(table: list[tuple[int, corpus_rows.Row]]) -> str:
-    return corpus_rows.digest((row for _, row in table), "key", "frame_index")
+    return digest_of((row for _, row in table), "key", "frame_index")
 
 
 def _frame_rows(file: Path, keys: set[str]) -> list[tuple[int, corpus_rows.Row]]:
@@ -357,7 +356,7 @@ def _frames_of(
     table = _frame_rows(file, _keys(cells))
     frames = []
     for number, row in table:
-        frame = corpus_rows.record(file, number, row)
+        frame = record(file, number, row)
         cell = kept.get(frame.key)
         if cell is not None:
             frames.append(

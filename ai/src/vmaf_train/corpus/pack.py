@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from vmaf_train.corpus import rows
+from vmaf_train.corpus import digests, rows
 from vmaf_train.corpus.rows import Row
 from vmaf_train.errors import DatasetError, TrainError
 
@@ -94,8 +94,8 @@ def _check_complete(folder: Path, table: list[Row], expected: dict[str, int]) ->
 
 
 def _replace_if_same(beside: Path, target: Path, table: list[Row]) -> str:
-    wanted = rows.digest(table, "key", "frame_index")
-    if rows.digest((row for _, row in rows.read(beside)), "key", "frame_index") != wanted:
+    wanted = digests.digest(table, "key", "frame_index")
+    if digests.digest((row for _, row in rows.read(beside)), "key", "frame_index") != wanted:
         raise DatasetError(
             f"{target.name} would not read back as it was written; nothing was changed"
         )

@@ -1,19 +1,27 @@
-"""Rows of a corpus file, whatever its age: JSONL or parquet lines in, `Record`s and digests out.
+"""The rows of a run folder and of older corpora: their files, fields, types and ranges.
+
+The only place that knows this format, with its neighbours: `ids` (readable cell ids), `pooling`
+(statistics of scores), `digests`, `frames` (frame rows as columns) and `records` (what a model
+learns from).
 
 Which spellings are read: quality under `crf`, `cq` or `q`; encoders by name or alias; a missing
 preset is `medium`; features under their bare names, with the `integer_` prefix, with the suffix
-`_mean`, or inside `per_frame_features`. Nothing is ever filled in.
+`_mean`, or inside `per_frame_features`. Nothing is ever filled in. A row is kept as it was read
+beside its type, because digests are made of the former.
 """
 
 from __future__ import annotations
 
-import hashlib
+import enum
 import json
 import math
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from vmaf_train.contract import (
     ALIASES,
@@ -23,38 +31,151 @@ from vmaf_train.contract import (
     check_settings,
     feature_value,
 )
+from vmaf_train.corpus.digests import plain
 from vmaf_train.errors import DatasetError
 
 Row = dict[str, Any]
+"""A row as it was read, before it has a type."""
+
+SWEEP, CELLS, FRAMES, RUNS = "sweep.json", "cells.jsonl", "frames.jsonl", "runs.jsonl"
+PACKED, SHARDS = "frames.parquet", "frames"
+SCHEMA_VERSION = 1
+OK, FAILED = "ok", "failed"
 EXTERNAL = "external"
 """Encoder name of scored pairs: nobody knows what made the distorted file."""
 
-_MACHINE_FACTS = frozenset({"device", "machine", "host", "hostname"})
-_ROUNDING = 1e-6  # a mean of scores of 100 may end a little above
-_TIMES = ("_at", "_wall_s", "_cpu_s")
+ROUNDING = 1e-6  # a mean of scores of 100 may end a little above
+
+Score = Annotated[float, msgspec.Meta(ge=SCORE_RANGE[0] - ROUNDING, le=SCORE_RANGE[1] + ROUNDING)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One row that a model can learn from. `features` are the canonical 6, raw; `score` is in VMAF
-    points.
+class FailureKind(enum.StrEnum):
+    """Why a cell has no score. A kind that another version wrote is read as `OTHER`."""
 
-    `encoder` None, `preset` None or `quality` None = not known. `frame_index` is None for a row of
-    a whole cell.
+    ENCODE_FAILED = "encode_failed"
+    SCORE_FAILED = "score_failed"
+    SCORE_INCOMPLETE = "score_incomplete"
+    SCORE_UNREADABLE = "score_unreadable"
+    OPTION_IGNORED = "option_ignored"
+    TIMEOUT = "timeout"
+    WRONG_SIZE = "wrong_size"
+    WRONG_FORMAT = "wrong_format"
+    WRONG_FRAME_COUNT = "wrong_frame_count"
+    WRONG_COLOR = "wrong_color"
+    WRONG_SHAPE = "wrong_shape"
+    DECODE_ERRORS = "decode_errors"
+    SOURCE_FAILED = "source_failed"
+    SOURCE_SHORT = "source_short"
+    SOURCE_BROKEN = "source_broken"
+    WORKER_LOST = "worker_lost"
+    DISK_FULL = "disk_full"
+    """Ends the sweep and is never written into a row."""
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> FailureKind | None:
+        return cls.OTHER if isinstance(value, str) else None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """The `error` of a failed row. `stderr_tail` is the end of what the tool said; `command` can
+    be pasted into a shell.
     """
 
-    line: int
+    kind: FailureKind
+    message: str = ""
+    exit_code: int | None = None
+    stderr_tail: str = ""
+    command: str = ""
+
+
+class CellRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of cells.jsonl. None = missing, or not known. docs/rows.md has units and ranges.
+
+    `encode_width` and `encode_height` are the encode's size where it is not the window's;
+    `reference` to `alignment` belong to scored pairs. `features_of` names the feature set (None:
+    vmaf_v0.6.1's). `extra` holds the fields that this version does not know.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    cell: str
     key: str
-    src: str
-    group: str
-    encoder: str | None
-    preset: str | None
-    quality: float | None
-    features: tuple[float, ...]
-    score: float
-    teacher: str | None
+    status: Literal["ok", "failed"] = "ok"
+    flags: tuple[str, ...] = ()
+    src: str = ""
+    group: str = ""
     src_sha256: str | None = None
-    frame_index: int | None = None
+    width: Count | None = None
+    height: Count | None = None
+    pix_fmt: str | None = None
+    fps: str | None = None
+    num_frames: Count | None = None
+    encoder: str | None = None
+    encoder_version: str | None = None
+    preset: str | None = None
+    crf: int | float | None = None
+    rate_control: str | None = None
+    argv: tuple[str, ...] | None = None
+    threads: Count | None = None
+    size_bytes: Count | None = None
+    bitrate_kbps: Rate | None = None
+    encode_wall_s: Seconds | None = None
+    encode_cpu_s: Seconds | None = None
+    score_cpu_s: Seconds | None = None
+    vmaf_score: Score | None = None
+    vmaf_harmonic_mean: Score | None = None
+    vmaf_min: Score | None = None
+    vmaf_p5: Score | None = None
+    per_frame_features: dict[str, float | None] | None = None
+    scorer: str | None = None
+    scorer_difference: float | None = None
+    teacher: str | None = None
+    ffmpeg_version: str | None = None
+    libvmaf_version: str | None = None
+    device: str | None = None
+    finished_at: str | None = None
+    error: Failure | None = None
+    # Of rows that need them; a row without them is written as it was before they were known.
+    encode_width: Count | None = None
+    encode_height: Count | None = None
+    options: str | None = None
+    maxrate_kbps: Rate | None = None
+    bufsize_kbps: Rate | None = None
+    host: str | None = None
+    metrics: dict[str, float | None] | None = None
+    features_of: str | None = None
+    reference: str | None = None
+    distorted: str | None = None
+    distorted_sha256: str | None = None
+    distorted_width: Count | None = None
+    distorted_height: Count | None = None
+    distorted_pix_fmt: str | None = None
+    alignment: dict[str, Any] | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def is_ok(self) -> bool:
+        """True for a finished cell, False for a failed one."""
+        return self.status == OK
+
+
+_FIELDS = frozenset(CellRow.__struct_fields__) - {"extra"}
+_FIRST_LATER = CellRow.__struct_fields__.index("encode_width")
+_LATER = frozenset(CellRow.__struct_fields__[_FIRST_LATER:])
+_NEEDED_OF_OK = ("num_frames", "encoder", "vmaf_score", "per_frame_features")
+
+
+def to_row(cell: CellRow) -> Row:
+    """`cell` as a line of cells.jsonl holds it: fields that it always has, null where missing, and
+    of the others those that are known.
+    """
+    row: Row = msgspec.to_builtins(cell)
+    extra = row.pop("extra")
+    known = {k: v for k, v in row.items() if v is not None or k not in _LATER}
+    return {**known, **extra}
 
 
 def read(path: Path) -> list[tuple[int, Row]]:
@@ -69,7 +190,7 @@ def read(path: Path) -> list[tuple[int, Row]]:
         )
     if path.suffix == ".parquet":
         return list(enumerate(_parquet(path), start=1))
-    return list(_lines(path))
+    return list(lines(path))
 
 
 def _parquet(path: Path) -> list[Row]:
@@ -82,19 +203,20 @@ def _parquet(path: Path) -> list[Row]:
             if pyarrow.types.is_floating(field.type):
                 column = table.column(i)
                 nothing = pyarrow.scalar(None, field.type)
-                table = table.set_column(
-                    i, field, compute.if_else(compute.is_nan(column), nothing, column)
-                )
+                known = compute.if_else(compute.is_nan(column), nothing, column)
+                table = table.set_column(i, field, known)
         # pandas may have stored its row labels: they are no field of the rows.
-        rows: list[Row] = table.select(
-            [n for n in table.column_names if not n.startswith("__index_")]
-        ).to_pylist()
+        names = [name for name in table.column_names if not name.startswith("__index_")]
+        rows: list[Row] = table.select(names).to_pylist()
     except (pyarrow.ArrowException, OSError) as failure:
         raise DatasetError(f"{path} is not a readable parquet file: {failure}") from failure
     return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Row]]:
+def lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """(line number from 1, row) of a JSONL file, one at a time; as `read`. No file has no rows."""
+    if not path.exists():
+        return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -105,8 +227,33 @@ def _lines(path: Path) -> Iterator[tuple[int, Row]]:
                 if not line.endswith(b"\n"):
                     # the writer was stopped inside its last append: the row was never committed
                     return
-                raise DatasetError(f"{path}:{number}: {failure}") from failure
+                raise bad_line(path, number, str(failure)) from failure
             yield number, row
+
+
+def bad_line(path: Path, number: int, what: str) -> DatasetError:
+    """The error for a line that is no row: file, line, what is wrong, and the way out."""
+    out = "correct or delete that line"
+    if path.name in (CELLS, FRAMES) and (path.parent / SWEEP).exists():
+        out = f"delete that line and {again(path.parent)}, which measures again what is missing"
+    return DatasetError(f"{path}:{number}: {what}; {out}")
+
+
+def bad_cell(path: Path, number: int, what: str) -> DatasetError:
+    """The error for a cell row, or its frames, that cannot be what was measured."""
+    out = "correct or delete that line"
+    if path.name == CELLS and (path.parent / SWEEP).exists():
+        out = f"{again(path.parent)}, which measures that cell again"
+    return DatasetError(f"{path}:{number}: {what}; {out}")
+
+
+def again(folder: Path) -> str:
+    """Which command goes on in `folder`, as the end of a sentence."""
+    try:
+        argv = msgspec.json.decode((folder / SWEEP).read_bytes())["argv"]
+        return f"run `{shlex.join(['vmaf-tune', *map(str, argv[1:])])}`"
+    except (OSError, msgspec.MsgspecError, RecursionError, LookupError, TypeError, ValueError):
+        return "run its sweep again"
 
 
 def parse(line: str | bytes) -> Row:
@@ -114,12 +261,23 @@ def parse(line: str | bytes) -> Row:
     numbers.
     """
     try:
-        row = json.loads(line, parse_float=_finite, parse_constant=_finite)
-    except ValueError as failure:
-        raise ValueError(f"not a JSON line: {failure}") from failure
+        row = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as failure:
+        raise ValueError(f"not a JSON line: {_why(line, failure)}") from failure
     if not isinstance(row, dict):
         raise ValueError("a row must be a JSON object")
     return row
+
+
+def _why(line: str | bytes, failure: Exception) -> str:
+    """What a reader of the file would look for; json says it better than msgspec where it can."""
+    try:
+        json.loads(line, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        return "it is nested too deeply"
+    except ValueError as better:
+        return str(better)
+    return str(failure)
 
 
 def _finite(text: str) -> float:
@@ -127,15 +285,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number; what is missing is null")
     return value
-
-
-def holds_frames(row: Mapping[str, Any]) -> bool:
-    """True when `row` describes one frame, False when it describes a whole cell."""
-    if "frame_index" in row:
-        return True
-    if isinstance(row.get("per_frame_features"), dict) or "vmaf_score" in row or "status" in row:
-        return False
-    return feature_value(row, FEATURES[0], only_means=True) is None
 
 
 def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | None]:
@@ -177,78 +326,18 @@ def cell_name(row: Mapping[str, Any]) -> str:
     """
     if row.get("cell"):
         return str(row["cell"])
-    parts = (_source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), _quality(row))
-    return "/".join(
-        "" if p is None else f"{p:g}" if isinstance(p, float) else str(p) for p in parts
-    )
+    parts = (source(row), row.get("dis_basename"), row.get("encoder"), _preset(row), _quality(row))
+    return "/".join(_part(part) for part in parts)
 
 
-def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
-    """Per cell the last row, in the order of the file."""
-    latest = {cell_name(row): (number, row) for number, row in rows}
-    return sorted(latest.values(), key=lambda item: item[0])
+def _part(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
-    """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score,
-    or bad settings.
-    """
-    source = _source(row)
-    if not source:
-        raise DatasetError(f"{path}:{line}: the row names no source (src)")
-    measured = row.get("per_frame_features")
-    values = {
-        name: feature_value(measured if isinstance(measured, dict) else row, name)
-        for name in FEATURES
-    }
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        raise DatasetError(
-            f"{path}:{line}: no finite value of {', '.join(missing)}; a row needs all six features"
-        )
-    try:
-        encoder, preset, quality_value = settings(row)
-    except DatasetError as failure:
-        raise DatasetError(f"{path}:{line}: {failure}") from failure
-    return Record(
-        line=line,
-        key=str(row.get("key") or cell_name(row)),
-        src=source,
-        group=str(row.get("group") or source),
-        encoder=encoder,
-        preset=preset,
-        quality=quality_value,
-        features=tuple(value for value in values.values() if value is not None),
-        score=_score(path, line, row),
-        teacher=row.get("teacher"),
-        src_sha256=row.get("src_sha256"),
-        frame_index=row.get("frame_index"),
-    )
-
-
-def cell_means(frames: Iterable[Record]) -> list[Record]:
-    """One Record per cell: arithmetic means of features and score over its frames, as Research-0067
-    aggregates.
-    """
-    cells: dict[str, list[Record]] = {}
-    for frame in frames:
-        cells.setdefault(frame.key, []).append(frame)
-    return [_mean_of(rows) for rows in cells.values()]
-
-
-def _mean_of(rows: list[Record]) -> Record:
-    features = tuple(
-        math.fsum(r.features[i] for r in rows) / len(rows) for i in range(len(FEATURES))
-    )
-    return replace(
-        rows[0],
-        features=features,
-        score=math.fsum(r.score for r in rows) / len(rows),
-        frame_index=None,
-    )
-
-
-def _source(row: Mapping[str, Any]) -> str:
+def source(row: Mapping[str, Any]) -> str:
+    """The clip window that a row names, under either of its names; empty when it names none."""
     return str(row.get("src") or row.get("source") or "")
 
 
@@ -258,62 +347,132 @@ def _preset(row: Mapping[str, Any]) -> str | None:
     return None if row.get("encoder") in (None, EXTERNAL) else DEFAULT_PRESET
 
 
-def _score(path: Path, line: int, row: Mapping[str, Any]) -> float:
-    low, high = SCORE_RANGE
-    for name in ("vmaf_score", "vmaf", "vmaf_mean"):
-        value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            if not low - _ROUNDING <= value <= high + _ROUNDING:
-                raise DatasetError(
-                    f"{path}:{line}: {name} is {value}; a VMAF score is {low:g}..{high:g}, as the"
-                    " teacher clips it"
-                )
-            return float(value)
-    raise DatasetError(
-        f"{path}:{line}: no finite VMAF score; a row without one cannot be learned from"
-    )
+def last_of_each_cell(rows: Iterable[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Per cell the last row, in the order of the file."""
+    latest_of = {cell_name(row): (number, row) for number, row in rows}
+    return sorted(latest_of.values(), key=lambda item: item[0])
 
 
-def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
-    """sha256 of the canonical JSON of `rows` sorted by the fields `order`, without times and
-    machine facts.
+def typed(path: Path, number: int, row: Row) -> CellRow:
+    """`row`, line `number` of `path`, with types and checked ranges.
 
-    Missing and null fields are the same, and 23.0 is 23: so JSONL and parquet of one corpus have
-    one digest.
+    Raises DatasetError for a field of another type or out of its range, an unknown status, a
+    schema_version of a newer program, or a finished cell without its score, frames or features.
     """
-    lines = []
-    for row in rows:
-        facts = {k: v for k, v in row.items() if k not in _MACHINE_FACTS and not k.endswith(_TIMES)}
-        try:
-            text = json.dumps(
-                _plain(facts),
-                sort_keys=True,
-                separators=(",", ":"),
-                ensure_ascii=False,
-                allow_nan=False,
-            )
-        except ValueError as failure:
-            raise DatasetError(
-                f"the row of {row.get('cell') or row.get('src')} holds a number that is not finite"
-            ) from failure
-        lines.append((tuple(_sortable(row.get(name)) for name in order), text))
-    total = hashlib.sha256()
-    for _, text in sorted(lines):
-        total.update(text.encode() + b"\n")
-    return total.hexdigest()
+    if row.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise DatasetError(
+            f"{path}:{number}: schema_version is {row['schema_version']!r:.40}, and this vmaf-tune"
+            f" knows {SCHEMA_VERSION}; read the corpus with the version that wrote it"
+        )
+    try:
+        cell = checked(row)
+    except DatasetError as failure:
+        raise bad_cell(path, number, str(failure)) from failure
+    return cell
 
 
-def _sortable(value: Any) -> tuple[float, str]:
-    return (
-        (float(value), "")
-        if isinstance(value, (int, float))
-        else (-1.0, "" if value is None else str(value))
-    )
+def checked(row: Row) -> CellRow:
+    """As `typed`, for a row whose file nobody needs to hear of. The error names the field only."""
+    known = row if "schema_version" in row else _modern(row)
+    fields = {name: value for name, value in known.items() if name in _FIELDS}
+    extra = {name: value for name, value in row.items() if name not in _FIELDS}
+    try:
+        cell = _converted(fields, extra)
+    except msgspec.ValidationError as failure:
+        raise DatasetError(_sentence(fields, str(failure))) from failure
+    if "schema_version" in row and cell.is_ok:
+        _check_finished(cell)
+    return cell
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _converted(fields: Row, extra: Row) -> CellRow:
+    try:
+        return msgspec.convert({**fields, "extra": extra}, CellRow)
+    except msgspec.ValidationError:  # parquet has no whole numbers where one is missing
+        return msgspec.convert({**plain(fields), "extra": extra}, CellRow)
+
+
+def _check_finished(cell: CellRow) -> None:
+    for name in _NEEDED_OF_OK:
+        if getattr(cell, name) is None:
+            raise DatasetError(f"the row is ok and has no {name}")
+    features = cell.per_frame_features or {}
+    missing = [name for name in FEATURES if features.get(name) is None]
+    if missing:
+        raise DatasetError(f"no finite value of {', '.join(missing)}; a row needs all six features")
+
+
+def _modern(row: Row) -> Row:
+    """An older row under today's names. Fields that it has not stay away."""
+    encoder, preset, value = settings(row)
+    name = cell_name(row)
+    src = source(row)
+    measured = row.get("per_frame_features")
+    places = measured if isinstance(measured, dict) else row
+    features = {feature: feature_value(places, feature) for feature in FEATURES}
+    score = next((row[n] for n in SCORE_NAMES if row.get(n) is not None), None)
+    known: Row = plain(row)
+    return known | {
+        "cell": name,
+        "key": str(row.get("key") or name),
+        "src": src,
+        "group": str(row.get("group") or src),
+        "encoder": encoder or row.get("encoder"),
+        "preset": preset,
+        "crf": value,
+        "vmaf_score": score,
+        "per_frame_features": features if any(v is not None for v in features.values()) else None,
+    }
+
+
+SCORE_NAMES = ("vmaf_score", "vmaf", "vmaf_mean")
+"""Under which names a row's score is found, newest first."""
+
+_KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "array": "a list",
+    "object": "an object",
+    "bool": "true or false",
+    "null": "null",
+}
+_SCORE_SENTENCE = "a VMAF score is 0..100, as the teacher clips it"
+_RANGES = {
+    "vmaf_score": _SCORE_SENTENCE,
+    "vmaf_harmonic_mean": _SCORE_SENTENCE,
+    "vmaf_min": _SCORE_SENTENCE,
+    "vmaf_p5": _SCORE_SENTENCE,
+    "num_frames": "a cell has at least one frame",
+    "bitrate_kbps": "a measured bitrate is more than 0",
+    "size_bytes": "a measured size is more than 0",
+    "status": "a row is ok or failed",
+}
+
+
+def _sentence(row: Mapping[str, Any], failure: str) -> str:
+    """msgspec's `Expected `float | null`, got `str` - at `$.fps`` as a sentence about the row."""
+    lacks = re.match(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", failure)
+    if lacks:
+        return f"the row has no {lacks[2] + '.' if lacks[2] else ''}{lacks[1]}"
+    where = re.search(r" - at `\$\.(\w+)([^`]*)`$", failure)
+    if where is None:
+        return failure
+    name = where[1]
+    value = row.get(name)
+    wanted = re.match(r"Expected `([^`]+)`, got", failure)
+    if wanted is None:
+        bound = failure.removesuffix(where[0]).replace("`", "").replace("Expected", "it must be")
+        return f"{name} is {value!r:.40}; {_RANGES.get(name, bound)}"
+    kinds = (_KINDS.get(kind, kind) for kind in wanted[1].split(" | "))
+    within = f" (at {where[2]})" if where[2] else ""
+    return f"{name}{within} is {value!r:.40}; it must be {' or '.join(kinds)}"
+
+
+def latest(file: Path) -> dict[str, CellRow]:
+    """The last row of every cell of a corpus file, typed and checked, by cell id.
+
+    Raises DatasetError as `read` and `typed`.
+    """
+    found = (typed(file, number, row) for number, row in last_of_each_cell(read(file)))
+    return {cell.cell: cell for cell in found}
