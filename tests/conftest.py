@@ -27,7 +27,7 @@ from vmaftune.request.cells import Plan, plan_cells
 from vmaftune.request.flags import Preparation, check_preparation, request_from
 from vmaftune.request.sources import resolve_sources
 
-pytest_plugins = ["corpora", "projects"]
+pytest_plugins = ["corpora", "films", "projects"]
 # What differs between two runs of the same cell.
 TIMES = ("encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
 
