@@ -30,7 +30,7 @@ def test_the_first_frames_alone_score_as_in_the_whole(
         [ffmpeg, *fill(first_frames_argv(cell), ref=ref, out=out)], timeout_s=120, cwd=tmp_path
     )
     assert done.returncode == 0, done.tail
-    _, first = parse_log((tmp_path / LOG).read_text())
+    _, first = parse_log((tmp_path / LOG).read_text(), "vmaf_v0.6.1")
     assert len(first) == CHECKED_FRAMES
     assert first[:-1] == whole.frames[: CHECKED_FRAMES - 1], (
         "all but the last, whose motion looks ahead"

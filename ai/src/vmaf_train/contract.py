@@ -247,6 +247,24 @@ MODELS: Mapping[str, ModelContract] = {
 """The three models of this project by id (ADR-0291, ADR-0249 and ADR-0244 of the seeds)."""
 
 
+ORDINARY_FEATURES, NEG_FEATURES = "vmaf_v0.6.1", "vmaf_v0.6.1neg"
+"""The two feature sets there are, each named by the model that measures it."""
+
+
+def feature_set(teacher: str) -> str:
+    """The feature set that a teacher's score is a function of.
+
+    A model without enhancement gain (NEG) limits the gain that adm and vif may see; all others
+    share the ordinary features.
+    """
+    return NEG_FEATURES if teacher.endswith("neg") else ORDINARY_FEATURES
+
+
+def neg_feature(name: str) -> str:
+    """What libvmaf's log calls feature `name` of the NEG set, beside the ordinary one."""
+    return "integer_motion2" if name == "motion2" else f"integer_{name}_egl_1"
+
+
 _MEANS = {name: (f"{name}_mean", f"integer_{name}_mean") for name in FEATURES}
 _SPELLINGS = {name: (name, f"integer_{name}", *_MEANS[name]) for name in FEATURES}
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from vmaf_train.contract import ORDINARY_FEATURES, feature_set
+
 from vmaftune.encoders import Encoder, OptionSet, format_quality, planar
 from vmaftune.errors import UsageError
 
@@ -27,6 +29,8 @@ SWEEP, TMP, ENCODES = "sweep.json", "tmp", "encodes"
 SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
 # Part of the key of a cell whose encode has another size; bump when its scaling back changes.
 SCALED_BACK = "encode scaled to the window by bicubic,v1"
+# Part of the key where the teacher has features of its own; bump when what is read of them changes.
+OWN_FEATURES = "the teacher's own features,v1"
 # One entry per thing that changes a pair's numbers or flags beyond its command; part of every
 # pair's key.
 JUDGING = "aligned by 25 frames at 5 offsets,v1"
@@ -63,6 +67,16 @@ def frame_bytes(width: int, height: int, pix_fmt: str) -> int:
     return (width * height + 2 * -(-width // across) * -(-height // down)) * (
         2 if pix_fmt.endswith("10le") else 1
     )
+
+
+def scoring(teacher: str, *, scaled: bool = False) -> str:
+    """How frames are scored, as part of a key; that of vmaf_v0.6.1 has been the same since 0.1."""
+    parts = [SCORING]
+    if scaled:
+        parts.append(SCALED_BACK)
+    if feature_set(teacher) != ORDINARY_FEATURES:
+        parts.append(OWN_FEATURES)
+    return ";".join(parts)
 
 
 def scoring_format(first: str, second: str) -> str:
@@ -329,7 +343,7 @@ class Cell:
                 "argv": list(argv),
                 "threads": self.threads,
                 "teacher": self.teacher,
-                "scoring": f"{SCORING};{SCALED_BACK}" if self.setting.size else SCORING,
+                "scoring": scoring(self.teacher, scaled=self.setting.size is not None),
                 "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
                 "libvmaf": tools.libvmaf_version,
             }
@@ -447,7 +461,7 @@ class Pair:
                 "pair": self.identity(),
                 "argv": list(argv),
                 "teacher": self.teacher,
-                "scoring": SCORING,
+                "scoring": scoring(self.teacher),
                 "judging": JUDGING,
                 "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
                 "libvmaf": tools.libvmaf_version,

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from vmaf_train.contract import FEATURES
+from vmaf_train.contract import FEATURES, feature_set
 
 from vmaftune.cell import SCHEMA_VERSION, Cell, Tools
 from vmaftune.cell import SWEEP as SWEEP
@@ -183,6 +183,7 @@ def cell_facts(
         "scorer": None,
         "scorer_difference": None,
         "teacher": cell.teacher,
+        "features_of": feature_set(cell.teacher),
         "ffmpeg_version": tools.ffmpeg_version,
         "libvmaf_version": tools.libvmaf_version,
         "device": device,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import FEATURES, feature_value
+from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
 
 from vmaftune.cell import Cell, Color, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
@@ -161,8 +161,15 @@ def parse_inputs(stderr: str) -> dict[int, Decoded]:
     }
 
 
-def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
-    """libvmaf's version and the frames of its JSON log.
+def feature_of(metrics: dict[str, Any], name: str, teacher: str) -> float | None:
+    """The teacher's own value of feature `name` in a frame of libvmaf's log; None when absent."""
+    if feature_set(teacher) == NEG_FEATURES:
+        return feature_value({name: metrics.get(neg_feature(name))}, name)
+    return feature_value(metrics, name)
+
+
+def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
+    """libvmaf's version and the frames of its JSON log, with the features of `teacher`.
 
     Raises CellFailure when it is cut off, or a score or one of the six features is missing or not
     finite: never filled in.
@@ -174,7 +181,7 @@ def parse_log(text: str) -> tuple[str, tuple[Frame, ...]]:
     frames = []
     for i, entry in enumerate(log["frames"]):
         metrics = entry["metrics"]
-        values = [feature_value(metrics, name) for name in FEATURES]
+        values = [feature_of(metrics, name, teacher) for name in FEATURES]
         missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
         missing += [
             n
@@ -252,6 +259,6 @@ def score(
     check(done, "the scoring", "score_failed")
     if not log.exists():
         raise CellFailure("score_failed", "libvmaf wrote no log", done)
-    version, frames = parse_log(log.read_text())
+    version, frames = parse_log(log.read_text(), cell.teacher)
     distorted = check_pair(done, cell, num_frames, len(frames))
     return Score(frames=frames, distorted=distorted, cpu_s=done.cpu_s, libvmaf_version=version)

@@ -174,7 +174,7 @@ class GpuScorer:
         )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf wrote no log", done)
-        _, frames = parse_log(log.read_text())
+        _, frames = parse_log(log.read_text(), cell.teacher)
         vmaf, feature = difference(found.frames, frames)
         with self._lock:
             self._agrees[cell.window.name] = vmaf <= TOLERANCE_VMAF and feature <= TOLERANCE_FEATURE
@@ -200,7 +200,7 @@ class GpuScorer:
         )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf_cuda wrote no log", done)
-        version, frames = parse_log(log.read_text())
+        version, frames = parse_log(log.read_text(), cell.teacher)
         inputs, stream = parse_inputs(done.stderr), _STREAM_FORMAT.search(done.stderr)
         if set(inputs) != {0, 1} or stream is None:
             raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)

@@ -201,7 +201,7 @@ def score_pair(
             done,
         )
     text = (place / LOG).read_text()
-    _, frames = parse_log(text)
+    _, frames = parse_log(text, pair.teacher)
     check_counts(reference.num_frames, distorted.num_frames, len(frames), done)
     errors = {
         o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vmaf_train.contract import feature_set
+
 from vmaftune.cell import EXTERNAL, SCHEMA_VERSION, Pair, Tools
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import failed_row, frame_rows, now, number, pool, write_table
@@ -64,6 +66,7 @@ def facts(pair: Pair, key: str, tools: Tools) -> dict[str, Any]:
         "vmaf_p5": None,
         "per_frame_features": None,
         "teacher": pair.teacher,
+        "features_of": feature_set(pair.teacher),
         "ffmpeg_version": tools.ffmpeg_version,
         "libvmaf_version": tools.libvmaf_version,
         "device": None,
