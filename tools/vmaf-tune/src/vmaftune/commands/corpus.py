@@ -156,14 +156,14 @@ def corpus(
     from vmaftune.commands.running import drive, foresee, interruptible, next_report
     from vmaftune.hardware.cuda import choose_scorer
     from vmaftune.hardware.selection import choose_encoders
-    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
     from vmaftune.media.process import Runner
     from vmaftune.request.cells import default_folder, plan_cells
     from vmaftune.request.flags import Preparation, check_preparation, request_from, words
     from vmaftune.request.sources import resolve_sources
 
-    runner = Runner()
     check_flags(given)
+    runner = Runner(most_s=timeout, tell=console.say)
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, given)
@@ -192,23 +192,22 @@ def corpus(
         teacher=vmaf_model,
     )
     with interruptible(runner):
-        tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
+        used = identify(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
         if (
             not dry_run
         ):  # first of all, so that a machine without the hardware says so before anything else
             wanted = words(gpu)
             hardware = choose_encoders(
-                request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted
+                request.selection(), used, skip_unusable=skip_unusable, wanted_gpus=wanted
             )
-            on_gpu = choose_scorer(scorer, runner, tools, hardware.gpus)
+            on_gpu = choose_scorer(scorer, used, hardware.gpus)
         clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
             hardware = choose_encoders(
                 request.selection(),
-                tools,
-                runner,
+                used,
                 skip_unusable=skip_unusable,
                 wanted_gpus=wanted,
                 pix_fmts=formats,
@@ -230,7 +229,7 @@ def corpus(
 
         if dry_run:
             foresee(folder, whole, extend=extend, part=bool(select))
-            state = grid.state(plan, folder, tools, retry_failed=retry_failed)
+            state = grid.state(plan, folder, used.identity, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         options = Options(
@@ -239,7 +238,7 @@ def corpus(
         num_failed = drive(
             folder,
             whole,
-            lambda: grid.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
+            lambda: grid.Sweep(plan, folder, used, options, hardware, scorer=on_gpu),
             jobs=slots,
             extend=extend,
             part=bool(select),

@@ -50,30 +50,30 @@ def doctor(
     """
     from vmaftune.encoders import ENCODERS, select
     from vmaftune.errors import ToolError
-    from vmaftune.hardware.checkup import identify, report
+    from vmaftune.hardware.checkup import inspect, report
     from vmaftune.hardware.gpus import look
     from vmaftune.hardware.selection import Cache, acceptable, prove, split
     from vmaftune.media.ffmpeg import find_ffmpeg
     from vmaftune.media.process import Runner
     from vmaftune.request.flags import refuse_empty, words
 
-    runner = Runner()
+    runner = Runner(tell=console.say)
     refuse_empty({"encoders": encoders, "gpu": gpu})
     asked = select(encoders.split(",")) if encoders else None
     wanted = words(gpu)
-    tools, problem = identify(runner, find_ffmpeg(ffmpeg))
+    used, problem = inspect(runner, find_ffmpeg(ffmpeg))
     here = look()
     if confirm:
         if problem:
             raise ToolError(problem)
         from vmaftune.commands.confirm import run
 
-        run(runner, tools, here, asked, wanted, as_json=as_json)
+        run(used, here, asked, wanted, as_json=as_json)
         return
-    cache = Cache(tools, here)
+    cache = Cache(used.identity, here)
     rows = asked.encoders if asked else tuple(ENCODERS.values())
-    trials = prove(rows, tools, runner, gpus=here, wanted_gpus=wanted, cache=cache)
-    found = report(runner, tools, problem, trials, here)
+    trials = prove(rows, used, gpus=here, wanted_gpus=wanted, cache=cache)
+    found = report(used, problem, trials, here)
     if as_json:
         console.json_document(found)
     else:

@@ -43,7 +43,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     from vmaftune.cell import TEACHER, check_utf8
     from vmaftune.commands.running import drive, foresee, next_report
     from vmaftune.engine import study
-    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
+    from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
     from vmaftune.questions.pair_run import PairRun
     from vmaftune.questions.pairs import plan_pairs
     from vmaftune.request.flags import Preparation, check_preparation, words
@@ -79,7 +79,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
             f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has"
             " one; leave it out"
         )
-    tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
+    ffmpeg = identify(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = (
         Path(given["out"])
         if given["out"]
@@ -93,12 +93,12 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     )
     if given["dry_run"]:
         foresee(folder, plan, extend=given["extend"], part=bool(given["select"]))
-        _show_plan(plan, folder, tools, options, as_json=given["as_json"])
+        _show_plan(plan, folder, ffmpeg.identity, options, as_json=given["as_json"])
         return
     num_failed = drive(
         folder,
         plan,
-        lambda: PairRun(plan, folder, tools, runner, options),
+        lambda: PairRun(plan, folder, ffmpeg, options),
         jobs=options.jobs,
         extend=given["extend"],
         part=bool(given["select"]),
