@@ -17,10 +17,16 @@ from typing import Any
 from vmaftune import console
 from vmaftune.cell import Tools
 from vmaftune.encoders import ENCODERS, Encoder, Selection, planar
+from vmaftune.engine.folder import latest_rows
+from vmaftune.engine.study import Options
 from vmaftune.errors import SweepFailed, ToolError
 from vmaftune.hardware import selection as usable
 from vmaftune.hardware.gpus import Gpus
-from vmaftune.media.ffmpeg import Ffmpeg, packages
+from vmaftune.media.ffmpeg import Ffmpeg, packages, usable_cores
+from vmaftune.questions.grid import Sweep
+from vmaftune.request.cells import plan_cells
+from vmaftune.request.flags import Preparation, request_from
+from vmaftune.request.sources import resolve_sources
 
 NUM_FRAMES = 40
 # Moving shapes, text and noise: the score falls with every step of quality, and the top is not
@@ -142,13 +148,6 @@ def sweep(
 
     The 10-bit clip is for encoders that a trial proved at 10 bit.
     """
-    from vmaftune.engine.folder import latest_rows
-    from vmaftune.engine.study import Options
-    from vmaftune.media.ffmpeg import usable_cores
-    from vmaftune.questions.grid import Sweep
-    from vmaftune.request.cells import plan_cells
-    from vmaftune.request.flags import Preparation, request_from
-    from vmaftune.request.sources import resolve_sources
 
     rows = resolved.encoders
     deep = {t.encoder for t in trials if t.usable and planar(t.pix_fmt) == CLIPS["ten_bit"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vmaf_train.contract import MODELS
 
 from vmaftune import console
 from vmaftune.errors import UsageError
@@ -55,8 +56,8 @@ def report(
         typer.Option("--png", metavar="DIR", help="Write the figures as PNG files into DIR."),
     ] = None,
 ) -> None:
-    """Show what a sweep found: rate-quality curves, BD-rates, quality values for a VMAF target,
-    speed, worst frames.
+    """Show what a sweep found, as a page, tables or figures. It holds rate-quality curves,
+    BD-rates, quality values for a VMAF target, speed and worst frames.
 
     Writes one HTML file that needs no network, and prints its path. With --text, --csv, --json or
     --png the page is written only when -o names it.
@@ -102,7 +103,6 @@ def report(
 
 
 def _run_folder(named: Path | None) -> Path | None:
-    from vmaf_train.contract import MODELS
     from vmaf_train.results.run_folder import newest_run
 
     return newest_run("runs", str(named)) if named and str(named) in MODELS else named

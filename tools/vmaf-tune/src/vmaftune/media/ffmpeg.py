@@ -222,20 +222,3 @@ def _cpu_name() -> str:
     except OSError:
         match = None
     return match.group(1) if match else platform.processor() or platform.machine()
-
-
-def show() -> None:
-    """Print every tool's version as a table on stdout."""
-    from vmaftune import console
-
-    tools = identify(Runner(), find_ffmpeg()).identity
-    rows: list[tuple[str, str | None]] = [
-        ("vmaf-tune", packages()["vmaf-tune"]),
-        ("python", platform.python_version()),
-        ("ffmpeg", tools.ffmpeg_version),
-        ("ffmpeg sha256", tools.ffmpeg_sha256[:16]),
-        ("ffmpeg path", tools.ffmpeg),
-        ("libvmaf", tools.libvmaf_version),
-        *((k, v) for k, v in packages().items() if k != "vmaf-tune"),
-    ]
-    console.table("", ("tool", "version"), rows, left=2)
