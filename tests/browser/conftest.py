@@ -65,7 +65,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         failed=2,
     )
     run = run_maker.write(tmp_path_factory.mktemp("run") / "one")
-    return write_page(build(folder, run), folder / "report.html")
+    return write_page(build(folder, training=run), folder / "report.html")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
         cells.write_text(
             "".join(json.dumps(row) + "\n" for row in changed if row), encoding="utf-8"
         )
-        page = write_page(build(folder, model_run), tmp_path / "page.html")
+        page = write_page(build(folder, training=model_run), tmp_path / "page.html")
         contexts.append(
             chromium.new_context(
                 **{"viewport": {"width": 1280, "height": 900}, "offline": True, **settings}

@@ -203,9 +203,10 @@ def test_small_screens_do_not_scroll_sideways(visit: Any) -> None:
 
 
 LUMINANCE = """selector => {
-  const [r, g, b] = getComputedStyle(document.querySelector(selector)).backgroundColor.match(/\\d+/g).map(Number);
+  const style = getComputedStyle(document.querySelector(selector));
+  const [r, g, b] = style.backgroundColor.match(/\\d+/g).map(Number);
   return (r + g + b) / 765;
-}"""  # noqa: E501
+}"""
 
 
 def test_dark_and_light_follow_the_reader(visit: Any) -> None:
@@ -277,7 +278,7 @@ def test_a_scored_pair_is_named(opened: Callable[..., Any]) -> None:
 
 def test_a_sweep_that_failed_throughout(opened: Callable[..., Any]) -> None:
     error = {
-        "class": "EncodeError",
+        "class": "encode_failed",
         "message": "no <device>",
         "exit_code": 1,
         "stderr_tail": "",

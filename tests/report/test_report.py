@@ -21,12 +21,11 @@ from vmaf_train.errors import DatasetError
 from vmaf_train.results.run_folder import MODEL, load_run, slice_table
 from vmaftune import cli
 from vmaftune.errors import UsageError
-from vmaftune.report import model_run as report_model
-from vmaftune.report.analysis import summary
 from vmaftune.report.build import Report, build, write_page
 from vmaftune.report.figures import write
 from vmaftune.report.page import render
 from vmaftune.report.read import read
+from vmaftune.report.summary import summary
 from vmaftune.report.tables import CSV_COLUMNS, cells_csv, tables
 
 
@@ -65,7 +64,7 @@ def test_every_finished_cell_is_a_point(small: Path, made: Report) -> None:
     point = next(p for p in sweep.points if p.key == ok[0]["key"])
     assert point.vmaf == ok[0]["vmaf_score"] and point.kbps == ok[0]["bitrate_kbps"]
     assert point.command.startswith("ffmpeg -i {ref} -c:v libx264 ")
-    assert [f.kind for f in sweep.failures] == ["EncodeError"]
+    assert [f.kind for f in sweep.failures] == ["encode_failed"]
 
 
 def test_bd_rates_are_those_the_corpus_was_made_with(made: Report) -> None:
@@ -185,7 +184,7 @@ def test_a_corpus_without_a_measured_cell(
     )
     text = run(tmp_path, "--text").stdout
     assert "No cell was measured" in text and "Conversion failed!" in text
-    assert json.loads(run(tmp_path, "--json").stdout)["failed"][0]["class"] == "EncodeError"
+    assert json.loads(run(tmp_path, "--json").stdout)["failed"][0]["class"] == "encode_failed"
     assert run(tmp_path, "--csv", "--png", tmp_path / "png").stdout == ",".join(CSV_COLUMNS) + "\n"
 
 
@@ -224,17 +223,20 @@ def test_a_malformed_row_is_named(
     )
 
 
+def change_plan(folder: Path, **fields: object) -> None:
+    file = folder / "sweep.json"
+    plan = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**plan, **fields}), encoding="utf-8")
+
+
 def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
-    name = str(rows(folder)[0]["src"])
-    source = {"name": name, "start_frame": 286, "crop": "968x544+156+88", "scale": [640, 360]}
-    grid = [{"encoder": "libx264", "preset": "slow", "quality": [18, 22.5], "sources": [name, "b"]}]
-    plan = {
-        "sources": [source, {"name": "other"}],
-        "grid": grid,
-        "skipped_encoders": ["h264_nvenc", "hevc_nvenc"],
-    }
-    (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
+    sources = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["sources"]
+    sources[0] |= {"start_frame": 286, "crop": "968x544+156+88", "scale": [640, 360]}
+    names = [source["name"] for source in sources[:2]]
+    block = {"encoder": "libx264", "preset": "slow", "quality": [18, 22.5], "sources": names}
+    skipped = ["h264_nvenc", "hevc_nvenc"]
+    change_plan(folder, sources=sources, grid=[block], skipped_encoders=skipped)
     made = build(folder)
     page = render.render(made.analysis, None)
     assert "from frame 286, crop 968x544+156+88, scaled to 640x360" in page
@@ -347,7 +349,7 @@ class Collector(HTMLParser):
 def test_hostile_names_are_text_and_nothing_is_loaded(
     made: Report, model_run: Path, small: Path
 ) -> None:
-    whole = build(small, model_run)
+    whole = build(small, training=model_run)
     page = render.render(whole.analysis, whole.model)
     plotly = re.search(r"<script>(/\*\*?\n\* plotly\.js.*?)</script>", page, re.DOTALL)
     assert plotly, "plotly.js is not in the page"
@@ -375,12 +377,23 @@ def test_the_page_names_its_figures_and_tables(made: Report) -> None:
 
 def test_an_unfinished_sweep_says_so(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
-    (folder / "sweep.json").write_text(
-        json.dumps({"num_cells": 1000, "argv": ["vmaf-tune"]}), encoding="utf-8"
+    change_plan(folder, num_cells=1000)
+    assert "The sweep is not finished: 192 of 1,000 planned cells have a row." in read(folder).notes
+
+
+def test_little_evidence_is_said_to_be_little(
+    synthetic: ModuleType, small: Path, tmp_path: Path
+) -> None:
+    def warned(folder: Path) -> bool:
+        return any(note.startswith("This proves little: ") for note in read(folder).notes)
+
+    few = synthetic.write(tmp_path / "few", names=["a", "b"], encoders=("libx264",))
+    assert warned(few) and "2 films or clips, windows of about 2.0 s" in " ".join(read(few).notes)
+    names = list("abcde")
+    assert warned(
+        synthetic.write(tmp_path / "short", names=names, encoders=("libx264",), num_frames=16)
     )
-    assert read(folder).notes == (
-        "The sweep is not finished: 192 of 1,000 planned cells have a row.",
-    )
+    assert not warned(synthetic.write(tmp_path / "fair", names=names, encoders=("libx264",)))
 
 
 def test_csv_holds_every_cell(made: Report) -> None:
@@ -392,17 +405,17 @@ def test_csv_holds_every_cell(made: Report) -> None:
 
 
 def test_model_run(small: Path, model_run: Path) -> None:
-    made = build(small, model_run)
+    made = build(small, training=model_run)
     assert made.model is not None
     assert (
         len(made.model.groups) == 9
         and made.model.num_rows == 9 * 3 * 12
         and made.model.num_seeds == 3
     )
-    assert made.model.overall["rmse"]["mean"] == pytest.approx(0.58, abs=0.05)
-    assert all(0.2 < band["bias"] < 0.8 for band in made.model.bands)
-    assert sum(band["n"] for band in made.model.bands) == made.model.num_rows
-    assert [c["verdict"] for c in made.model.gate] == ["pass", "hold", "n/a"]
+    assert made.model.overall["rmse"].mean == pytest.approx(0.58, abs=0.05)
+    assert all(0.2 < band.bias < 0.8 for band in made.model.bands)
+    assert sum(band.n for band in made.model.bands) == made.model.num_rows
+    assert [c.verdict for c in made.model.gate] == ["pass", "hold", "n/a"]
     page = render.render(made.analysis, made.model)
     assert '<td class="hold">hold</td><td class="text">group &lt;crowd&gt;</td>' in page
 
@@ -410,9 +423,11 @@ def test_model_run(small: Path, model_run: Path) -> None:
 def test_a_model_says_what_it_was_trained_on(
     synthetic_run: ModuleType, small: Path, model_run: Path, tmp_path: Path
 ) -> None:
-    other = build(small, model_run)
-    assert other.model is not None and other.document()["model_run"]["same_corpus"] is False
-    own = build(small, synthetic_run.write(tmp_path / "run", corpus_digest=corpus_digest(small)))
+    other = build(small, training=model_run)
+    assert other.model is not None and other.model.same_corpus is False
+    own = build(
+        small, training=synthetic_run.write(tmp_path / "run", corpus_digest=corpus_digest(small))
+    )
     for made, warned in ((other, True), (own, False)):
         page = render.render(made.analysis, made.model)
         caption = (
@@ -431,10 +446,10 @@ def test_a_model_says_what_it_was_trained_on(
 def test_thinned_marks_are_said_to_be(
     small: Path, model_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made = build(small, model_run)
+    made = build(small, training=model_run)
     assert "evenly picked" not in render.render(made.analysis, made.model)
-    monkeypatch.setattr(report_model, "MAX_DRAWN", 100)
-    made = build(small, model_run)
+    monkeypatch.setattr("vmaftune.report.model_run.MAX_DRAWN", 100)
+    made = build(small, training=model_run)
     assert "81 of the 324 rows are drawn, evenly picked." in render.render(
         made.analysis, made.model
     )
@@ -442,14 +457,14 @@ def test_thinned_marks_are_said_to_be(
 
 
 def test_score_bands_are_spelled_as_in_the_evaluation(small: Path, model_run: Path) -> None:
-    made = build(small, model_run)
+    made = build(small, training=model_run)
     table = slice_table(load_run(model_run).predictions, MODEL, "score_band")
-    assert made.model is not None and {b["band"] for b in made.model.bands} == set(table["group"])
+    assert made.model is not None and {b.band for b in made.model.bands} == set(table["group"])
 
 
 def test_incomplete_model_run(small: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="not a complete run"):
-        build(small, tmp_path)
+        build(small, training=tmp_path)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vmaf_train.contract import FEATURES
+
 # encoder: rate-control knob, quality values, {preset: (bits against x264 medium, CPU ms per frame)}
 ENCODERS: dict[str, tuple[str, tuple[int, ...], dict[str, tuple[float, float]]]] = {
     "libx264": (
@@ -78,10 +80,40 @@ def write(
     plan = {
         "schema_version": 1,
         "argv": ["vmaf-tune", "corpus", "clips"],
-        "sources": [{"name": n} for n in names],
+        "sources": [_source(n, s, num_frames) for s, n in enumerate(names)],
+        "teacher": ["vmaf_v0.6.1"],
+        "threads_per_encode": [1],
+        "num_cells": len(cells),
+        "grid": [],
+        "skipped_encoders": [],
     }
     (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
     return folder
+
+
+def _source(name: str, number: int, num_frames: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "group": name,
+        "path": f"clips/{number}.mkv",
+        "size_bytes": 1000,
+        "sha256": f"{number:064x}",
+        "start_frame": 0,
+        "num_frames": num_frames,
+        "crop": None,
+        "scale": None,
+        "deinterlace": False,
+        "pix_fmt": "yuv420p",
+        "fps": "30000/1001",
+        "sar": "1",
+        "color": ["unknown"] * 4,
+        "stream_index": 0,
+        "raw": None,
+        "width": 1920,
+        "height": 1080,
+        "expected_frames": num_frames,
+        "flags": [],
+    }
 
 
 def _cells(
@@ -179,7 +211,7 @@ def _cell(
         "vmaf_harmonic_mean": vmaf - 0.2,
         "vmaf_min": min(scores),
         "vmaf_p5": sorted(scores)[num_frames // 20],
-        "per_frame_features": {"adm2": 0.9},
+        "per_frame_features": dict.fromkeys(FEATURES, 0.9),
         "teacher": "vmaf_v0.6.1",
         "ffmpeg_version": "9.0.2",
         "libvmaf_version": "3.1.0",
@@ -218,7 +250,7 @@ def _as_failed(row: dict[str, Any]) -> dict[str, Any]:
         "per_frame_features",
     )
     error = {
-        "class": "EncodeError",
+        "class": "encode_failed",
         "exit_code": 187,
         "stderr_tail": "Error opening <encoder>\nConversion failed!",
         "command": "ffmpeg -i ref.mkv -c:v " + row["encoder"] + " out.mkv",

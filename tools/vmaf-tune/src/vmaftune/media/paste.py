@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vmaftune.encoders import ONE_PRESET, Encoder, format_quality
+from vmaftune.encoders import Encoder
 
 FILM, OUT = "film.mkv", "out.mkv"
 """Names that stand for the user's own files where no file is known."""
@@ -39,8 +40,7 @@ def user_command(
             "-i",
             _path(source),
             *_picture(size, pix_fmt),
-            *_setting(encoder, preset, quality),
-            *options,
+            *_setting(encoder, preset, quality, options),
             "-c:a",
             "copy",
             _path(out),
@@ -54,13 +54,10 @@ def _picture(size: tuple[int, int] | None, pix_fmt: str | None) -> list[str]:
     return scaled + converted
 
 
-def _setting(encoder: Encoder, preset: str, quality: float) -> list[str]:
+def _setting(encoder: Encoder, preset: str, quality: float, options: Sequence[str]) -> list[str]:
     """The encoder's arguments as its table has them, without those that fix the threads."""
-    words = ["-c:v", encoder.name]
-    if preset != ONE_PRESET:
-        words += encoder.preset_args.get(preset, (encoder.preset_flag, preset))
-    words += [word.replace("{q}", format_quality(quality)) for word in encoder.quality_args]
-    return [*words, *encoder.extra_args]
+    free = replace(encoder, thread_args=())
+    return free.arguments(preset, quality, 1, extra=options)
 
 
 def _path(path: Path | str) -> str:

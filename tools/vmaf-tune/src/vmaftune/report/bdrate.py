@@ -75,15 +75,10 @@ def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
     Source: G. Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic of JCTVC-L1100.
     """
     if test is None or anchor is None:
-        which = (
-            "both curves"
-            if test is anchor
-            else "the test curve"
-            if test is None
-            else "the anchor curve"
-        )
         return Comparison(
-            log_ratio=None, common=0.0, reason=f"fewer than two usable points on {which}"
+            log_ratio=None,
+            common=0.0,
+            reason=f"fewer than two usable points on {_which(test, anchor)}",
         )
     low, high = max(test.low, anchor.low), min(test.high, anchor.high)
     common = max(high - low, 0.0)
@@ -96,6 +91,24 @@ def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
         )
     areas = [float(curve.integral(high) - curve.integral(low)) for curve in (test, anchor)]
     return Comparison(log_ratio=(areas[0] - areas[1]) / common, common=common)
+
+
+def _which(test: RateCurve | None, anchor: RateCurve | None) -> str:
+    """Which curve is missing, in words."""
+    if test is None and anchor is None:
+        return "both curves"
+    return "the test curve" if test is None else "the anchor curve"
+
+
+def between(points: Iterable[tuple[float, float]], at: float) -> float | None:
+    """The value at `at` of the PCHIP curve through `points` of (x, value); None outside them."""
+    known = dict(sorted(points))
+    if at in known:
+        return known[at]
+    xs, values = list(known), list(known.values())
+    if len(xs) < 2 or not xs[0] <= at <= xs[-1]:
+        return None
+    return float(PchipInterpolator(xs, values)(at))
 
 
 def quality_for(

@@ -1,24 +1,24 @@
-"""A report of one sweep, and of a training on it: read, computed once, then written as a page,
-tables, JSON or pictures.
+"""A report of sweeps, and of a training on them: read, computed once, then written in any form.
 
-run folder --report_data--> Sweep --report_analysis--> Analysis --+--> report_page     one HTML file
-training run --report_model--> ModelRun --------------------------+--> report_text     tables, CSV
-                                                                  +--> report_figures  PNG
+run folders --read--> Sweep --analysis--> Analysis --+--> page      one HTML file
+training run --model_run--> ModelRun ----------------+--> tables, document, CSV
+                                                     +--> figures   PNG
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from vmaf_train.files import write_text
 
 from vmaftune.errors import ToolError, UsageError
-from vmaftune.report import analysis as report_analysis
-from vmaftune.report import model_run as report_model
-from vmaftune.report.analysis import Analysis
+from vmaftune.report import model_run
+from vmaftune.report.analysis import DEFAULT_TARGET, Analysis, analyse
+from vmaftune.report.document import Json, document
 from vmaftune.report.model_run import ModelRun
+from vmaftune.report.page.render import render
 from vmaftune.report.read import read
 
 PAGE = "report.html"
@@ -31,22 +31,25 @@ class Report:
     analysis: Analysis
     model: ModelRun | None
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Json:
         """The report as one JSON value."""
-        model = report_model.document(self.model) if self.model else None
-        return {**report_analysis.document(self.analysis), "model_run": model}
+        return document(self.analysis, self.model)
 
 
-def build(folder: Path, model_run: Path | None = None) -> Report:
-    """The report of the run in `folder` and of the training in `model_run`.
+def build(*folders: Path, training: Path | None = None, target: int = DEFAULT_TARGET) -> Report:
+    """The report of the runs in `folders` and of the training run in `training`.
 
-    Raises UsageError when `folder` is no corpus, DatasetError when its rows or the training run
-    cannot be used.
+    Raises UsageError when one is no corpus, DatasetError when rows or the training run cannot be
+    used.
     """
-    analysis = report_analysis.analyse(read(folder))
-    return Report(
-        analysis=analysis, model=report_model.read(model_run, folder) if model_run else None
-    )
+    analysis = analyse(read(*folders), target)
+    model = model_run.read(training, *folders) if training else None
+    return Report(analysis=analysis, model=model)
+
+
+def page_of(folders: Sequence[Path]) -> Path:
+    """Where the page goes when nobody says: into the folder of one sweep, else the current one."""
+    return folders[0] / PAGE if len(folders) == 1 else Path(PAGE)
 
 
 def write_page(report: Report, file: Path) -> Path:
@@ -54,19 +57,13 @@ def write_page(report: Report, file: Path) -> Path:
 
     Raises UsageError when `file` is a folder, ToolError when it cannot be written.
     """
-    from vmaftune.report.page.render import render
-
     if file.is_dir():
         raise UsageError(f"{file} is a folder; name a file to write, such as -o {file / PAGE}")
     text = render(report.analysis, report.model)
-    beside = file.with_name(file.name + ".tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, file)
+        write_text(file, text)
     except OSError as failure:
-        with suppress(OSError):
-            beside.unlink()
         raise ToolError(
             f"{file} cannot be written ({failure.strerror}); name another file with -o"
         ) from failure

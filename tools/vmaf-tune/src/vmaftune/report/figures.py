@@ -5,15 +5,19 @@ per inch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmaftune.errors import ToolError
-from vmaftune.report.analysis import DEFAULT_TARGET, Analysis
-from vmaftune.report.model_run import ModelRun
+from vmaftune.report.analysis import Analysis
+from vmaftune.report.model_run import Band, ModelRun
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette; marker and dash repeat what the colour says, for readers who cannot tell
 # colours apart.
@@ -21,6 +25,26 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "D", "^", "X", "*", "v", "P", "p", "h")
 _DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
 _DPI = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """How a curve is drawn, in matplotlib's words."""
+
+    color: str
+    marker: str
+    linestyle: Any
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    """One preset of an encoder in the figure of speed: CPU ms per frame, BD-rate in percent."""
+
+    ms: float
+    percent: float
+    curve: int
+    covered: str | None
 
 
 def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path]:
@@ -39,11 +63,7 @@ def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path
         folder.mkdir(parents=True, exist_ok=True)
         written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
         if analysis.sweep.points:
-            written += [
-                _matrix(analysis, folder),
-                _reach(analysis, folder),
-                _speed(analysis, folder),
-            ]
+            written += [figure(analysis, folder) for figure in (_matrix, _reach, _speed)]
         if model is not None:
             written += [_scatter(analysis, model, folder), _residuals(model, folder)]
     except OSError as failure:
@@ -54,7 +74,7 @@ def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path
 
 
 @contextmanager
-def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Any]:
+def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -66,13 +86,13 @@ def _axes(file: Path, width: float = 6.4, height: float = 4.2) -> Iterator[Any]:
     figure.savefig(file, dpi=_DPI)
 
 
-def _legend(axes: Any, **look: Any) -> None:
+def _legend(axes: Axes, **look: Any) -> None:
     """A legend, where there is anything to name."""
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, **look)
 
 
-def _log_scale(axes: Any) -> None:
+def _log_scale(axes: Axes) -> None:
     """A logarithmic horizontal axis with 1, 2 and 5 of each decade written out."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -82,18 +102,18 @@ def _log_scale(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _look(analysis: Analysis, curve: int) -> dict[str, Any]:
+def _look(analysis: Analysis, curve: int) -> _Look:
     curves = analysis.sweep.curves
     names = list(dict.fromkeys(c.encoder for c in curves))
     place = names.index(curves[curve].encoder)
     mine = [i for i, c in enumerate(curves) if c.encoder == curves[curve].encoder]
     ranks = sorted(mine, key=lambda i: i not in analysis.defaults)
-    return {
-        "color": _COLOURS[place % len(_COLOURS)],
-        "marker": _MARKERS[place % len(_MARKERS)],
-        "linestyle": _DASHES[ranks.index(curve) % len(_DASHES)],
-        "label": _plain(curves[curve].label),
-    }
+    return _Look(
+        color=_COLOURS[place % len(_COLOURS)],
+        marker=_MARKERS[place % len(_MARKERS)],
+        linestyle=_DASHES[ranks.index(curve) % len(_DASHES)],
+        label=_plain(curves[curve].label),
+    )
 
 
 def _plain(text: str) -> str:
@@ -110,23 +130,13 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
     file = _file(folder, f"rate_{source:02d}_{name}")
     with _axes(file, 7.2, 4.6) as axes:
         hull = analysis.hulls[source]
-        axes.plot(
-            [p.kbps for p in hull],
-            [p.vmaf for p in hull],
-            color="#bbbbbb",
-            linewidth=6,
-            label="convex hull",
-        )
+        x, y = [p.kbps for p in hull], [p.vmaf for p in hull]
+        axes.plot(x, y, color="#bbbbbb", linewidth=6, label="convex hull")
         for c in range(len(analysis.sweep.curves)):
             points = sorted(analysis.sweep.points_of(source, c), key=lambda p: p.kbps)
             if points:
-                axes.plot(
-                    [p.kbps for p in points],
-                    [p.vmaf for p in points],
-                    markersize=4,
-                    linewidth=1.3,
-                    **_look(analysis, c),
-                )
+                x, y = [p.kbps for p in points], [p.vmaf for p in points]
+                axes.plot(x, y, markersize=4, linewidth=1.3, **asdict(_look(analysis, c)))
         _log_scale(axes)
         axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
         _legend(axes, fontsize=6.5, ncols=2)
@@ -138,66 +148,56 @@ def _matrix(analysis: Analysis, folder: Path) -> Path:
     file = _file(folder, "bd_rate")
     with _axes(file, 1.6 + 1.0 * len(shown), 1.2 + 0.55 * len(shown)) as axes:
         axes.grid(False)
-        labels = [_plain(curves[c].label) for c in shown]
         for row, test in enumerate(shown):
             for column, anchor in enumerate(shown):
-                rates = analysis.bd_rates(test, anchor)
-                value = fmean(rates.values()) if rates and test != anchor else None
-                text = (
-                    "–"
-                    if test == anchor
-                    else "none"
-                    if value is None
-                    else f"{value:+.1f}%".replace("-", "−")
-                )
-                if value is not None and len(rates) < len(analysis.sweep.sources):
-                    text += f"\n{len(rates)} of {len(analysis.sweep.sources)}"
-                shade = _COLOURS[0] if (value or 0) < 0 else _COLOURS[1]
-                strength = 0.55 * min(abs(value or 0) / 60, 1)
-                axes.fill(
-                    [column, column + 1, column + 1, column],
-                    [row, row, row + 1, row + 1],
-                    color=shade,
-                    alpha=strength,
-                )
-                axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
+                _matrix_cell(axes, analysis, (row, column), (test, anchor))
+        labels = [_plain(curves[c].label) for c in shown]
         ticks = [i + 0.5 for i in range(len(shown))]
         axes.set_xticks(ticks, labels, rotation=25, ha="right", fontsize=7.5)
         axes.set_yticks(ticks, labels, fontsize=7.5)
-        axes.set(
-            xlim=(0, len(shown)),
-            ylim=(len(shown), 0),
-            title="BD-rate: bits of the row against the column",
-        )
-        axes.title.set_fontsize(9)
+        axes.set(xlim=(0, len(shown)), ylim=(len(shown), 0))
+        axes.set_title("BD-rate: bits of the row against the column", fontsize=9)
     return file
 
 
+def _matrix_cell(
+    axes: Axes, analysis: Analysis, place: tuple[int, int], pair: tuple[int, int]
+) -> None:
+    row, column = place
+    rates = analysis.bd_rates(*pair)
+    same = pair[0] == pair[1]
+    value = fmean(rates.values()) if rates and not same else None
+    text = "–" if same else _signed(value)
+    if value is not None and len(rates) < len(analysis.sweep.sources):
+        text += f"\n{len(rates)} of {len(analysis.sweep.sources)}"
+    across = [column, column + 1, column + 1, column]
+    down = [row, row, row + 1, row + 1]
+    shade = _COLOURS[0] if (value or 0) < 0 else _COLOURS[1]
+    strength = 0.55 * min(abs(value or 0) / 60, 1)
+    axes.fill(across, down, color=shade, alpha=strength)
+    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
+
+
+def _signed(value: float | None) -> str:
+    return "none" if value is None else f"{value:+.1f}%".replace("-", "−")
+
+
 def _reach(analysis: Analysis, folder: Path) -> Path:
-    file = _file(folder, f"quality_for_vmaf_{DEFAULT_TARGET}")
+    target = analysis.target
+    file = _file(folder, f"quality_for_vmaf_{target}")
     with _axes(file) as axes:
         for c in analysis.defaults:
-            values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
-            swept = [
-                p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None
-            ]
+            values = list(analysis.quality_for(c, target).values())
+            swept = analysis.swept(c)
             if not values or not swept:
                 continue
             reached = sorted(v for v in values if v is not None)
-            steps = sorted({min(swept), *reached, max(swept)})
+            steps = sorted({*swept, *reached})
             shares = [100 * sum(v >= q for v in reached) / len(values) for q in steps]
-            axes.plot(
-                steps,
-                shares,
-                drawstyle="steps-pre",
-                linewidth=1.6,
-                markersize=4,
-                **_look(analysis, c),
-            )
-        axes.set(
-            xlabel="Quality value (each encoder's own scale)",
-            ylabel=f"Sources with VMAF ≥ {DEFAULT_TARGET}, %",
-        )
+            look = asdict(_look(analysis, c))
+            axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, markersize=4, **look)
+        axes.set_xlabel("Quality value (each encoder's own scale)")
+        axes.set_ylabel(f"Sources with VMAF ≥ {target}, %")
         _legend(axes, fontsize=7.5)
     return file
 
@@ -207,60 +207,61 @@ def _speed(analysis: Analysis, folder: Path) -> Path:
     curves = analysis.sweep.curves
     with _axes(file) as axes:
         for encoder in dict.fromkeys(c.encoder for c in curves):
-            full: list[tuple[float, float, int]] = []
-            few: list[tuple[float, float, int]] = []
-            for c in (i for i, curve in enumerate(curves) if curve.encoder == encoder):
-                speed = analysis.speed(c)
-                if speed.cpu_s is None or speed.percent is None:
-                    continue
-                name, covered = _plain(curves[c].preset or ""), analysis.coverage(speed.num_sources)
-                mark = (1000 * speed.cpu_s, speed.percent, c)
-                (few if covered else full).append(mark)
-                name = f"{name} ({covered})".strip() if covered else name
-                axes.annotate(
-                    name,
-                    mark[:2],
-                    xytext=(0, 6),
-                    textcoords="offset points",
-                    fontsize=6.5,
-                    ha="center",
-                )
-            label: str | None = _plain(encoder)
-            # what covers fewer sources than the anchor is open, and no line joins it to the others
-            for marks, look in (
-                (sorted(full), {"linestyle": "-"}),
-                (few, {"linestyle": "", "fillstyle": "none"}),
-            ):
-                if marks:
-                    looks = {**_look(analysis, marks[0][2]), **look, "label": label}
-                    axes.plot(
-                        [x for x, _, _ in marks], [y for _, y, _ in marks], linewidth=1.3, **looks
-                    )
-                    label = None
+            mine = [i for i, curve in enumerate(curves) if curve.encoder == encoder]
+            marks = [mark for mark in (_mark(analysis, c) for c in mine) if mark]
+            for mark in marks:
+                _name(axes, mark, curves[mark.curve].preset or "")
+            _draw_marks(axes, analysis, marks, _plain(encoder))
         _log_scale(axes)
-        axes.set(xlabel="CPU time of the encode, ms per frame")
+        axes.set_xlabel("CPU time of the encode, ms per frame")
         axes.set_ylabel(f"Bits against {_plain(curves[analysis.anchor].label)}, %")
         _legend(axes, fontsize=7.5)
     return file
 
 
+def _mark(analysis: Analysis, curve: int) -> _Mark | None:
+    speed = analysis.speed(curve)
+    if speed.cpu_s is None or speed.percent is None:
+        return None
+    covered = analysis.coverage(speed.num_sources)
+    return _Mark(ms=1000 * speed.cpu_s, percent=speed.percent, curve=curve, covered=covered)
+
+
+def _name(axes: Axes, mark: _Mark, preset: str) -> None:
+    text = f"{_plain(preset)} ({mark.covered})".strip() if mark.covered else _plain(preset)
+    axes.annotate(
+        text,
+        (mark.ms, mark.percent),
+        xytext=(0, 6),
+        textcoords="offset points",
+        fontsize=6.5,
+        ha="center",
+    )
+
+
+def _draw_marks(axes: Axes, analysis: Analysis, marks: Sequence[_Mark], encoder: str) -> None:
+    """What covers fewer sources than the anchor is open, and no line joins it to the others."""
+    full = sorted((m for m in marks if not m.covered), key=lambda m: m.ms)
+    few = [m for m in marks if m.covered]
+    label: str | None = encoder
+    for shown, style in ((full, {"linestyle": "-"}), (few, {"linestyle": "", "fillstyle": "none"})):
+        if shown:
+            look = {**asdict(_look(analysis, shown[0].curve)), **style, "label": label}
+            x, y = [m.ms for m in shown], [m.percent for m in shown]
+            axes.plot(x, y, linewidth=1.3, **look)
+            label = None
+
+
 def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
     known = list(dict.fromkeys([*(c.encoder for c in analysis.sweep.curves), *model.encoder_names]))
     file = _file(folder, "model_predicted_against_measured")
+    y, p = model.scatter.y, model.scatter.p
     with _axes(file, 5.2, 5.0) as axes:
-        drawn = (
-            f": {len(model.scatter['y']):,} of {model.num_rows:,} rows"
-            if len(model.scatter["y"]) < model.num_rows
-            else ""
-        )
-        y, p = list(model.scatter["y"]), list(model.scatter["p"])
         ends = [min(y + p), max(y + p)]
         axes.plot(ends, ends, color="#999999", linestyle=":", linewidth=1)
         for e, name in enumerate(model.encoder_names):
-            mine, place = (
-                [i for i, at in enumerate(model.scatter["encoder"]) if at == e],
-                known.index(name),
-            )
+            mine = [i for i, at in enumerate(model.scatter.encoder) if at == e]
+            place = known.index(name)
             axes.scatter(
                 [y[i] for i in mine],
                 [p[i] for i in mine],
@@ -270,11 +271,9 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
                 color=_COLOURS[place % len(_COLOURS)],
                 marker=_MARKERS[place % len(_MARKERS)],
             )
-        axes.set(
-            xlabel="Measured VMAF",
-            ylabel="Predicted VMAF",
-            title=f"{_plain(model.model_id)}, held out{drawn}",
-        )
+        few = f": {len(y):,} of {model.num_rows:,} rows" if len(y) < model.num_rows else ""
+        axes.set(xlabel="Measured VMAF", ylabel="Predicted VMAF")
+        axes.set_title(f"{_plain(model.model_id)}, held out{few}")
         _legend(axes, fontsize=7)
     return file
 
@@ -282,19 +281,14 @@ def _scatter(analysis: Analysis, model: ModelRun, folder: Path) -> Path:
 def _residuals(model: ModelRun, folder: Path) -> Path:
     file = _file(folder, "model_residuals")
     with _axes(file) as axes:
-        boxes = [
-            {
-                "label": f"{b['band']}\nn={b['n']}",
-                "whislo": b["quantiles"][0],
-                "q1": b["quantiles"][1],
-                "med": b["quantiles"][2],
-                "q3": b["quantiles"][3],
-                "whishi": b["quantiles"][4],
-            }
-            for b in model.bands
-        ]
+        boxes = [_box(band) for band in model.bands]
         axes.bxp(boxes, showfliers=False, medianprops={"color": _COLOURS[1], "linewidth": 1.6})
         axes.axhline(0, color="#999999", linewidth=0.8)
         axes.set(xlabel="Measured VMAF", ylabel="Predicted − measured")
         axes.tick_params(axis="x", labelsize=7.5)
     return file
+
+
+def _box(band: Band) -> dict[str, float | str]:
+    names = ("whislo", "q1", "med", "q3", "whishi")
+    return {"label": f"{band.band}\nn={band.n}", **dict(zip(names, band.quantiles, strict=True))}

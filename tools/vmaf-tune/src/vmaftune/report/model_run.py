@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from vmaf_train.corpus.dataset import LOSO, corpus_digest
 from vmaf_train.errors import DatasetError
 from vmaf_train.results import run_folder
 from vmaf_train.results.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_DRAWN = 4000
 """Points of the scatter plot; a run with more rows is thinned evenly, its tables are not."""
@@ -27,14 +30,67 @@ _BASELINES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRun:
-    """A training run as the report shows it. `groups` holds one line per held-out group, means over
-    seeds.
+class GroupLine:
+    """Agreement on one held-out group, means over seeds. None = not defined, and `reason` why."""
 
-    `scatter` has lists of equal length: y, p (VMAF points, mean over seeds), group and encoder
-    (indices into `group_names` and `encoder_names`). `bands` are quantiles of the residual p - y by
-    band of y. `corpus` is the file it learned from and `digest` its digest; `same_corpus` tells
-    whether that is the corpus shown beside it.
+    group: str
+    n: int
+    plcc: float | None
+    srocc: float | None
+    rmse: float | None
+    mae: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverGroups:
+    """One metric over the groups: its mean, population standard deviation, and worst group."""
+
+    mean: float | None = None
+    std: float | None = None
+    worst: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scatter:
+    """Held-out rows, lists of equal length: score `y`, prediction `p` (VMAF points, mean over
+    seeds), and indices into the names of groups and encoders.
+    """
+
+    y: tuple[float, ...]
+    p: tuple[float, ...]
+    group: tuple[int, ...]
+    encoder: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Residuals p - y of one band of y: their 5, 25, 50, 75 and 95% quantiles, mean and RMSE."""
+
+    band: str
+    n: int
+    quantiles: tuple[float, ...]
+    bias: float
+    rmse: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLine:
+    """One check of the gate, as texts."""
+
+    name: str
+    value: str
+    limit: str
+    verdict: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """A training run as the report shows it.
+
+    `corpus` is the file it learned from and `digest` its digest; `same_corpus` tells whether that
+    is the corpus shown beside it.
     """
 
     model_id: str
@@ -43,14 +99,14 @@ class ModelRun:
     smoke: bool
     num_rows: int
     num_seeds: int
-    groups: tuple[Mapping[str, Any], ...]
-    overall: Mapping[str, Mapping[str, float | None]]
+    groups: tuple[GroupLine, ...]
+    overall: Mapping[str, OverGroups]
     baselines: Mapping[str, float]
     group_names: tuple[str, ...]
     encoder_names: tuple[str, ...]
-    scatter: Mapping[str, Sequence[float]]
-    bands: tuple[Mapping[str, Any], ...]
-    gate: tuple[Mapping[str, str], ...]
+    scatter: Scatter
+    bands: tuple[Band, ...]
+    gate: tuple[GateLine, ...]
     verdict: str | None
     recipe: str
     corpus: str
@@ -65,13 +121,11 @@ class ModelRun:
     @property
     def warning(self) -> str | None:
         """A sentence when the model was trained on rows other than those shown."""
+        if self.same_corpus:
+            return None
         return (
-            None
-            if self.same_corpus
-            else (
-                "Trained on another corpus than the one of this report: their figures do not belong"
-                " together."
-            )
+            "Trained on another corpus than the one of this report: their figures do not belong"
+            " together."
         )
 
     @property
@@ -82,8 +136,8 @@ class ModelRun:
         )
 
 
-def read(folder: Path, corpus: Path) -> ModelRun:
-    """The training run in `folder`, beside the sweep in `corpus`.
+def read(folder: Path, *corpora: Path) -> ModelRun:
+    """The training run in `folder`, beside the sweeps in `corpora`.
 
     Raises DatasetError when it is incomplete or holds no out-of-fold prediction.
     """
@@ -94,14 +148,11 @@ def read(folder: Path, corpus: Path) -> ModelRun:
     scheme = LOSO if LOSO in schemes else schemes[0]
     rows = run.predictions[run.predictions["scheme"] == scheme]
     table = run_folder.group_table(run.predictions, run_folder.MODEL, scheme)
-    lines = run_folder.over_seeds(table).to_dict("records")
     means = _seed_means(rows)
     verdict = _verdict(folder)
     learned = run.metrics.get("corpus") or {}
-    group_names, encoder_names = (
-        tuple(sorted(set(means[name].astype(str)))) for name in ("group", "encoder")
-    )
-    drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
+    groups = tuple(sorted(set(means["group"].astype(str))))
+    encoders = tuple(sorted(set(means["encoder"].astype(str))))
     return ModelRun(
         model_id=run.model_id,
         folder=folder,
@@ -109,41 +160,61 @@ def read(folder: Path, corpus: Path) -> ModelRun:
         smoke=run.smoke,
         num_rows=len(means),
         num_seeds=int(rows["seed"].nunique()),
-        groups=tuple({k: _finite(v) for k, v in line.items()} for line in lines),
+        groups=_groups(run_folder.over_seeds(table)),
         overall={name: _overall(run_folder.spread(table, name)) for name in METRICS},
         baselines=_baselines(run.predictions, scheme),
-        group_names=group_names,
-        encoder_names=encoder_names,
-        scatter={
-            "y": [round(float(v), 2) for v in drawn["y"]],
-            "p": [round(float(v), 2) for v in drawn[run_folder.MODEL]],
-            "group": [group_names.index(str(v)) for v in drawn["group"]],
-            "encoder": [encoder_names.index(str(v)) for v in drawn["encoder"]],
-        },
+        group_names=groups,
+        encoder_names=encoders,
+        scatter=_scatter(means, groups, encoders),
         bands=tuple(_bands(means)),
         gate=tuple(_check(check) for check in verdict.get("checks", ())),
         verdict=verdict.get("verdict"),
         recipe=str(run.recipe.get("name", "unknown")),
         corpus=str(learned.get("path", "an unknown corpus")),
         digest=str(learned.get("digest", "unknown")),
-        same_corpus=learned.get("digest") == corpus_digest(corpus),
+        same_corpus=learned.get("digest") in [corpus_digest(corpus) for corpus in corpora],
     )
 
 
-def _seed_means(rows: Any) -> Any:
+def _groups(lines: pd.DataFrame) -> tuple[GroupLine, ...]:
+    return tuple(
+        GroupLine(
+            group=str(line["group"]),
+            n=int(line["n"]),
+            plcc=_finite(line["plcc"]),
+            srocc=_finite(line["srocc"]),
+            rmse=_finite(line["rmse"]),
+            mae=_finite(line["mae"]),
+            reason=line["reason"] or None,
+        )
+        for line in lines.to_dict("records")
+    )
+
+
+def _scatter(means: pd.DataFrame, groups: Sequence[str], encoders: Sequence[str]) -> Scatter:
+    drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
+    return Scatter(
+        y=tuple(round(float(v), 2) for v in drawn["y"]),
+        p=tuple(round(float(v), 2) for v in drawn[run_folder.MODEL]),
+        group=tuple(groups.index(str(v)) for v in drawn["group"]),
+        encoder=tuple(encoders.index(str(v)) for v in drawn["encoder"]),
+    )
+
+
+def _seed_means(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per held-out row: score and prediction averaged over seeds."""
     index = ["key"] + (["frame_index"] if rows["frame_index"].notna().any() else [])
     kept = {"group": "first", "encoder": "first", "y": "first", run_folder.MODEL: "mean"}
     return rows.groupby(index, sort=True).agg(kept).reset_index()
 
 
-def _overall(spread: run_folder.Spread | None) -> dict[str, float | None]:
+def _overall(spread: run_folder.Spread | None) -> OverGroups:
     if spread is None:
-        return {"mean": None, "std": None, "worst": None}
-    return {"mean": spread.mean, "std": spread.std_groups, "worst": spread.worst_mean}
+        return OverGroups()
+    return OverGroups(mean=spread.mean, std=spread.std_groups, worst=spread.worst_mean)
 
 
-def _baselines(predictions: Any, scheme: str) -> dict[str, float]:
+def _baselines(predictions: pd.DataFrame, scheme: str) -> dict[str, float]:
     """Mean RMSE over groups of every baseline that was trained on the same folds."""
     found = {}
     for column, name in _BASELINES.items():
@@ -154,72 +225,49 @@ def _baselines(predictions: Any, scheme: str) -> dict[str, float]:
     return found
 
 
-def _bands(means: Any) -> list[dict[str, Any]]:
-    y, residual = (
-        means["y"].to_numpy(dtype=float),
-        (means[run_folder.MODEL] - means["y"]).to_numpy(dtype=float),
-    )
-    bands = []
+def _bands(means: pd.DataFrame) -> Iterator[Band]:
+    y = means["y"].to_numpy(dtype=float)
+    residual = means[run_folder.MODEL].to_numpy(dtype=float) - y
     edges = run_folder.SCORE_BANDS
     for low, high in zip(edges, edges[1:], strict=False):
         inside = residual[(y >= low) & ((y < high) | (high == edges[-1]))]
         if len(inside):
-            quantiles = [
-                round(float(q), 3) for q in np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))
-            ]
-            rmse = float(np.sqrt(np.mean(inside**2)))
-            bands.append(
-                {
-                    "band": f"{low:g}-{high:g}",
-                    "n": len(inside),
-                    "quantiles": quantiles,
-                    "bias": float(inside.mean()),
-                    "rmse": rmse,
-                }
+            quantiles = np.quantile(inside, (0.05, 0.25, 0.5, 0.75, 0.95))
+            yield Band(
+                band=f"{low:g}-{high:g}",
+                n=len(inside),
+                quantiles=tuple(round(float(q), 3) for q in quantiles),
+                bias=float(inside.mean()),
+                rmse=float(np.sqrt(np.mean(inside**2))),
             )
-    return bands
 
 
-def _verdict(folder: Path) -> dict[str, Any]:
+def _verdict(folder: Path) -> Mapping[str, Any]:
     file = folder / "verdict.json"
     try:
         value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise DatasetError(
             f"{file} is not JSON ({failure}); run `vmaf-tune ship --dry-run` to write it anew"
         ) from failure
     return value if isinstance(value, dict) else {}
 
 
-def _check(check: Mapping[str, Any]) -> dict[str, str]:
-    def text(name: str) -> str:
-        value = check.get(name)
-        return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-    return {name: text(name) for name in ("name", "value", "limit", "verdict", "note")}
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _check(check: Mapping[str, object]) -> GateLine:
+    return GateLine(
+        name=_text(check.get("name")),
+        value=_text(check.get("value")),
+        limit=_text(check.get("limit")),
+        verdict=_text(check.get("verdict")),
+        note=_text(check.get("note")),
+    )
 
 
-def document(run: ModelRun) -> dict[str, Any]:
-    """The training run as one JSON value; part of the `--json` of the command."""
-    return {
-        "model": run.model_id,
-        "run": str(run.folder),
-        "scheme": run.scheme,
-        "smoke": run.smoke,
-        "num_rows": run.num_rows,
-        "num_seeds": run.num_seeds,
-        "groups": [dict(line) for line in run.groups],
-        "overall": {name: dict(values) for name, values in run.overall.items()},
-        "baseline_rmse": dict(run.baselines),
-        "residual_bands": [dict(band) for band in run.bands],
-        "gate": [dict(check) for check in run.gate],
-        "verdict": run.verdict,
-        "recipe": run.recipe,
-        "corpus": run.corpus,
-        "corpus_digest": run.digest,
-        "same_corpus": run.same_corpus,
-    }
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

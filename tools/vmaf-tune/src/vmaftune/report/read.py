@@ -1,494 +1,231 @@
-"""What a report is about: one sweep's cells as points on curves, their frames, failures and tools.
+"""Run folders read into one Sweep.
 
-    run folder --read--> Sweep(sources, curves, points, frames, failures, facts)
+    folders --cells, plan, frames--> the last row of each cell --films--> points on curves
 
-A curve is one encoder with one preset. Nothing is computed here but the mean of unclipped frame
-scores.
+A clip is known by its content: the same pictures in two folders are one source, whatever they are
+called. The same setting measured with different tools in two folders makes two curves.
 """
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from vmaf_train.contract import VOCABULARY, preset_ordinal
-from vmaf_train.corpus import rows as corpus_rows
+from vmaf_train.corpus.rows import CellRow
 from vmaf_train.errors import DatasetError
 
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.folder import CELLS, FRAMES, RUNS, SWEEP, read_jsonl
-from vmaftune.errors import UsageError
-
-Row = Mapping[str, Any]
-
-_NUMBERS = (
-    "bitrate_kbps",
-    "vmaf_score",
-    "vmaf_harmonic_mean",
-    "vmaf_min",
-    "vmaf_p5",
-    "num_frames",
-    "size_bytes",
-    "encode_cpu_s",
-    "score_cpu_s",
+from vmaftune.report.cells import MeasuredCell, read_cells, read_plan
+from vmaftune.report.facts import (
+    facts,
+    folder_notes,
+    grid_lines,
+    notes,
+    source_lines,
+    start_facts,
 )
-_SAID = frozenset({"argv", "ffmpeg_version", "libvmaf_version"})
+from vmaftune.report.films import PooledCell, pool_windows, score
+from vmaftune.report.frames import FrameScores, read_frames
+from vmaftune.report.sweep import Curve, Point, Sweep
+from vmaftune.request.document import Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """One encoder with one preset; `knob` names its quality value (crf, cq, qp, icq)."""
+class RunFolder:
+    """One folder as it was read. `label` is the shortest name that tells it from the others."""
 
-    encoder: str
-    preset: str | None
-    knob: str
-
-    @property
-    def label(self) -> str:
-        """Encoder and preset as a reader sees them."""
-        return f"{self.encoder} {self.preset}" if self.preset else self.encoder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One measured cell, `cell` its readable id. `source` and `curve` are indices into the Sweep.
-
-    `vmaf` is the mean that the corpus holds (clipped to 0..100); `vmaf_unclipped` the mean without
-    clipping where the frames have it, else the same number. `cpu_s` is CPU seconds of the encode
-    per frame. None = not measured.
-    """
-
-    cell: str
-    source: int
-    curve: int
-    quality: float | None
-    kbps: float
-    vmaf: float
-    vmaf_unclipped: float
-    harmonic: float | None
-    lowest: float | None
-    p5: float | None
-    cpu_s: float | None
-    size_bytes: int | None
-    num_frames: int
-    fps: float
-    command: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One cell that has no score, and why. `command` can be pasted."""
-
-    cell: str
-    kind: str
-    message: str
-    exit_code: int | None
-    stderr: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """Everything read from one run folder.
-
-    `frames` maps a cell's key to its per-frame VMAF, (num_frames,) float64. `facts` and
-    `start_facts` are (name, value) lines about the tools and about the last start of the command,
-    `grid` lines of encoder, preset, quality values and number of sources as planned, `source_facts`
-    lines of name, group, window, picture, rate, frames and cells; `notes` are sentences about cells
-    that are missing or stand out.
-    """
-
-    name: str
     folder: Path
-    sources: tuple[str, ...]
-    curves: tuple[Curve, ...]
-    points: tuple[Point, ...]
-    frames: Mapping[str, NDArray[np.float64]]
-    failures: tuple[Failure, ...]
-    facts: tuple[tuple[str, str], ...]
-    start_facts: tuple[tuple[str, str], ...]
-    grid: tuple[tuple[str, ...], ...]
-    source_facts: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-    cpu_s: float
-    of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
+    label: str
+    cells: tuple[MeasuredCell, ...]
+    plan: Document | None
 
-    def points_of(self, source: int, curve: int) -> tuple[Point, ...]:
-        """The points of one curve on one source, by quality value."""
-        return self.of_curve.get((source, curve), ())
+    def content(self, cell: MeasuredCell) -> tuple[object, ...]:
+        """What tells the pictures of a cell's source from others; its name where no digest is."""
+        row = cell.row
+        if row.src_sha256 is None:
+            return (cell.src,)
+        sources = self.plan.sources if self.plan else ()
+        planned = next((source for source in sources if source.name == row.src), None)
+        window = (planned.start_frame, planned.crop) if planned else (0, None)
+        return row.src_sha256, row.width, row.height, row.fps, row.num_frames, *window
 
 
-def read(folder: Path) -> Sweep:
-    """The sweep in `folder`, without points when every cell failed.
+def read(*folders: Path) -> Sweep:
+    """The sweep in `folders`, without points when every cell failed.
 
-    Raises UsageError when it is no run folder, DatasetError when it has no rows or, with its line,
-    when one is malformed.
+    Raises UsageError when one is no run folder, DatasetError when one has no rows, a malformed one
+    (with its line), or when folders were scored by different VMAF models.
     """
-    file = folder / CELLS
-    if not file.is_file():
-        raise UsageError(
-            f"{folder} is no corpus: it holds no cells.jsonl; name the folder that `vmaf-tune"
-            " corpus` wrote"
-        )
-    table = corpus_rows.last_of_each_cell(corpus_rows.read(file))
-    if not table:
-        raise DatasetError(f"{file} holds no rows yet; let `vmaf-tune corpus` finish a cell first")
-    rows = [_checked(file, number, row) for number, row in table]
-    done = [row for row in rows if (row.get("status") or "ok") == "ok"]
-    drawn = [row for row in done if _drawable(row)]
-    plan = _plan(folder)
-    clipped, unclipped = _frame_scores(folder, {str(row.get("key")) for row in drawn})
-    sources = tuple(sorted({str(row["src"]) for row in drawn}))
-    curves = tuple(sorted({_curve(row) for row in drawn}, key=_curve_order))
-    points = sorted(
-        (
-            _point(row, sources.index(str(row["src"])), curves.index(_curve(row)), unclipped)
-            for row in drawn
-        ),
-        key=lambda p: (p.source, p.curve, p.quality if p.quality is not None else p.kbps),
+    runs = read_folders(folders)
+    if len(runs) > 1:
+        _check_teachers(runs)
+        runs = _with_origins(_with_same_names(runs))
+    cells = _newest(runs)
+    drawn = [cell for cell in cells if cell.drawable]
+    frames: dict[str, FrameScores] = {}
+    wanted = {cell.row.key for cell in drawn}
+    for run in runs:
+        frames.update(read_frames(run.folder, wanted))
+    pooled, num_lacking = pool_windows(drawn, frames)
+    plans = [run.plan for run in runs if run.plan]
+    told = [n for run in runs if run.plan for n in folder_notes(run.plan, len(run.cells))]
+    return replace(
+        _sweep(runs, pooled),
+        failures=tuple(cell.failure for cell in cells if cell.failure),
+        facts=facts(plans, sorted(drawn or cells, key=lambda cell: _order(cell.curve))),
+        start_facts=tuple(fact for run in runs for fact in start_facts(run.folder)),
+        grid=grid_lines(plans),
+        source_lines=source_lines(plans, cells),
+        notes=notes(told, cells, num_lacking),
+        cpu_s=sum(_cpu_s(cell.row) for cell in cells if cell.row.is_ok),
     )
-    of_curve: dict[tuple[int, int], list[Point]] = {}
-    for point in points:
-        of_curve.setdefault((point.source, point.curve), []).append(point)
+
+
+def _cpu_s(row: CellRow) -> float:
+    return (row.encode_cpu_s or 0.0) + (row.score_cpu_s or 0.0)
+
+
+def read_folders(folders: Sequence[Path]) -> list[RunFolder]:
+    """Rows and plan of each folder, not yet put together. Raises as `read`."""
+    found = []
+    for folder, label in zip(folders, _labels(folders), strict=True):
+        plan = read_plan(folder)
+        cells = tuple(read_cells(folder, plan))
+        found.append(RunFolder(folder=folder, label=label, cells=cells, plan=plan))
+    return found
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _check_teachers(runs: Sequence[RunFolder]) -> None:
+    teachers = {run.label: {c.row.teacher for c in run.cells if c.drawable} for run in runs}
+    if len(set().union(*teachers.values())) > 1:
+        told = "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in teachers.items())
+        raise DatasetError(
+            f"the folders were scored by different VMAF models ({told}); report them one by one"
+        )
+
+
+def _with_same_names(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """One name for the same pictures in all folders, and different names for different ones."""
+    names: dict[tuple[object, ...], str] = {}
+    owner: dict[str, tuple[object, ...]] = {}
+    renamed = []
+    for run in runs:
+        cells = []
+        for cell in run.cells:
+            content = run.content(cell)
+            if content not in names:
+                free = cell.src if cell.src not in owner else f"{cell.src} ({run.label})"
+                names[content] = free
+                owner[free] = content
+            cells.append(replace(cell, src=names[content]))
+        renamed.append(replace(run, cells=tuple(cells)))
+    return renamed
+
+
+def _with_origins(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The folder's label on the curves that folders measured with different tools."""
+    keys: dict[tuple[str, Curve, float | None], set[str]] = defaultdict(set)
+    for run in runs:
+        for cell in run.cells:
+            if cell.drawable:
+                keys[cell.src, cell.curve, cell.quality].add(cell.row.key)
+    twice = {curve for (_, curve, _), found in keys.items() if len(found) > 1}
+    marked = []
+    for run in runs:
+        cells = tuple(
+            replace(cell, curve=replace(cell.curve, origin=run.label))
+            if cell.curve in twice
+            else cell
+            for cell in run.cells
+        )
+        marked.append(replace(run, cells=cells))
+    return marked
+
+
+def _newest(runs: Sequence[RunFolder]) -> list[MeasuredCell]:
+    """All cells, of those with one key the newest."""
+    if len(runs) == 1:
+        return list(runs[0].cells)
+    found: dict[tuple[str, str | None], MeasuredCell] = {}
+    for cell in (cell for run in runs for cell in run.cells):
+        at = cell.row.key, cell.curve.origin
+        before = found[at].row.finished_at or "" if at in found else ""
+        if before <= (cell.row.finished_at or ""):
+            found[at] = cell
+    return list(found.values())
+
+
+def _sweep(runs: Sequence[RunFolder], pooled: Sequence[PooledCell]) -> Sweep:
+    sources = tuple(sorted({cell.source for cell in pooled}))
+    curves = tuple(sorted({cell.first.curve for cell in pooled}, key=_order))
+    place = {curve: i for i, curve in enumerate(curves)}
+    at = {source: i for i, source in enumerate(sources)}
+    points = [_point(c, at[c.source], place[c.first.curve]) for c in pooled]
+    points.sort(key=lambda p: (p.source, p.curve, p.kbps if p.quality is None else p.quality))
+    group_of = {cell.source: cell.first.row.group for cell in pooled}
     return Sweep(
-        name=folder.resolve().name,
-        folder=folder,
+        name=" + ".join(run.folder.resolve().name for run in runs),
+        folders=tuple(run.folder for run in runs),
         sources=sources,
+        groups=tuple(group_of[source] for source in sources),
         curves=curves,
         points=tuple(points),
-        frames=clipped,
-        failures=tuple(_failure(row) for row in rows if row.get("status") == "failed"),
-        facts=_facts(plan, drawn or rows),
-        start_facts=_start_facts(folder),
-        grid=tuple(_grid_line(line) for line in _records(plan, "grid")),
-        source_facts=_all_source_facts(plan, rows),
-        notes=_notes(plan, rows, done, drawn),
-        cpu_s=sum(row.get(name) or 0.0 for row in done for name in ("encode_cpu_s", "score_cpu_s")),
-        of_curve={at: tuple(some) for at, some in of_curve.items()},
+        frames={cell.first.row.key: cell.frames.clipped for cell in pooled if cell.frames},
+        failures=(),
+        facts=(),
+        start_facts=(),
+        grid=(),
+        source_lines=(),
+        notes=(),
+        cpu_s=0.0,
+        of_curve=_by_curve(points),
     )
 
 
-def _checked(file: Path, number: int, row: Row) -> Row:
-    """`row`, when the fields that are computed with are numbers and lists. Raises DatasetError with
-    its line and field.
-    """
-    for name in _NUMBERS:
-        value = row.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DatasetError(
-                f"{file}:{number}: {name} is {value!r:.40}; it must be a number, or null when not"
-                " measured"
-            )
-        if name == "bitrate_kbps" and value <= 0:
-            raise DatasetError(
-                f"{file}:{number}: bitrate_kbps is {value}; a measured bitrate is more than 0"
-            )
-    for name in ("flags", "argv"):
-        if not isinstance(row.get(name), list | None):
-            raise DatasetError(
-                f"{file}:{number}: {name} is {row[name]!r:.40}; it must be a list, or null"
-            )
-    return row
+def _by_curve(points: Iterable[Point]) -> Mapping[tuple[int, int], tuple[Point, ...]]:
+    found: dict[tuple[int, int], list[Point]] = {}
+    for point in points:
+        found.setdefault((point.source, point.curve), []).append(point)
+    return {at: tuple(some) for at, some in found.items()}
 
 
-def _drawable(row: Row) -> bool:
-    return (
-        bool(row.get("src"))
-        and row.get("bitrate_kbps") is not None
-        and row.get("vmaf_score") is not None
-    )
-
-
-def _curve(row: Row) -> Curve:
-    preset = row.get("preset")
-    return Curve(
-        encoder=str(row.get("encoder") or corpus_rows.EXTERNAL),
-        preset=None if preset is None else str(preset),
-        knob=str(row.get("rate_control") or "quality").lower(),
-    )
-
-
-def _curve_order(curve: Curve) -> tuple[int, str, int, str]:
+def _order(curve: Curve) -> tuple[int, str, int, str, tuple[int, ...], str]:
+    """Encoders as the vocabulary has them, presets from fast to slow, then whatever differs."""
     known = [*VOCABULARY, *ENCODERS]
     place = known.index(curve.encoder) if curve.encoder in known else len(known)
-    return place, curve.encoder, preset_ordinal(curve.encoder, curve.preset), curve.preset or ""
+    speed = preset_ordinal(curve.encoder, curve.preset)
+    return place, curve.encoder, speed, curve.preset or "", curve.size or (), curve.label
 
 
-def _point(row: Row, source: int, curve: int, unclipped: Mapping[str, float]) -> Point:
-    num_frames, cpu_s = int(row.get("num_frames") or 0), row.get("encode_cpu_s")
+def _point(cell: PooledCell, source: int, curve: int) -> Point:
+    row = cell.first.row
+    vmaf = cell.mean([c.row.vmaf_score for c in cell.cells]) or 0.0
+    unclipped = cell.frames.unclipped_mean if cell.frames else None
+    cpu_s = cell.total([c.row.encode_cpu_s for c in cell.cells])
+    size_bytes = cell.total([c.row.size_bytes for c in cell.cells])
     return Point(
-        cell=corpus_rows.cell_name(row),
+        cell=row.cell if len(cell.cells) == 1 else row.cell.replace(row.src, cell.source, 1),
         source=source,
         curve=curve,
-        quality=corpus_rows.quality(row),
-        kbps=float(row["bitrate_kbps"]),
-        vmaf=float(row["vmaf_score"]),
-        vmaf_unclipped=unclipped.get(str(row.get("key")), float(row["vmaf_score"])),
-        harmonic=row.get("vmaf_harmonic_mean"),
-        lowest=row.get("vmaf_min"),
-        p5=row.get("vmaf_p5"),
-        cpu_s=cpu_s / num_frames if cpu_s and num_frames else None,
-        size_bytes=row.get("size_bytes"),
-        num_frames=num_frames,
-        fps=_fps(row.get("fps")),
-        command=command_text(row.get("argv") or ()),
-        key=str(row.get("key")),
+        quality=cell.first.quality,
+        kbps=cell.mean([c.row.bitrate_kbps for c in cell.cells]) or 0.0,
+        vmaf=vmaf,
+        vmaf_unclipped=vmaf if unclipped is None else unclipped,
+        harmonic=score(cell, row.vmaf_harmonic_mean, "harmonic"),
+        lowest=score(cell, row.vmaf_min, "min"),
+        p5=score(cell, row.vmaf_p5, "p5"),
+        cpu_s=cpu_s / cell.num_frames if cpu_s and cell.num_frames else None,
+        size_bytes=None if size_bytes is None else int(size_bytes),
+        num_frames=cell.num_frames,
+        fps=cell.first.fps,
+        command=cell.first.command,
+        key=row.key,
     )
-
-
-def command_text(argv: Sequence[str]) -> str:
-    """`argv` as one shell line; the placeholders {ref} and {out} stay bare, so that they are seen
-    as such.
-    """
-    words = [
-        a if a.removeprefix("file:") in ("{ref}", "{out}") else shlex.quote(a)
-        for a in map(str, argv)
-    ]
-    return " ".join(["ffmpeg", *words] if words and words[0].startswith("-") else words)
-
-
-def _fps(value: Any) -> float:
-    try:
-        return float(Fraction(str(value)))
-    except (ValueError, ZeroDivisionError):
-        return 0.0
-
-
-def _failure(row: Row) -> Failure:
-    error = row.get("error")
-    facts: Mapping[str, Any] = (
-        error if isinstance(error, Mapping) else {"class": str(error or "unknown")}
-    )
-    command = facts.get("command")
-    tail = facts.get("stderr_tail") or ""
-    return Failure(
-        cell=str(row.get("cell") or corpus_rows.cell_name(row)),
-        kind=str(facts.get("class") or "unknown"),
-        message=str(facts.get("message") or ""),
-        exit_code=facts.get("exit_code"),
-        stderr="\n".join(tail) if isinstance(tail, list) else str(tail),
-        command=command_text(command) if isinstance(command, list) else str(command or ""),
-    )
-
-
-def _frame_scores(
-    folder: Path, keys: set[str]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Per key the frame scores in order, and the mean of the unclipped ones where every frame has
-    one.
-    """
-    table = _frame_table(folder)
-    if table is None:
-        return {}, {}
-    rows = (
-        table.to_pandas()
-        .drop_duplicates(["key", "frame_index"], keep="last")
-        .sort_values(["key", "frame_index"])
-    )
-    clipped: dict[str, NDArray[np.float64]] = {}
-    unclipped: dict[str, float] = {}
-    for key, part in rows.groupby("key", sort=False):
-        if str(key) in keys:
-            clipped[str(key)] = part["vmaf"].to_numpy(dtype=np.float64)
-            if part["vmaf_unclipped"].notna().all():
-                unclipped[str(key)] = float(part["vmaf_unclipped"].mean())
-    return clipped, unclipped
-
-
-def _frame_table(folder: Path) -> Any:
-    """The columns key, frame_index, vmaf and vmaf_unclipped of the folder's frame rows, None
-    without a frame file.
-    """
-    import pyarrow
-    from pyarrow import json as arrow_json
-    from pyarrow import parquet
-
-    number = pyarrow.float64()
-    schema = pyarrow.schema(
-        [
-            ("key", pyarrow.string()),
-            ("frame_index", pyarrow.int64()),
-            ("vmaf", number),
-            ("vmaf_unclipped", number),
-        ]
-    )
-    lines, packed = folder / FRAMES, folder / "frames.parquet"
-    try:
-        if packed.is_file() and not lines.is_file():
-            have = set(parquet.read_schema(packed).names)
-            table = parquet.read_table(
-                packed, columns=[name for name in schema.names if name in have]
-            )
-            for name in set(schema.names) - have:
-                table = table.append_column(
-                    name, pyarrow.nulls(len(table), schema.field(name).type)
-                )
-            return table
-        text = lines.read_bytes() if lines.is_file() else b""
-        whole = text[: text.rfind(b"\n") + 1]  # a torn last line was never committed
-        if not whole:
-            return None
-        only = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        return arrow_json.read_json(pyarrow.BufferReader(whole), parse_options=only)
-    except pyarrow.ArrowException as failure:
-        raise DatasetError(f"the frame rows in {folder} cannot be read: {failure}") from failure
-
-
-def _facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
-    facts = [
-        ("Command", command_text(plan.get("argv") or ())),
-        ("ffmpeg", _all(row.get("ffmpeg_version") for row in rows)),
-        ("libvmaf", _all(row.get("libvmaf_version") for row in rows)),
-        ("VMAF model", _all(row.get("teacher") for row in rows)),
-    ]
-    for encoder in dict.fromkeys(
-        _curve(row).encoder for row in sorted(rows, key=lambda r: _curve_order(_curve(r)))
-    ):
-        mine = [row for row in rows if _curve(row).encoder == encoder]
-        facts.append(
-            (encoder, _all(row.get("encoder_version") for row in mine) or "prints no version")
-        )
-    facts += [
-        (
-            "Picture formats",
-            _all(
-                f"{r['width']}x{r.get('height')} {r.get('pix_fmt')}" for r in rows if r.get("width")
-            ),
-        ),
-        ("Threads per encode", _all(row.get("threads") for row in rows)),
-        ("GPU and driver", _all(row.get("device") for row in rows)),
-    ]
-    return tuple((name, value) for name, value in facts if value)
-
-
-def _plan(folder: Path) -> dict[str, Any]:
-    file = folder / SWEEP
-    try:
-        plan = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as failure:
-        raise DatasetError(
-            f"{file} is not JSON ({failure}); restore it, or move it away to report without it"
-        ) from failure
-    return plan if isinstance(plan, dict) else {}
-
-
-def _start_facts(folder: Path) -> tuple[tuple[str, str], ...]:
-    starts = list(read_jsonl(folder / RUNS))
-    return (("starts so far", str(len(starts))), *_flat(starts[-1])) if starts else ()
-
-
-def _records(plan: Row, name: str) -> list[Row]:
-    """The records in a list of the plan."""
-    part = plan.get(name)
-    return [line for line in part if isinstance(line, Mapping)] if isinstance(part, list) else []
-
-
-def _grid_line(line: Row) -> tuple[str, ...]:
-    quality = ", ".join(map(str, line.get("quality") or ()))
-    return (
-        str(line.get("encoder")),
-        str(line.get("preset") or "–"),
-        quality,
-        str(len(line.get("sources") or ())),
-    )
-
-
-def _all_source_facts(plan: Row, rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
-    windows = {str(source.get("name")): _window(source) for source in _records(plan, "sources")}
-    names = sorted({str(row["src"]) for row in rows if row.get("src")})
-    return tuple(
-        _source_facts(name, windows.get(name, ""), [r for r in rows if str(r.get("src")) == name])
-        for name in names
-    )
-
-
-def _window(source: Row) -> str:
-    """Which part of a file was encoded: `from frame 286, crop 1920x800+0+140, scaled to
-    640x360`.
-    """
-    scale = source.get("scale")
-    parts = [
-        f"from frame {source['start_frame']}" if source.get("start_frame") else "",
-        f"crop {source['crop']}" if source.get("crop") else "",
-        f"scaled to {'x'.join(map(str, scale))}" if isinstance(scale, list) else "",
-    ]
-    return ", ".join(filter(None, parts)) or "whole picture from the start"
-
-
-def _source_facts(name: str, window: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    picture = _all(f"{r['width']}x{r.get('height')}" for r in rows if r.get("width"))
-    counted = (_all(r.get(fact) for r in rows) for fact in ("fps", "num_frames"))
-    return (
-        name,
-        _all(r.get("group") for r in rows),
-        window,
-        picture,
-        *counted,
-        str(sum(map(_drawable, rows))),
-    )
-
-
-def _all(values: Iterable[Any]) -> str:
-    """The different values, most frequent first."""
-    return ", ".join(
-        value for value, _ in Counter(str(v) for v in values if v is not None).most_common()
-    )
-
-
-def _flat(value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A nested record as (readable name, text) lines; nulls and what the page says elsewhere are
-    left out.
-    """
-    lines: list[tuple[str, str]] = []
-    for name, part in value.items():
-        label = name.replace("_", " ")
-        if isinstance(part, Mapping):
-            lines += _flat(part)
-        elif name.endswith("_bytes") and isinstance(part, (int, float)):
-            lines.append((label.removesuffix(" bytes"), f"{part / 2**30:.1f} GiB"))
-        elif part is not None and name not in _SAID:
-            lines.append((label, str(part)))
-    return lines
-
-
-def _notes(
-    plan: Row, rows: Sequence[Row], done: Sequence[Row], drawn: Sequence[Row]
-) -> tuple[str, ...]:
-    notes = []
-    planned = plan.get("num_cells") or 0
-    if planned > len(rows):
-        notes.append(
-            f"The sweep is not finished: {len(rows):,} of {planned:,} planned cells have a row."
-        )
-    if len(done) > len(drawn):
-        notes.append(
-            f"{len(done) - len(drawn)} finished cells hold no bitrate or no score and are not"
-            " drawn."
-        )
-    skipped = plan.get("skipped_encoders")
-    if isinstance(skipped, list) and skipped:
-        notes.append(
-            "Left out of the sweep, as they cannot run on its machine:"
-            f" {', '.join(map(str, skipped))}."
-        )
-    flags = Counter(str(flag) for row in drawn for flag in row.get("flags") or ())
-    if flags:
-        seen = ", ".join(f"{name} ({count})" for name, count in flags.most_common())
-        notes.append(f"Some drawn cells carry flags: {seen}.")
-    teachers = {str(row.get("teacher")) for row in drawn}
-    if len(teachers) > 1:
-        notes.append(
-            "Scores of different VMAF models are mixed in this corpus: do not compare them."
-        )
-    return tuple(notes)

@@ -9,11 +9,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from vmaftune.encoders import format_quality
-from vmaftune.report.analysis import DEFAULT_TARGET, Analysis, for_share
+from vmaftune.report.analysis import Analysis, for_share, gb_per_hour
 from vmaftune.report.model_run import ModelRun
+from vmaftune.report.sweep import Point
 
 CSV_COLUMNS = (
     "cell",
@@ -33,7 +33,12 @@ CSV_COLUMNS = (
     "encode_cpu_s_per_frame",
     "on_convex_hull",
     "command",
+    "film_command",
 )
+MANY_SOURCES = 60
+"""More sources than this are not listed one by one."""
+
+Value = str | float | int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,44 +49,37 @@ class TextTable:
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[Value]]
     left: int = 1
     caption: str | None = None
 
 
 def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     """The report's tables in reading order."""
-    found = (
-        [_matrix(analysis), _targets(analysis), _speed(analysis)] if analysis.sweep.points else []
-    )
+    found = []
+    if analysis.sweep.points:
+        found += [_matrix(analysis), _targets(analysis), _costs(analysis)]
+        if 1 < len(analysis.sweep.sources) <= MANY_SOURCES:
+            found += [_by_source(analysis), _sizes(analysis)]
+        found.append(_speed(analysis))
     if analysis.sweep.failures:
         found.append(_failures(analysis))
     if model is not None:
         found.append(_groups(model))
     if model is not None and model.gate:
-        columns = ("name", "value", "limit", "verdict", "note")
-        found.append(
-            TextTable(
-                title="Gate",
-                columns=columns,
-                rows=[[c[name] for name in columns] for c in model.gate],
-            )
-        )
+        found.append(_gate(model))
     return found
 
 
 def _matrix(analysis: Analysis) -> TextTable:
     curves, shown = analysis.sweep.curves, analysis.defaults
-
-    def figure(test: int, anchor: int) -> str:
-        rates = analysis.bd_rates(test, anchor)
-        few = f" ({len(rates)})" if len(rates) < len(analysis.sweep.sources) else ""
-        return "·" if test == anchor else f"{fmean(rates.values()):+.1f}%{few}" if rates else "none"
-
     return TextTable(
         title="BD-rate: bits of the row against the column for the same VMAF",
         columns=("", *(curves[c].label for c in shown)),
-        rows=[[curves[test].label, *(figure(test, anchor) for anchor in shown)] for test in shown],
+        rows=[
+            [curves[test].label, *(_bd_text(analysis, test, anchor) for anchor in shown)]
+            for test in shown
+        ],
         caption=(
             f"mean over {len(analysis.sweep.sources)} sources, or over (n) where both curves"
             " overlap; negative = fewer bits"
@@ -89,34 +87,23 @@ def _matrix(analysis: Analysis) -> TextTable:
     )
 
 
+def _bd_text(analysis: Analysis, test: int, anchor: int) -> str:
+    if test == anchor:
+        return "·"
+    rates = analysis.bd_rates(test, anchor)
+    if not rates:
+        return "none"
+    few = f" ({len(rates)})" if len(rates) < len(analysis.sweep.sources) else ""
+    return f"{fmean(rates.values()):+.1f}%{few}"
+
+
 def _targets(analysis: Analysis) -> TextTable:
-    rows = []
-    for c, curve in enumerate(analysis.sweep.curves):
-        values = list(analysis.quality_for(c, DEFAULT_TARGET).values())
-        coarsest = max(
-            (p.quality for p in analysis.sweep.points if p.curve == c and p.quality is not None),
-            default=None,
-        )
-        enough = [for_share(values, share) for share in (0.5, 0.9, 1.0)]
-        shown = [
-            None if v is None else ("≥ " if v == coarsest else "") + format_quality(v)
-            for v in enough
-        ]
-        missed = sum(value is None for value in values)
-        if values:
-            rows.append([curve.label, curve.knob, *shown, missed, len(values)])
+    curves = range(len(analysis.sweep.curves))
+    columns = ("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach")
     return TextTable(
-        title=f"Coarsest quality value that still gives VMAF {DEFAULT_TARGET}",
-        columns=(
-            "encoder and preset",
-            "knob",
-            "for half",
-            "for 90%",
-            "for all",
-            "out of reach",
-            "sources",
-        ),
-        rows=rows,
+        title=f"Coarsest quality value that still gives VMAF {analysis.target}",
+        columns=(*columns, "sources"),
+        rows=[_target_row(analysis, c) for c in curves if analysis.swept(c)],
         left=2,
         caption=(
             "of its sources; interpolated between measured values, never beyond them (≥ = the"
@@ -125,27 +112,102 @@ def _targets(analysis: Analysis) -> TextTable:
     )
 
 
+def _target_row(analysis: Analysis, index: int) -> list[Value]:
+    curve = analysis.sweep.curves[index]
+    values = list(analysis.quality_for(index, analysis.target).values())
+    missed = sum(value is None for value in values)
+    enough = [_value_text(analysis, index, for_share(values, part)) for part in (0.5, 0.9, 1.0)]
+    return [curve.label, curve.knob, *enough, missed, len(values)]
+
+
+def _value_text(analysis: Analysis, curve: int, value: float | None) -> str | None:
+    """A quality value, marked where no coarser one was swept."""
+    swept = analysis.swept(curve)
+    if value is None or swept is None:
+        return None
+    return ("≥ " if value == swept[1] else "") + format_quality(value)
+
+
+def _costs(analysis: Analysis) -> TextTable:
+    """What the value for 90% of the sources gives and costs."""
+    rows: list[list[Value]] = []
+    for index, curve in enumerate(analysis.sweep.curves):
+        choice = analysis.choice(index)
+        if choice:
+            value = _value_text(analysis, index, choice.quality)
+            size = f"{choice.gb_per_hour:.2f}"
+            cost: list[Value] = [f"{choice.vmaf:.1f}", f"{choice.kbps:,.0f}", size]
+            rows.append([curve.label, value, *cost, choice.num_sources])
+    return TextTable(
+        title=f"What the value for 90% costs (VMAF {analysis.target})",
+        columns=("encoder and preset", "value", "VMAF", "kbit/s", "GB an hour", "sources"),
+        rows=rows,
+        caption="means over the sources, at the size that was measured; an hour without its sound",
+    )
+
+
+def _by_source(analysis: Analysis) -> TextTable:
+    sweep, shown = analysis.sweep, analysis.defaults
+    return TextTable(
+        title=f"Coarsest quality value for VMAF {analysis.target} by source",
+        columns=("source", *(sweep.curves[c].label for c in shown)),
+        rows=[
+            [name, *(_source_value(analysis, source, c) for c in shown)]
+            for source, name in enumerate(sweep.sources)
+        ],
+        caption="< = even the finest value swept falls short; – = not measured",
+    )
+
+
+def _source_value(analysis: Analysis, source: int, curve: int) -> str | None:
+    found = analysis.quality_for(curve, analysis.target)
+    swept = analysis.swept(curve)
+    if source not in found or swept is None:
+        return None
+    if found[source] is None:
+        return f"< {format_quality(swept[0])}"
+    return _value_text(analysis, curve, found[source])
+
+
+def _sizes(analysis: Analysis) -> TextTable:
+    sweep, shown = analysis.sweep, analysis.defaults
+    return TextTable(
+        title=f"kbit/s at that value by source, and GB for an hour (VMAF {analysis.target})",
+        columns=("source", *(sweep.curves[c].label for c in shown)),
+        rows=[
+            [name, *(_source_size(analysis, source, c) for c in shown)]
+            for source, name in enumerate(sweep.sources)
+        ],
+    )
+
+
+def _source_size(analysis: Analysis, source: int, curve: int) -> str | None:
+    value = analysis.quality_for(curve, analysis.target).get(source)
+    cost = None if value is None else analysis.at(source, curve, value)
+    return None if cost is None else f"{cost[0]:,.0f} ({gb_per_hour(cost[0]):.2f})"
+
+
 def _speed(analysis: Analysis) -> TextTable:
     anchor = analysis.sweep.curves[analysis.anchor].label
-    rows = []
-    for c, curve in enumerate(analysis.sweep.curves):
-        speed = analysis.speed(c)
-        bits = "none" if speed.percent is None else f"{speed.percent:+.1f}%"
-        covered = analysis.coverage(speed.num_sources) or str(speed.num_sources)
-        rows.append(
-            [
-                curve.label,
-                None if speed.cpu_s is None else f"{1000 * speed.cpu_s:.1f}",
-                bits,
-                covered,
-            ]
-        )
-    columns = ("encoder and preset", "ms CPU per frame", f"bits against {anchor}", "sources")
-    caption = (
-        "time and bits of a row are over the same sources; rows over different sources do not"
-        " compare"
+    return TextTable(
+        title="Speed against efficiency",
+        columns=("encoder and preset", "ms CPU per frame", f"bits against {anchor}", "sources"),
+        rows=[_speed_row(analysis, c) for c in range(len(analysis.sweep.curves))],
+        caption=(
+            "time and bits of a row are over the same sources; rows over different sources do not"
+            " compare"
+        ),
     )
-    return TextTable(title="Speed against efficiency", columns=columns, rows=rows, caption=caption)
+
+
+def _speed_row(analysis: Analysis, curve: int) -> list[Value]:
+    speed = analysis.speed(curve)
+    return [
+        analysis.sweep.curves[curve].label,
+        None if speed.cpu_s is None else f"{1000 * speed.cpu_s:.1f}",
+        "none" if speed.percent is None else f"{speed.percent:+.1f}%",
+        analysis.coverage(speed.num_sources) or str(speed.num_sources),
+    ]
 
 
 def _failures(analysis: Analysis) -> TextTable:
@@ -156,59 +218,70 @@ def _failures(analysis: Analysis) -> TextTable:
 
 
 def _groups(model: ModelRun) -> TextTable:
-    names = ("plcc", "srocc", "rmse", "mae")
-    rows = [[g["group"], g["n"], *(g[name] for name in names)] for g in model.groups]
-    for part, label in (("mean", "mean"), ("std", "std over groups"), ("worst", "worst group")):
-        rows.append([label, None, *(model.overall[name][part] for name in names)])
-    baselines = "; ".join(f"{name} {rmse:.3f}" for name, rmse in model.baselines.items())
+    rows: list[list[Value]] = [
+        [line.group, line.n, line.plcc, line.srocc, line.rmse, line.mae] for line in model.groups
+    ]
+    over = [model.overall[name] for name in ("plcc", "srocc", "rmse", "mae")]
+    rows.append(["mean", None, *(metric.mean for metric in over)])
+    rows.append(["std over groups", None, *(metric.std for metric in over)])
+    rows.append(["worst group", None, *(metric.worst for metric in over)])
+    smoke = " (SMOKE RUN: made-up data)" if model.smoke else ""
     return TextTable(
-        title=f"{model.model_id}, held out {model.held_out}"
-        + (" (SMOKE RUN: made-up data)" if model.smoke else ""),
+        title=f"{model.model_id}, held out {model.held_out}{smoke}",
         columns=("group", "n", "PLCC", "SROCC", "RMSE", "MAE"),
         rows=rows,
-        caption=". ".join(
-            filter(
-                None,
-                (
-                    f"mean over {model.num_seeds} seeds"
-                    + (f"; RMSE of the baselines: {baselines}" if baselines else ""),
-                    model.origin,
-                    model.warning,
-                ),
-            )
-        ),
+        caption=_origin(model),
+    )
+
+
+def _origin(model: ModelRun) -> str:
+    baselines = "; ".join(f"{name} {rmse:.3f}" for name, rmse in model.baselines.items())
+    seeds = f"mean over {model.num_seeds} seeds"
+    if baselines:
+        seeds += f"; RMSE of the baselines: {baselines}"
+    return ". ".join(filter(None, (seeds, model.origin, model.warning)))
+
+
+def _gate(model: ModelRun) -> TextTable:
+    return TextTable(
+        title="Gate",
+        columns=("name", "value", "limit", "verdict", "note"),
+        rows=[[c.name, c.value, c.limit, c.verdict, c.note] for c in model.gate],
     )
 
 
 def cells_csv(analysis: Analysis) -> str:
     """One line per measured cell under `CSV_COLUMNS`; an empty field is a missing value."""
-    sweep = analysis.sweep
     on_hull = {point.key for points in analysis.hulls.values() for point in points}
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(CSV_COLUMNS)
-    for p in sweep.points:
-        curve = sweep.curves[p.curve]
-        quality = None if p.quality is None else format_quality(p.quality)
-        lines.writerow(
-            (
-                p.cell,
-                sweep.sources[p.source],
-                curve.encoder,
-                curve.preset,
-                curve.knob,
-                quality,
-                p.kbps,
-                p.size_bytes,
-                p.num_frames,
-                p.vmaf,
-                p.vmaf_unclipped,
-                p.harmonic,
-                p.p5,
-                p.lowest,
-                p.cpu_s,
-                int(p.key in on_hull),
-                p.command,
-            )
-        )
+    for point in analysis.sweep.points:
+        lines.writerow(_csv_row(analysis, point, point.key in on_hull))
     return text.getvalue().rstrip("\n")
+
+
+def _csv_row(analysis: Analysis, point: Point, on_hull: bool) -> list[Value]:
+    sweep = analysis.sweep
+    curve = sweep.curves[point.curve]
+    known = point.quality is not None
+    return [
+        point.cell,
+        sweep.sources[point.source],
+        curve.encoder,
+        curve.preset,
+        curve.knob,
+        format_quality(point.quality or 0.0) if known else None,
+        point.kbps,
+        point.size_bytes,
+        point.num_frames,
+        point.vmaf,
+        point.vmaf_unclipped,
+        point.harmonic,
+        point.p5,
+        point.lowest,
+        point.cpu_s,
+        int(on_hull),
+        point.command,
+        analysis.command(point.curve, point.quality or 0.0) if known else None,
+    ]

@@ -1,83 +1,75 @@
 """The report as one HTML file that loads nothing: styles, plotly.js, the data and the page's own
 scripts are inside.
 
-Text from a corpus (source names, commands, stderr) reaches the page in two ways only: escaped here,
-or as JSON that the scripts put into text nodes.
+Text from a corpus (source names, commands, stderr) reaches the page in two ways only: escaped by
+the templates, or as JSON that the scripts put into text nodes.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from vmaf_train.results.metrics import METRICS
 
+from vmaftune.encoders import ENCODERS
 from vmaftune.errors import ToolError
-from vmaftune.report.analysis import (
-    DEFAULT_TARGET,
-    KBPS_DIGITS,
-    TARGETS,
-    VMAF_DIGITS,
-    Analysis,
-    summary,
-)
-from vmaftune.report.model_run import ModelRun
-from vmaftune.report.sections import (
-    failed_section,
-    header,
-    model_section,
-    sweep_sections,
-    tools_section,
-)
+from vmaftune.report.analysis import KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis
+from vmaftune.report.bdrate import Comparison
+from vmaftune.report.document import Json
+from vmaftune.report.model_run import Band, ModelRun
+from vmaftune.report.summary import commands, summary
+from vmaftune.report.sweep import Scores
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MAX_FRAMES = 900_000
 """Frame scores embedded at full rate, 2.7 bytes each; beyond this a block of frames is shown by its
 lowest.
 """
 
-# Nothing may be fetched, whatever a corpus holds; scripts and styles are those inside the file.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-)
-
 
 def render(analysis: Analysis, model: ModelRun | None) -> str:
-    """The whole page. Raises ToolError when plotly is not installed."""
-    title = html.escape(f"{analysis.sweep.name}: encoder sweep")
-    scripts = [_plotly(), *(_part(name) for name in ("report.js", "report_charts.js"))]
-    scripts += [_part("report_model.js")] if model else []
-    scripts.append(_part("report_frames.js"))
-    body = "".join(
-        (
-            header(analysis, summary(analysis), model),
-            (
-                '<div class="layout">' + _FILTERS
-                if analysis.sweep.points
-                else '<div class="layout unfiltered">'
-            ),
-            '<main id="main">',
-            sweep_sections(analysis),
-            model_section(model) if model else "",
-            failed_section(analysis.sweep),
-            tools_section(analysis.sweep),
-            "</main></div>",
-            _FOOTER,
+    """The whole page. Raises ToolError when plotly or jinja2 is not installed."""
+    from markupsafe import Markup
+
+    names = ["report.js", "report_charts.js", *(["report_model.js"] if model else [])]
+    scripts = [_plotly(), *map(_part, names), _part("report_frames.js")]
+    sweep = analysis.sweep
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            sweep=sweep,
+            model=model,
+            style=Markup(_part("report.css")),
+            scripts=[Markup(script) for script in scripts],
+            data=Markup(_embedded(page_data(analysis, model))),
+            sentences=[*summary(analysis), *sweep.notes],
+            commands=commands(analysis),
+            tiles=_tiles(analysis),
+            links=_links(analysis, model),
+            target=analysis.target,
+            targets=TARGETS,
+            grid=[astuple(line) for line in sweep.grid],
+            source_lines=[astuple(line) for line in sweep.source_lines],
+            **(_model_tables(model) if model else {}),
         )
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_part('report.css')}</style></head>\n<body>{body}\n"
-        '<script type="application/json"'
-        f' id="data">{_embedded(page_data(analysis, model))}</script>\n'
-        + "".join(f"<script>{script}</script>\n" for script in scripts)
-        + "</body></html>\n"
-    )
+
+
+def _templates() -> Environment:
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ModuleNotFoundError as failure:
+        raise _missing("jinja2") from failure
+    return Environment(loader=FunctionLoader(_part), autoescape=True, undefined=StrictUndefined)
 
 
 def _part(name: str) -> str:
@@ -88,56 +80,109 @@ def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ModuleNotFoundError as failure:
-        raise ToolError(
-            "the report page needs plotly; install it with: pip install 'vmaf-tune[report]'"
-        ) from failure
+        raise _missing("plotly") from failure
     text: str = get_plotlyjs()
     return text
 
 
-def _embedded(value: Any) -> str:
+def _missing(package: str) -> ToolError:
+    return ToolError(
+        f"the report page needs {package}; install it with: pip install 'vmaf-tune[report]'"
+    )
+
+
+def _embedded(value: Json) -> str:
     """JSON that cannot end its script element, whatever the strings in it are."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def page_data(analysis: Analysis, model: ModelRun | None) -> dict[str, Any]:
+def _tiles(analysis: Analysis) -> list[tuple[str, int, str]]:
+    sweep = analysis.sweep
+    return [
+        ("sources", len(sweep.sources), ""),
+        ("encoders", len({c.encoder for c in sweep.curves}), ""),
+        ("encoder presets", len(sweep.curves), ""),
+        ("measured cells", len(sweep.points), ""),
+        ("failed cells", len(sweep.failures), "bad" if sweep.failures else ""),
+        ("frames scored", sum(p.num_frames for p in sweep.points), ""),
+    ]
+
+
+def _links(analysis: Analysis, model: ModelRun | None) -> list[tuple[str, str]]:
+    figures = [
+        ("rd", "Rate and quality"),
+        ("bd", "BD-rate"),
+        ("quality", "Quality values"),
+        ("speed", "Speed"),
+        ("frames", "Frames"),
+    ]
+    shown = figures if analysis.sweep.points else []
+    return [
+        *shown,
+        *([("model", "Model")] if model else []),
+        ("failed", "Failed cells"),
+        ("tools", "Versions"),
+    ]
+
+
+def _model_tables(run: ModelRun) -> dict[str, object]:
+    """What the model's section shows besides the run itself, as texts."""
+    explained = any(line.reason for line in run.groups)
+    head = ["Group", "Rows", "PLCC", "SROCC", "RMSE", "MAE"]
+    rows = [
+        [line.group, str(line.n), *map(number, (line.plcc, line.srocc, line.rmse, line.mae))]
+        for line in run.groups
+    ]
+    if explained:
+        head.append("No correlation because")
+        for row, line in zip(rows, run.groups, strict=True):
+            row.append(line.reason or "")
+    over = {
+        "mean over groups": [run.overall[name].mean for name in METRICS],
+        "standard deviation": [run.overall[name].std for name in METRICS],
+        "worst group": [run.overall[name].worst for name in METRICS],
+    }
+    rows += [
+        [label, "", *map(number, values), *([""] if explained else [])]
+        for label, values in over.items()
+    ]
+    drawn = len(run.scatter.y)
+    few = f" {drawn:,} of the {run.num_rows:,} rows are drawn, evenly picked."
+    return {
+        "baselines": "; ".join(f"{name} {number(value)}" for name, value in run.baselines.items()),
+        "group_head": head,
+        "group_rows": rows,
+        "band_rows": [_band_row(band) for band in run.bands],
+        "thinned": few if drawn < run.num_rows else "",
+    }
+
+
+def _band_row(band: Band) -> list[str]:
+    return [band.band, f"{band.n:,}", *(f"{q:.2f}" for q in band.quantiles), number(band.rmse)]
+
+
+def number(value: float | None) -> str:
+    """A figure of a model table: four decimals, a dash for a missing one."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def page_data(analysis: Analysis, model: ModelRun | None) -> Json:
     """What report.js draws from: one array per column of the cells, indices in place of names,
     rounded numbers.
     """
     sweep = analysis.sweep
-    commands = list(dict.fromkeys(p.command for p in sweep.points))
-    place = {command: i for i, command in enumerate(commands)}
-    points = sweep.points
+    texts = list(dict.fromkeys(p.command for p in sweep.points))
     return {
         "sources": sweep.sources,
-        "groups": [
-            next(group for name, group, *_ in sweep.source_facts if name == source)
-            for source in sweep.sources
-        ],
-        "curves": [
-            {"encoder": c.encoder, "preset": c.preset, "knob": c.knob, "label": c.label}
-            for c in sweep.curves
-        ],
+        "groups": sweep.groups,
+        "curves": [_curve(analysis, c) for c in range(len(sweep.curves))],
         "defaults": analysis.defaults,
         "anchor": analysis.anchor,
         "targets": TARGETS,
-        "target": DEFAULT_TARGET,
-        "commands": commands,
-        "cells": {
-            "s": [p.source for p in points],
-            "c": [p.curve for p in points],
-            "q": [p.quality for p in points],
-            "id": [p.cell if p.quality is None else None for p in points],
-            "kbps": [_rounded(p.kbps, KBPS_DIGITS) for p in points],
-            "vmaf": [_rounded(p.vmaf, VMAF_DIGITS) for p in points],
-            "hm": [_rounded(p.harmonic, 2) for p in points],
-            "min": [_rounded(p.lowest, 2) for p in points],
-            "p5": [_rounded(p.p5, 2) for p in points],
-            "cpu": [_rounded(None if p.cpu_s is None else 1000 * p.cpu_s, 2) for p in points],
-            "fps": [_rounded(p.fps, 3) for p in points],
-            "cmd": [place[p.command] for p in points],
-        },
+        "target": analysis.target,
+        "commands": texts,
+        "cells": _cells(analysis, {text: i for i, text in enumerate(texts)}),
         "frames": _frames(analysis),
         "bd": _comparisons(analysis),
         "quality": {f"{s}:{c}": values for (s, c), values in analysis.quality.items()},
@@ -145,27 +190,71 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> dict[str, Any]:
     }
 
 
+def _curve(analysis: Analysis, index: int) -> Json:
+    """A curve; `film` is the command for a whole file around the place of the quality value,
+    and `whole` tells that it is another one for a fraction.
+    """
+    curve = analysis.sweep.curves[index]
+    film = analysis.command(index, _PLACE)
+    return {
+        "encoder": curve.encoder,
+        "preset": curve.preset,
+        "knob": curve.knob,
+        "label": curve.label,
+        "film": film.split(str(_PLACE)) if film else None,
+        "whole": curve.encoder in ENCODERS and bool(ENCODERS[curve.encoder].fraction_args),
+    }
+
+
+_PLACE = 987654321
+"""A quality value that no command holds otherwise: where the page puts the reader's own."""
+
+
+def _cells(analysis: Analysis, command: Mapping[str, int]) -> Json:
+    points = analysis.sweep.points
+    return {
+        "s": [p.source for p in points],
+        "c": [p.curve for p in points],
+        "q": [p.quality for p in points],
+        "id": [p.cell if p.quality is None else None for p in points],
+        "kbps": [_rounded(p.kbps, KBPS_DIGITS) for p in points],
+        "vmaf": [_rounded(p.vmaf, VMAF_DIGITS) for p in points],
+        "hm": [_rounded(p.harmonic, 2) for p in points],
+        "min": [_rounded(p.lowest, 2) for p in points],
+        "p5": [_rounded(p.p5, 2) for p in points],
+        "cpu": [_rounded(None if p.cpu_s is None else 1000 * p.cpu_s, 2) for p in points],
+        "fps": [_rounded(p.fps, 3) for p in points],
+        "cmd": [command[p.command] for p in points],
+    }
+
+
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _frames(analysis: Analysis) -> dict[str, Any]:
+def _frames(analysis: Analysis) -> Json:
     """Per-frame VMAF of all cells, in the order of the points: hundredths of a point as
     little-endian uint16, base64.
     """
     empty = np.zeros(0)
-    scores: Sequence[Any] = [analysis.sweep.frames.get(p.key, empty) for p in analysis.sweep.points]
-    block = max(1, -(-sum(len(s) for s in scores) // MAX_FRAMES))
+    scores = [analysis.sweep.frames.get(p.key, empty) for p in analysis.sweep.points]
+    block = max(1, -(-sum(map(len, scores)) // MAX_FRAMES))
     if block > 1:
-        scores = [
-            np.minimum.reduceat(s, np.arange(0, len(s), block)) if len(s) else s for s in scores
-        ]
+        scores = [_lowest(cell, block) for cell in scores]
     joined = np.round(100 * np.concatenate([*scores, empty])).astype("<u2")
     text = base64.b64encode(joined.tobytes()).decode("ascii")
     return {"block": block, "count": [len(s) for s in scores], "scores": text}
 
 
-def _comparisons(analysis: Analysis) -> dict[str, Any]:
+def _lowest(scores: Scores, block: int) -> Scores:
+    """The lowest of each `block` frames."""
+    if not len(scores):
+        return scores
+    lowest: Scores = np.minimum.reduceat(scores, np.arange(0, len(scores), block))
+    return lowest
+
+
+def _comparisons(analysis: Analysis) -> Json:
     """ln(test / anchor) by source for test > anchor, row by row; a missing one has its reason under
     its position.
     """
@@ -173,8 +262,7 @@ def _comparisons(analysis: Analysis) -> dict[str, Any]:
     common: list[float] = []
     reasons: dict[str, int] = {}
     why: dict[int, int] = {}
-    curves = range(len(analysis.sweep.curves))
-    for found in _lower_triangle(analysis, curves):
+    for found in _lower_triangle(analysis):
         if found.reason is not None:
             why[len(ratios)] = reasons.setdefault(found.reason, len(reasons))
         ratios.append(_rounded(found.log_ratio, 5))
@@ -182,34 +270,18 @@ def _comparisons(analysis: Analysis) -> dict[str, Any]:
     return {"ratio": ratios, "common": common, "reasons": list(reasons), "why": why}
 
 
-def _lower_triangle(analysis: Analysis, curves: Iterable[int]) -> Iterable[Any]:
+def _lower_triangle(analysis: Analysis) -> Iterable[Comparison]:
     for source in range(len(analysis.sweep.sources)):
-        for test in curves:
+        for test in range(len(analysis.sweep.curves)):
             for anchor in range(test):
                 yield analysis.comparisons[source, test, anchor]
 
 
-def _model(run: ModelRun) -> dict[str, Any]:
+def _model(run: ModelRun) -> Json:
     return {
         "id": run.model_id,
         "groups": run.group_names,
         "encoders": run.encoder_names,
-        "scatter": run.scatter,
-        "bands": run.bands,
+        "scatter": asdict(run.scatter),
+        "bands": [asdict(band) for band in run.bands],
     }
-
-
-_FILTERS = """
-<aside id="filters" aria-label="Filters">
-<details id="filter-box" open><summary>Filters</summary>
-<p id="status" role="status" aria-live="polite"></p>
-<fieldset id="filter-encoders"></fieldset>
-<fieldset id="filter-sources"></fieldset>
-</details></aside>
-"""
-
-_FOOTER = """
-<footer><p class="printed" id="printed"></p>
-<p>Written by <code>vmaf-tune report</code>. The page is one file and loads nothing; the same figures as tables, CSV, JSON
-and PNG: <code>vmaf-tune report --text | --csv | --json | --png DIR</code>.</p></footer>
-"""  # noqa: E501

@@ -27,11 +27,17 @@ const cellsOf = (source, curve) => cellsAt.get(source + ":" + curve) || [];
 const chosen = { sources: new Set(range(data.sources.length)), curves: new Set(range(data.curves.length)) };
 const sources = () => range(data.sources.length).filter((s) => chosen.sources.has(s));
 const curves = () => range(data.curves.length).filter((c) => chosen.curves.has(c));
-/* Curves for figures that a curve per preset would overcrowd: one per encoder unless asked otherwise. */
-const fewCurves = (all) => (all ? curves() : encoders.map(oneOf).filter((c) => c !== undefined));
-function oneOf(encoder) {
+/* Curves for figures that a curve per preset would overcrowd: the usual ones of each encoder unless asked otherwise. */
+const fewCurves = (all) => (all ? curves() : encoders.flatMap(usualOf));
+function usualOf(encoder) {
   const mine = curvesOf(encoder).filter((c) => chosen.curves.has(c));
-  return mine.find((c) => data.defaults.includes(c)) ?? mine[Math.floor(mine.length / 2)];
+  const usual = mine.filter((c) => data.defaults.includes(c)), middle = Math.floor(mine.length / 2);
+  return usual.length ? usual : mine.slice(middle, middle + 1);
+}
+/* What one types to encode a whole file with a quality value; null where nobody knows. */
+function filmCommand(c, value) {
+  const { film, whole } = data.curves[c];
+  return film && value !== null && !(whole && !Number.isInteger(value)) ? film.join(String(value)) : null;
 }
 
 /* ---- words and numbers ---- */

@@ -164,7 +164,7 @@ function forShare(values, share) {
   return reached.length >= count ? reached[count - 1] : null;
 }
 function drawReach() {
-  const shown = fewCurves(byId("reach-presets").value === "all"), traces = [], rows = [];
+  const shown = fewCurves(byId("reach-presets").value === "all"), traces = [], rows = [], typed = [];
   for (const c of shown) {
     const values = needed(c), swept = cells.q.filter((q, i) => cells.c[i] === c && q !== null && chosen.sources.has(cells.s[i]));
     if (!values.length || !swept.length) continue;
@@ -174,10 +174,13 @@ function drawReach() {
     traces.push({ type: "scatter", mode: "lines+markers", name: escaped(label(c)), x: steps, y: steps.map(share), line: { color: colour, dash, width: 2.5, shape: "vh" }, marker: { color: colour, symbol, size: 7 }, hovertemplate: `${escaped(label(c))}<br>%{y:.0f}% of sources at ${escaped(data.curves[c].knob)} %{x}<extra></extra>` });
     const at = (p) => { const v = forShare(values, p); return v === null ? "out of reach" : (v >= high ? "≥ " : "") + String(v); };
     rows.push([label(c), data.curves[c].knob, at(0.5), at(0.9), at(1), `${low} to ${high}`, `${values.length - reached.length} of ${values.length}`]);
+    const film = filmCommand(c, forShare(values, 0.9));
+    if (film) typed.push(element("li", {}, label(c), element("pre", {}, film)));
   }
   const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" }, traces.length);
   draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`, shown.length && sources().length ? UNKNOWN : undefined);
   table(byId("reach-table"), `Coarsest quality value that still gives VMAF ${target()} or more`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
+  byId("reach-commands").replaceChildren(...(typed.length ? typed : [element("li", {}, "No value that was swept is enough for 90% of the sources.")]));
 }
 
 /* ---- speed against efficiency ---- */

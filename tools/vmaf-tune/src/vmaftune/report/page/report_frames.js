@@ -34,6 +34,7 @@ function drawFrames(keep) {
     draw("frames-plot", [], shape, "");
     byId("frames-table").replaceChildren();
     byId("frames-command").replaceChildren();
+    byId("frames-film").hidden = true;
     return;
   }
   const i = Number(text), values = Array.from(scores.slice(firstScore[i], firstScore[i + 1]));
@@ -50,6 +51,9 @@ function drawFrames(keep) {
   draw("frames-plot", traces, shape, `VMAF of ${plural(values.length, block > 1 ? `block of ${block} frames` : "frame")} of ${name}; the worst are frames ${worst.map((k) => `${named(k)} (${fixed(values[k])})`).join(", ")}.`, "The corpus holds no frames of this cell.");
   table(byId("frames-table"), `Worst frames of ${name}, each the lowest within ${APART * block} frames`, ["Frame", "Time", "VMAF"], worst.map((k) => [named(k), time(k), fixed(values[k], 2)]));
   const words = (data.commands[cells.cmd[i]] || "no command was recorded").split(" ");
+  const film = filmCommand(cells.c[i], cells.q[i]);
+  byId("frames-film").hidden = !film;
+  byId("frames-film-command").textContent = film ?? "";
   byId("frames-command").replaceChildren(...words.flatMap((word) => [element("span", { class: "word" }, word), " "]));
 }
 

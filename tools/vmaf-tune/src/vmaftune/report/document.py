@@ -1,0 +1,151 @@
+"""The report as one JSON value, names in place of indices: what `--json` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from statistics import fmean, median
+
+from vmaftune.report.analysis import TARGETS, Analysis, for_share
+from vmaftune.report.model_run import ModelRun
+from vmaftune.report.summary import commands, summary
+from vmaftune.report.sweep import Failure, Point
+
+Json = dict[str, object]
+"""A JSON object on its way out. Nothing reads it again."""
+
+_SHARES = {"median": 0.5, "for_90_percent": 0.9, "for_all": 1.0}
+
+
+def document(analysis: Analysis, model: ModelRun | None = None) -> Json:
+    """Every figure of the report."""
+    sweep = analysis.sweep
+    labels = [curve.label for curve in sweep.curves]
+    curves = range(len(labels))
+    pairs = [(test, anchor) for test in curves for anchor in curves if test != anchor]
+    return {
+        "name": sweep.name,
+        "folders": [str(folder) for folder in sweep.folders],
+        "summary": summary(analysis),
+        "target": analysis.target,
+        "commands": [{"for": reason, "command": line} for reason, line in commands(analysis)],
+        "notes": list(sweep.notes),
+        "facts": dict(sweep.facts),
+        "last_start": dict(sweep.start_facts),
+        "num_cells": len(sweep.points),
+        "sources": list(sweep.sources),
+        "curves": [
+            {"encoder": c.encoder, "preset": c.preset, "knob": c.knob} for c in sweep.curves
+        ],
+        "anchor": labels[analysis.anchor] if labels else None,
+        "grid": [asdict(line) for line in sweep.grid],
+        "bd_rate": [_pair(analysis, test, anchor) for test, anchor in pairs],
+        "quality_for": [_targets(analysis, c) for c in curves],
+        "speed": [_speed(analysis, c) for c in curves],
+        "convex_hull": {
+            name: [_corner(analysis, point) for point in analysis.hulls[s]]
+            for s, name in enumerate(sweep.sources)
+        },
+        "failed": [_failed(failure) for failure in sweep.failures],
+        "model_run": _model(model) if model else None,
+    }
+
+
+def _pair(analysis: Analysis, test: int, anchor: int) -> Json:
+    rates = analysis.bd_rates(test, anchor)
+    names = analysis.sweep.sources
+    reasons = {name: analysis.bd_rate(s, test, anchor).reason for s, name in enumerate(names)}
+    return {
+        "test": analysis.sweep.curves[test].label,
+        "anchor": analysis.sweep.curves[anchor].label,
+        "mean": fmean(rates.values()) if rates else None,
+        "median": median(rates.values()) if rates else None,
+        "per_source": {names[s]: rates.get(s) for s in range(len(names))},
+        "reasons": {name: reason for name, reason in reasons.items() if reason},
+    }
+
+
+def _speed(analysis: Analysis, curve: int) -> Json:
+    speed = analysis.speed(curve)
+    return {
+        "curve": analysis.sweep.curves[curve].label,
+        "cpu_s_per_frame": speed.cpu_s,
+        "mean_bd_rate": speed.percent,
+        "num_sources": speed.num_sources,
+    }
+
+
+def _targets(analysis: Analysis, curve: int) -> Json:
+    return {
+        "curve": analysis.sweep.curves[curve].label,
+        "targets": {str(target): _target(analysis, curve, target) for target in TARGETS},
+    }
+
+
+def _target(analysis: Analysis, curve: int, target: int) -> Json:
+    values = analysis.quality_for(curve, target)
+    found: Json = {name: for_share(values.values(), share) for name, share in _SHARES.items()}
+    found["num_sources"] = len(values)
+    found["out_of_reach"] = sum(value is None for value in values.values())
+    if target == analysis.target:
+        names = analysis.sweep.sources
+        found["per_source"] = {names[s]: value for s, value in values.items()}
+        found["cost"] = _cost(analysis, curve)
+    return found
+
+
+def _cost(analysis: Analysis, curve: int) -> Json | None:
+    """The value for 90% of the sources with what it costs, and the command for a whole file."""
+    choice = analysis.choice(curve)
+    if choice is None:
+        return None
+    return {
+        "quality": choice.quality,
+        "bitrate_kbps": choice.kbps,
+        "gb_per_hour": choice.gb_per_hour,
+        "vmaf": choice.vmaf,
+        "num_sources": choice.num_sources,
+        "command": analysis.command(curve, choice.quality),
+    }
+
+
+def _corner(analysis: Analysis, point: Point) -> Json:
+    known = point.quality is not None
+    return {
+        "curve": analysis.sweep.curves[point.curve].label,
+        "quality": point.quality,
+        "bitrate_kbps": point.kbps,
+        "vmaf": point.vmaf,
+        "command": analysis.command(point.curve, point.quality or 0.0) if known else None,
+    }
+
+
+def _failed(failure: Failure) -> Json:
+    return {
+        "cell": failure.cell,
+        "class": failure.kind,
+        "message": failure.message,
+        "exit_code": failure.exit_code,
+        "stderr": failure.stderr,
+        "command": failure.command,
+    }
+
+
+def _model(run: ModelRun) -> Json:
+    return {
+        "model": run.model_id,
+        "run": str(run.folder),
+        "scheme": run.scheme,
+        "smoke": run.smoke,
+        "num_rows": run.num_rows,
+        "num_seeds": run.num_seeds,
+        "groups": [asdict(line) for line in run.groups],
+        "overall": {name: asdict(values) for name, values in run.overall.items()},
+        "baseline_rmse": dict(run.baselines),
+        "residual_bands": [asdict(band) for band in run.bands],
+        "gate": [asdict(check) for check in run.gate],
+        "verdict": run.verdict,
+        "recipe": run.recipe,
+        "corpus": run.corpus,
+        "corpus_digest": run.digest,
+        "same_corpus": run.same_corpus,
+    }
