@@ -269,8 +269,10 @@ class Setting:
             parts.append(f"maxrate={maxrate_kbps}k:{bufsize_kbps}k")
         return ",".join(parts) or None
 
-    def arguments(self, threads: int, num_frames: int) -> list[str]:
-        """The encoder's arguments, from `-c:v` on, for a window of `num_frames`."""
+    def arguments(self, threads: int | None, num_frames: int) -> list[str]:
+        """The encoder's arguments, from `-c:v` on, for a window of `num_frames`; `threads` None
+        leaves their number to the encoder.
+        """
         extra = list(self.options.args) if self.options else []
         if self.maxrate_kbps is not None and self.bufsize_kbps is not None:
             extra += self.encoder.cap_arguments(self.maxrate_kbps, self.bufsize_kbps)

@@ -117,14 +117,15 @@ class Encoder:
         self,
         preset: str,
         quality: float,
-        threads: int,
+        threads: int | None,
         *,
         extra: Sequence[str] = (),
         num_frames: int | None = None,
     ) -> list[str]:
         """Encoder arguments for one cell, from `-c:v` on, with `extra` ones after its own.
 
-        Takes values that the checks below have passed. A clip of fewer than SHORT frames gets what
+        Takes values that the checks below have passed. `threads` None leaves their number to the
+        encoder. A clip of fewer than SHORT frames gets what
         it needs where `num_frames` is given.
         """
         whole = not self.fraction_args or float(quality).is_integer()
@@ -134,7 +135,8 @@ class Encoder:
         if whole:
             args += _filled(self.quality_args, q=format_quality(quality))
         args += self.extra_args
-        args += _filled(self.thread_args, n=str(threads))
+        if threads is not None:
+            args += _filled(self.thread_args, n=str(threads))
         if not whole:
             args += _filled(self.fraction_args, q=format_quality(quality))
         if num_frames is not None and num_frames < SHORT:

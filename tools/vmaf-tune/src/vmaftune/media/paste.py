@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vmaftune.encoders import Encoder
@@ -40,7 +39,7 @@ def user_command(
             "-i",
             _path(source),
             *_picture(size, pix_fmt),
-            *_setting(encoder, preset, quality, options),
+            *encoder.arguments(preset, quality, None, extra=options),
             "-c:a",
             "copy",
             _path(out),
@@ -52,12 +51,6 @@ def _picture(size: tuple[int, int] | None, pix_fmt: str | None) -> list[str]:
     scaled = ["-vf", f"scale={size[0]}:{size[1]}:flags=bicubic"] if size else []
     converted = ["-pix_fmt", pix_fmt] if pix_fmt else []
     return scaled + converted
-
-
-def _setting(encoder: Encoder, preset: str, quality: float, options: Sequence[str]) -> list[str]:
-    """The encoder's arguments as its table has them, without those that fix the threads."""
-    free = replace(encoder, thread_args=())
-    return free.arguments(preset, quality, 1, extra=options)
 
 
 def _path(path: Path | str) -> str:
