@@ -20,7 +20,7 @@ import pytest
 from vmaftune.cell import Tools
 from vmaftune.engine.folder import latest_rows, lock, read_jsonl
 from vmaftune.engine.study import Options, open_folder
-from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import Plan, plan_cells
@@ -70,7 +70,7 @@ def ffmpeg() -> str:
 
 @pytest.fixture(scope="session")
 def tools(ffmpeg: str) -> Tools:
-    return probe_tools(Runner(), ffmpeg)
+    return identify(Runner(), ffmpeg).identity
 
 
 @pytest.fixture(scope="session")
@@ -214,10 +214,17 @@ def swept(planned: Callable[..., Plan], tools: Tools, tmp_path: Path) -> Callabl
         )
         with lock(folder):
             open_folder(folder, whole, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
-            events = list(Sweep(plan, folder, used, Runner(), options).run(["vmaf-tune"]))
+            sweep = Sweep(plan, folder, Ffmpeg(identity=used, runner=Runner()), options)
+            events = list(sweep.run(["vmaf-tune"]))
         return read_folder(folder, events)
 
     return run
+
+
+@pytest.fixture
+def real(tools: Tools) -> Ffmpeg:
+    """The real ffmpeg with a runner of the test's own."""
+    return Ffmpeg(identity=tools, runner=Runner())
 
 
 class Tool:

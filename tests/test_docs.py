@@ -71,13 +71,13 @@ def parse(arguments: str) -> None:
         GROUP.make_context("vmaf-tune", [command, *rest], resilient_parsing=True)
     else:
         assert command in GROUP.commands, f"there is no command {command!r}"
-        GROUP.commands[command].make_context(command, rest)
+        GROUP.load(command).make_context(command, rest)
 
 
 def options_of(command: str) -> set[str]:
     return {
         "--help",
-        *(flag for p in GROUP.commands[command].params for flag in (*p.opts, *p.secondary_opts)),
+        *(flag for p in GROUP.load(command).params for flag in (*p.opts, *p.secondary_opts)),
     }
 
 
@@ -101,7 +101,7 @@ def test_the_reference_names_every_exit_code() -> None:
 
 @pytest.mark.parametrize("name", sorted(GROUP.commands))
 def test_every_help_has_an_example_that_parses(name: str) -> None:
-    _, mark, example = " ".join(GROUP.commands[name].help.split()).partition("Example: vmaf-tune ")
+    _, mark, example = " ".join(GROUP.load(name).help.split()).partition("Example: vmaf-tune ")
     assert mark
     assert example.startswith(name)
     parse(example)

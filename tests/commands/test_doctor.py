@@ -14,7 +14,7 @@ from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
 from vmaftune.hardware.checkup import MODELS, libvmaf_facts
 from vmaftune.hardware.gpus import look
-from vmaftune.media.ffmpeg import probe_tools, try_model
+from vmaftune.media.ffmpeg import identify, try_model
 from vmaftune.media.process import Runner
 
 HERE = look()
@@ -106,16 +106,16 @@ def test_an_ffmpeg_that_cannot_score_is_unfit_for_whatever_was_asked_for(
 def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_there(
     ffmpeg: str,
 ) -> None:
-    found = libvmaf_facts(Runner(), probe_tools(Runner(), ffmpeg))
+    found = libvmaf_facts(identify(Runner(), ffmpeg))
     for model in MODELS:
         assert (try_model(Runner(), ffmpeg, model)[0] is not None) == (model in found["models"])
-    assert probe_tools(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").libvmaf_version, (
+    assert identify(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").identity.libvmaf_version, (
         "CAMBI takes no picture below 216x176"
     )
     with pytest.raises(
         ToolError, match="has no model 'vmaf_v9'; `vmaf-tune doctor` lists the models"
     ):
-        probe_tools(Runner(), ffmpeg, "vmaf_v9")
+        identify(Runner(), ffmpeg, "vmaf_v9")
 
 
 @no_hardware

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vmaftune.cell import Tools
 from vmaftune.encoders import select
 from vmaftune.engine.folder import latest_rows, lock
 from vmaftune.engine.study import Options, open_folder
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
 from vmaftune.hardware.selection import Cache, choose_encoders, slots
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import Plan
 
@@ -61,18 +60,18 @@ def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
     clip: Callable[..., Path],
     planned: Callable[..., Plan],
     wrapper: Callable[..., str],
-    tools: Tools,
+    real: Ffmpeg,
     tmp_path: Path,
 ) -> None:
     log, folder = tmp_path / "sessions", tmp_path / "run"
-    pretending = replace(tools, ffmpeg=wrapper(f"LOG = {str(log)!r}\n{PRETEND}"))
+    stand_in = wrapper(f"LOG = {str(log)!r}\n{PRETEND}")
+    pretending = replace(real, identity=replace(real.identity, ffmpeg=stand_in))
     here = two_gpus()
     hardware = choose_encoders(
         select(["h264_nvenc"]),
         pretending,
-        Runner(),
         gpus=here,
-        cache=Cache(pretending, here, tmp_path / "cache"),
+        cache=Cache(pretending.identity, here, tmp_path / "cache"),
     )
     assert [d and d.name for d in hardware.devices["h264_nvenc"]] == ["GeForce 0", "GeForce 1"]
     assert slots(hardware, cores=8) == {"nvenc:0": 4, "nvenc:1": 4}
@@ -83,7 +82,7 @@ def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
     folder.mkdir()
     with lock(folder):
         open_folder(folder, plan, [], extend=False)
-        list(Sweep(plan, folder, pretending, Runner(), Options(jobs=2), hardware).run([]))
+        list(Sweep(plan, folder, pretending, Options(jobs=2), hardware).run([]))
     rows = list(latest_rows(folder).values())
     assert [(r["status"], r["error"]) for r in rows] == [("ok", None)] * 8
     assert {r["device"] for r in rows} == {"GeForce 0 570.1", "GeForce 1 570.1"}
@@ -99,25 +98,25 @@ def test_the_command_to_paste_names_the_gpu_that_failed(
     clip: Callable[..., Path],
     planned: Callable[..., Plan],
     wrapper: Callable[..., str],
-    tools: Tools,
+    real: Ffmpeg,
     tmp_path: Path,
 ) -> None:
     fails = f"LOG = {str(tmp_path / 'sessions')!r}\nif ENCODE: sys.exit(3)\n{PRETEND}"
-    pretending, here = replace(tools, ffmpeg=wrapper(fails)), two_gpus()
+    here = two_gpus()
+    pretending = replace(real, identity=replace(real.identity, ffmpeg=wrapper(fails)))
     one = replace(here, cuda_visible="1")
     hardware = choose_encoders(
         select(["h264_nvenc"]),
         pretending,
-        Runner(),
         gpus=one,
         wanted_gpus=["1"],
-        cache=Cache(pretending, one, tmp_path / "cache"),
+        cache=Cache(pretending.identity, one, tmp_path / "cache"),
     )
     with lock(tmp_path):
         plan = planned(
             clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20"
         )
-        list(Sweep(plan, tmp_path, pretending, Runner(), Options(jobs=1), hardware).run([]))
+        list(Sweep(plan, tmp_path, pretending, Options(jobs=1), hardware).run([]))
     (row,) = latest_rows(tmp_path).values()
     assert (row["status"], row["device"]) == ("failed", "GeForce 1 570.1")
     assert "-gpu 0 " in row["error"]["command"] and "-gpu" not in row["argv"]

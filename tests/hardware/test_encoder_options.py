@@ -20,12 +20,13 @@ from vmaftune.hardware import diagnosis
 from vmaftune.hardware.diagnosis import Reason
 from vmaftune.hardware.gpus import Device, look
 from vmaftune.hardware.selection import SIZE, TIMEOUT_S, trial_argv, try_encoder
-from vmaftune.media.ffmpeg import find_ffmpeg
+from vmaftune.media.ffmpeg import find_ffmpeg, identify
 from vmaftune.media.process import Finished, Runner
 
 DATA = Path(__file__).parent / "reports"
 FFMPEG = find_ffmpeg()
 RUNNER = Runner()
+USED = identify(RUNNER, FFMPEG)
 # Options of ffmpeg itself; the rest must be in the encoder's help or in that of every codec.
 FFMPEG_OWN = {"-c:v", "-q:v"}
 GENERIC = {"-b:v": "-b", "-threads": "-threads", "-global_quality": "-global_quality"}
@@ -211,12 +212,9 @@ def test_the_two_checks_above_can_fail(name: str) -> None:
 def test_failure_texts_are_still_those_of_the_goldens(name: str) -> None:
     row = ENCODERS[name]
     device = HERE.devices(row.kind or "")[0]
-    done = RUNNER.run(trial_argv(FFMPEG, row, row.pix_fmts[0], device), timeout_s=TIMEOUT_S)
+    done = RUNNER.run([FFMPEG, *trial_argv(row, row.pix_fmts[0], device)], timeout_s=TIMEOUT_S)
     if done.returncode == 0 or HERE.nvidia.driver or HERE.nodes:
-        assert (
-            try_encoder(FFMPEG, row, row.pix_fmts[0], device, RUNNER, HERE).reason
-            is not Reason.OPTION
-        )
+        assert try_encoder(USED, row, row.pix_fmts[0], device, HERE).reason is not Reason.OPTION
         return
     assert diagnosis.classify(done.stderr) == diagnosis.classify((DATA / f"{name}.txt").read_text())
 
@@ -231,7 +229,7 @@ def test_failure_texts_are_still_those_of_the_goldens(name: str) -> None:
 def test_device_arguments_reach_the_device(name: str, address: str) -> None:
     row = ENCODERS[name]
     device = Device(kind=row.kind or "", address=address, name="none")
-    done = RUNNER.run(trial_argv(FFMPEG, row, row.pix_fmts[0], device), timeout_s=TIMEOUT_S)
+    done = RUNNER.run([FFMPEG, *trial_argv(row, row.pix_fmts[0], device)], timeout_s=TIMEOUT_S)
     found = diagnosis.classify(done.stderr)
     assert (found.reason, found.line) == (
         Reason.DEVICE,
@@ -248,7 +246,7 @@ def test_the_gpu_number_of_nvenc_is_an_option_of_the_encoder() -> None:
 
 def test_software_is_proven_here_at_every_format() -> None:
     row = ENCODERS["libx264"]
-    trials = [try_encoder(FFMPEG, row, f, None, RUNNER, HERE) for f in row.pix_fmts]
+    trials = [try_encoder(USED, row, f, None, HERE) for f in row.pix_fmts]
     assert all(t.usable for t in trials), [t.why for t in trials]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from vmaf_train.contract import FEATURES
-from vmaftune.cell import Cell, Setting, Tools
+from vmaftune.cell import Cell, Setting
 from vmaftune.encoders import ENCODERS, GROUPS, select
 from vmaftune.media.encode import encode, prepare
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.request.cells import Plan
 
 Make = Callable[..., Path]
@@ -34,7 +34,7 @@ def test_the_software_group_is_all_six() -> None:
 
 @pytest.mark.parametrize("name", FAST)
 def test_one_thread_is_one_thread(
-    name: str, clip: Make, planned: Callable[..., Plan], tools: Tools, tmp_path: Path
+    name: str, clip: Make, planned: Callable[..., Plan], real: Ffmpeg, tmp_path: Path
 ) -> None:
     """CPU over wall seconds of the child; a busy machine only makes it smaller."""
     source = planned(
@@ -47,9 +47,9 @@ def test_one_thread_is_one_thread(
         window=source,
         setting=Setting(encoder=ENCODERS[name], preset=FAST[name][1], quality=40),
     )
-    ref, runner = tmp_path / "ref.yuv", Runner()
-    num_frames = prepare(source, tools.ffmpeg, ref, runner, 100)
-    made = encode(cell, tools.ffmpeg, ref, tmp_path / "out.mkv", num_frames, runner, 300)
+    ref = tmp_path / "ref.yuv"
+    num_frames = prepare(source, real, ref, 100)
+    made = encode(cell, real, ref, tmp_path / "out.mkv", num_frames, 300)
     assert made.cpu_s is not None
     assert made.cpu_s <= 1.15 * made.wall_s + 0.1, (
         f"{made.cpu_s:.2f} s of CPU in {made.wall_s:.2f} s"

@@ -17,6 +17,7 @@ from vmaftune.hardware import diagnosis, selection
 from vmaftune.hardware.diagnosis import Diagnosis, Reason
 from vmaftune.hardware.gpus import Device, Gpu, Gpus, Nvidia, RenderNode
 from vmaftune.media.encode import rate_control_that_ran
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.process import Finished, Runner
 
 DATA = Path(__file__).parent / "reports"
@@ -174,12 +175,16 @@ class ScriptedRunner(Runner):
 SOFTWARE = dict.fromkeys((n for n, row in ENCODERS.items() if row.group == "software"), None)
 
 
+def using(runner: Runner) -> Ffmpeg:
+    return Ffmpeg(identity=TOOLS, runner=runner)
+
+
 def resolve(
     runner: Runner, words: str, tmp: Path, *, gpus: Gpus = NOTHING, **options: Any
 ) -> selection.Resolved:
     cache = selection.Cache(TOOLS, gpus, tmp)
     return selection.choose_encoders(
-        select(words.split(",")), TOOLS, runner, gpus=gpus, cache=cache, **options
+        select(words.split(",")), using(runner), gpus=gpus, cache=cache, **options
     )
 
 
@@ -334,8 +339,7 @@ def test_exit_code_zero_without_frames_is_a_failure(tmp_path: Path) -> None:
 
     (trial,) = selection.prove(
         [ENCODERS["libx264"]],
-        TOOLS,
-        Empty({}),
+        using(Empty({})),
         pix_fmts=("yuv420p",),
         gpus=NOTHING,
         cache=selection.Cache(TOOLS, NOTHING, tmp_path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shlex
 from pathlib import Path
 
@@ -196,3 +197,11 @@ def test_the_first_error_is_the_telling_line() -> None:
         == "last words"
     )
     assert telling_line(finished("")) == "it said nothing"
+
+
+def test_a_failure_travels_between_processes_as_it_is() -> None:
+    failure = CellFailure("timeout", "stopped", finished("the end", returncode=-9))
+    other = pickle.loads(pickle.dumps(failure))
+    facts = ("kind", "exit_code", "stderr_tail")
+    assert [getattr(other, f) for f in facts] == [getattr(failure, f) for f in facts]
+    assert str(other) == "stopped"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from vmaftune.encoders import ENCODERS, Encoder
-from vmaftune.media.ffmpeg import ENV_FFMPEG, find_ffmpeg, probe_tools
+from vmaftune.media.ffmpeg import ENV_FFMPEG, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 
 RUNNER = Runner()
@@ -22,7 +22,7 @@ def embedded_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_embedded_ffmpeg_scores_with_libvmaf() -> None:
-    tools = probe_tools(RUNNER, find_ffmpeg())
+    tools = identify(RUNNER, find_ffmpeg()).identity
     assert tools.ffmpeg_version
     assert tools.libvmaf_version
     assert len(tools.ffmpeg_sha256) == 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -122,3 +123,42 @@ def test_a_killed_parent_takes_its_children_along(
         parent.kill()
         parent.wait()
     until(lambda: not alive(int(note.read_text())), "the end of the child", 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import sys; sys.exit(3)", "ended with 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGXCPU)",
+            "was killed by SIGXCPU (the limit of this shell for CPU time, ulimit -t)",
+        ),
+        ("import os; os.kill(os.getpid(), 40)", "was killed by signal 40"),
+    ],
+)
+def test_how_a_child_ended_is_said_with_the_name_of_the_signal(text: str, said: str) -> None:
+    assert Runner().run(python(text), timeout_s=60).ended == said
+
+
+@pytest.mark.parametrize("limit", [float("inf"), 1e300, 1e9])
+def test_no_limit_is_too_long_for_a_timer(limit: float) -> None:
+    done = Runner(most_s=limit).run(python("print(1)"), timeout_s=limit)
+    assert (done.returncode, done.timed_out) == (0, False)
+
+
+def test_the_users_limit_goes_for_every_child_and_the_wait_is_told_of() -> None:
+    told: list[str] = []
+    done = Runner(most_s=1, tell=told.append).run(python(SLEEP), timeout_s=120, what="a trial")
+    assert done.timed_out and done.wall_s < 60
+    assert told == ["waiting for a trial (at most 1 s)"]
+    Runner(tell=told.append).run(python("print(1)"), timeout_s=60, what="a quick one")
+    assert len(told) == 1
+
+
+def test_a_runner_that_travels_is_a_fresh_one_with_the_same_limit() -> None:
+    stopped = Runner(most_s=1)
+    stopped.stop()
+    other = pickle.loads(pickle.dumps(stopped))
+    assert not other.stopped
+    assert other.run(python(SLEEP), timeout_s=120).timed_out

@@ -120,3 +120,31 @@ def test_the_six_features_are_asked_for_whatever_the_teacher() -> None:
         "repeatlast=0",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '"a"',
+        "null",
+        "3",
+        '{"version": "3", "frames": null}',
+        '{"version": "3", "frames": [1]}',
+        '{"version": "3", "frames": {"a": 1}}',
+        '{"version": "3", "frames": [{}]}',
+        '{"version": "3", "frames": [{"frameNum": 0}]}',
+        '{"version": "3", "frames": [{"frameNum": 0, "metrics": []}]}',
+        '{"version": "3", "frames": [{"frameNum": "0", "metrics": {}}]}',
+        '{"version": "3", "frames": [{"frameNum": 0, "metrics": {"vmaf": "93"}}]}',
+        '{"version": "3", "frames": [{"frameNum": 0, "metrics": {"vmaf": true}}]}',
+        '{"version": null, "frames": []}',
+        '{"frames": []}',
+        "[" * 100_000,
+    ],
+)
+def test_a_log_of_another_shape_fails_its_cell_and_nothing_else(text: str) -> None:
+    with pytest.raises(CellFailure, match="libvmaf's log is") as caught:
+        parse_log(text, "vmaf_v0.6.1")
+    assert caught.value.kind == "score_unreadable"

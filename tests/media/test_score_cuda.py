@@ -17,7 +17,7 @@ from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.cuda import choose_scorer, works
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
 from vmaftune.media.encode import CellFailure
-from vmaftune.media.ffmpeg import find_ffmpeg
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg
 from vmaftune.media.process import Finished, Runner
 from vmaftune.media.score import score_argv
 from vmaftune.media.score_cuda import GpuScorer, eligible, first_frames_argv, gpu_score_argv
@@ -205,8 +205,12 @@ class Scripted(Runner):
         return {"frameNum": i, "metrics": metrics}
 
 
+def using(runner: Runner) -> Ffmpeg:
+    return Ffmpeg(identity=TOOLS, runner=runner)
+
+
 def scored(scorer: GpuScorer, runner: Runner, tmp: Path, cell: Cell = CELL) -> Any:
-    return scorer.score(cell, "ffmpeg", tmp / "ref.yuv", tmp / "out.mkv", 12, runner, 60)
+    return scorer.score(cell, using(runner), tmp / "ref.yuv", tmp / "out.mkv", 12, 60)
 
 
 def test_a_source_is_compared_once_and_then_trusted(tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_cells_that_the_gpu_cannot_score_never_see_it(tmp_path: Path) -> None:
         GpuScorer("0"),
         runner,
         tmp_path,
-        changed({"encoder": find("libx264"), "teacher": "vmaf_v0.6.1neg"}),
+        changed({"encoder": find("libx264"), "teacher": "vmaf_float_v0.6.1"}),
     )
     assert (found.scorer, runner.ran) == ("cpu", ["cpu"])
 
@@ -277,18 +281,18 @@ def machine(*names: str) -> Gpus:
 
 
 def test_the_choice_of_the_scorer() -> None:
-    assert choose_scorer("cpu", Scripted(), TOOLS, machine("a")) is None
-    assert choose_scorer("auto", Scripted(gpu_error=True), TOOLS, machine("a", "b")) is None
-    assert choose_scorer("auto", Scripted(), TOOLS, machine()) is None
-    found = choose_scorer("auto", Scripted(), TOOLS, machine("a"))
+    assert choose_scorer("cpu", using(Scripted()), machine("a")) is None
+    assert choose_scorer("auto", using(Scripted(gpu_error=True)), machine("a", "b")) is None
+    assert choose_scorer("auto", using(Scripted()), machine()) is None
+    found = choose_scorer("auto", using(Scripted()), machine("a"))
     assert found is not None and found.gpu == "0"
     for here in (machine(), machine("a")):
         with pytest.raises(ToolError, match="libvmaf_cuda"):
-            choose_scorer("cuda", Scripted(gpu_error=True), TOOLS, here)
+            choose_scorer("cuda", using(Scripted(gpu_error=True)), here)
     with pytest.raises(UsageError, match="auto, cpu or cuda"):
-        choose_scorer("gpu", Scripted(), TOOLS, machine("a"))
+        choose_scorer("gpu", using(Scripted()), machine("a"))
 
 
 def test_the_embedded_ffmpeg_cannot_and_says_so_quickly() -> None:
     tools = replace(TOOLS, ffmpeg=find_ffmpeg())
-    assert works(Runner(), tools, "0") is False
+    assert works(Ffmpeg(identity=tools, runner=Runner()), "0") is False

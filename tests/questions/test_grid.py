@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.cell import Tools
 from vmaftune.engine.folder import lock
 from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.study import Options, open_folder
 from vmaftune.errors import FolderError, ToolError
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import Plan
 
@@ -71,7 +70,7 @@ WRONG = {
         "yuv420p10le, not yuv420p",
     ),
     "empty": ("open(argv[-1][5:], 'w').close(); sys.exit(0)", "score_failed", "Invalid data"),
-    "none": ("sys.exit(0)", "score_failed", "No such file"),
+    "none": ("sys.exit(0)", "encode_failed", "the encode wrote no file"),
     "ignored": ("argv[-1:-1] = ['-cq', '3']", "option_ignored", "did not use one"),
     "refused": ("argv[argv.index('-preset') + 1] = 'nonsense'", "encode_failed", "nonsense"),
     "full": ("argv[-1] = 'file:/dev/full'", None, "disk"),
@@ -353,7 +352,7 @@ class Counting(LaneExecutor):
 def test_references_are_bounded_and_removed_after_their_last_cell(
     clip: Make,
     planned: Callable[..., Plan],
-    tools: Tools,
+    real: Ffmpeg,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -365,7 +364,7 @@ def test_references_are_bounded_and_removed_after_their_last_cell(
     executor = Counting(folder)
     with lock(folder):
         open_folder(folder, plan, [], extend=False)
-        sweep = Sweep(plan, folder, tools, Runner(), Options(jobs=2), executor=executor)
+        sweep = Sweep(plan, folder, real, Options(jobs=2), executor=executor)
         events = list(sweep.run([]))
     assert events[-1]["num_ok"] == 8
     assert 0 < executor.most <= sizes[-1] + sizes[-2]
@@ -373,14 +372,14 @@ def test_references_are_bounded_and_removed_after_their_last_cell(
 
 
 def test_too_little_room_is_said_before_anything_runs(
-    clip: Make, planned: Callable[..., Plan], tools: Tools, tmp_path: Path
+    clip: Make, planned: Callable[..., Plan], real: Ffmpeg, tmp_path: Path
 ) -> None:
     plan = planned(clip("asked.mkv"))
     huge = replace(plan.sources[0], expected_frames=10**12)
     plan = replace(plan, sources=(huge,), cells=tuple(replace(c, window=huge) for c in plan.cells))
     with lock(tmp_path), pytest.raises(ToolError, match="GiB free .*--frames"):
         open_folder(tmp_path, plan, [], extend=False)
-        list(Sweep(plan, tmp_path, tools, Runner(), Options(jobs=1)).run([]))
+        list(Sweep(plan, tmp_path, real, Options(jobs=1)).run([]))
     assert not (tmp_path / "cells.jsonl").exists()
 
 

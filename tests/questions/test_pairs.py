@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.dataset import load
-from vmaftune.cell import Tools
 from vmaftune.engine.folder import TABLE, lock
 from vmaftune.engine.study import Options, open_folder
 from vmaftune.errors import FolderError, SourceError, UsageError
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.metrics import FULL
-from vmaftune.media.process import Runner
 from vmaftune.questions import pairs
 from vmaftune.questions.pair_run import PairRun
 
@@ -57,7 +56,7 @@ def make(run_ffmpeg: Callable[..., str], tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def score(tools: Tools, tmp_path: Path, read_run: Callable[..., Any]) -> Callable[..., Any]:
+def score(real: Ffmpeg, tmp_path: Path, read_run: Callable[..., Any]) -> Callable[..., Any]:
     """Score the pairs of a place in this process; its folder read back."""
 
     def run(
@@ -85,9 +84,9 @@ def score(tools: Tools, tmp_path: Path, read_run: Callable[..., Any]) -> Callabl
         with lock(folder):
             open_folder(folder, plan, ["vmaf-tune"], extend=extend, part=bool(select))
             events = list(
-                PairRun(
-                    plan, folder, tools, Runner(), Options(jobs=2, retry_failed=retry_failed)
-                ).run(["vmaf-tune"])
+                PairRun(plan, folder, real, Options(jobs=2, retry_failed=retry_failed)).run(
+                    ["vmaf-tune"]
+                )
             )
         return read_run(folder, events)
 

@@ -41,8 +41,8 @@ def markdown() -> str:
         "Made by `python tools/vmaf-tune/dev/cli_page.py > docs/cli.md`; do not edit.",
         *_body(root),
     ]
-    for name, command in root.commands.items():
-        parts += [f"## vmaf-tune {name}", *_body(command)]
+    for name in root.commands:
+        parts += [f"## vmaf-tune {name}", *_body(root.load(name))]
     return "\n\n".join([*parts, _EXIT_CODES])
 
 

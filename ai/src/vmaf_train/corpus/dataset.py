@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaf_train.contract import CODEC_DIM, DEFAULT_ORDINAL, NUM_FEATURES, codec_block, knows_preset
+from vmaf_train.contract import (
+    CODEC_DIM,
+    DEFAULT_ORDINAL,
+    NUM_FEATURES,
+    codec_block,
+    feature_set,
+    knows_preset,
+)
 from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.corpus.digests import digest as digest_of
 from vmaf_train.corpus.records import Record, cell_means, holds_frames, record
@@ -37,8 +44,9 @@ class Dataset:
     `features` (N,6) float64 RAW canonical 6; `codec` (N,14) in [0,1]; `y` (N,) VMAF points.
     `group`, `src`, `encoder`, `preset`, `key` are (N,) str; `crf` (N,) float64 is the quality
     value, NaN where a scored pair has none. `digest` is the corpus digest, `frame_digest` that of
-    the frame rows (None when they were not read). `notes` are sentences about what was read and
-    what was left out.
+    the frame rows (None when they were not read). `features_of` names the feature set of all rows;
+    `sources` are the sha256 of the source files of each group, as far as its rows tell them.
+    `notes` are sentences about what was read and what was left out.
     """
 
     features: Floats
@@ -55,6 +63,8 @@ class Dataset:
     frame_digest: str | None
     path: Path
     teacher: str | None
+    features_of: str
+    sources: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -64,6 +74,16 @@ class Dataset:
     def groups(self) -> list[str]:
         """Names of the groups, sorted."""
         return sorted(set(self.group))
+
+    @property
+    def strange_features(self) -> str | None:
+        """Why the features are not what the scores are a function of; None where they are."""
+        if self.teacher is None or feature_set(self.teacher) == self.features_of:
+            return None
+        return (
+            f"the scores of {self.path} are those of {self.teacher}, and its features those of"
+            f" {self.features_of}; sweep again with this release, which records the teacher's own"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -393,6 +413,11 @@ def _assemble(
         raise DatasetError(
             f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one"
         )
+    sets = sorted({r.features_of for r in records})
+    if len(sets) > 1:
+        raise DatasetError(
+            f"{path} holds {len(sets)} feature sets ({', '.join(sets)}); train on one"
+        )
     nameless = sum(r.teacher is None for r in records)
     if teachers and nameless:
         notes.append(
@@ -452,8 +477,17 @@ def _assemble(
         frame_digest=frame_digest,
         path=path,
         teacher=teachers[0] if teachers else None,
+        features_of=sets[0],
+        sources=_sources(records),
         notes=tuple(notes),
     )
+
+
+def _sources(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    digests: dict[str, set[str]] = {}
+    for r in records:
+        digests.setdefault(r.group, set()).update([r.src_sha256] if r.src_sha256 else [])
+    return {group: tuple(sorted(found)) for group, found in sorted(digests.items())}
 
 
 def _check_groups(path: Path, records: Sequence[Record]) -> None:

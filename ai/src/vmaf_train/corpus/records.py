@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmaf_train.contract import FEATURES, SCORE_RANGE, feature_value
+from vmaf_train.contract import FEATURES, ORDINARY_FEATURES, SCORE_RANGE, feature_value
 from vmaf_train.corpus.rows import ROUNDING, SCORE_NAMES, cell_name, settings, source
 from vmaf_train.errors import DatasetError
 
@@ -32,6 +32,7 @@ class Record:
     features: tuple[float, ...]
     score: float
     teacher: str | None
+    features_of: str = ORDINARY_FEATURES
     src_sha256: str | None = None
     frame_index: int | None = None
 
@@ -77,6 +78,7 @@ def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
         features=tuple(value for value in values.values() if value is not None),
         score=_score(path, line, row),
         teacher=row.get("teacher"),
+        features_of=row.get("features_of") or ORDINARY_FEATURES,
         src_sha256=row.get("src_sha256"),
         frame_index=row.get("frame_index"),
     )

@@ -1,8 +1,8 @@
 """The Typer application: commands in, exit codes out.
 
 Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 a tool, device or the disk, 4 the corpus cannot be
-used, 5 the sweep ended with failed cells, 6 the gate said hold, 7 a target or
-limit is not met, 130 interrupted.
+used, 5 the sweep ended with failed cells, 6 the gate said hold, 7 a target or limit is not met,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from vmaf_train.errors import DatasetError, DependencyError, ModelError, TrainError
 
 from vmaftune import console, errors
-from vmaftune.commands import clean, corpus, doctor, evaluate, predict, report, ship, status, train
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.UsageError, 2),
@@ -35,27 +38,86 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 UNFIT_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command as the table knows it: its name, `module:function`, and its help's first line."""
+
+    name: str
+    target: str
+    help: str
+
+
+# Every command by what a user wants to do. Only the module of the command that was asked for is
+# imported; a test compares the helps with the docstrings.
+COMMANDS: Mapping[str, Sequence[Entry]] = {
+    "Measure": (
+        Entry("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
+    ),
+    "Learn": (
+        Entry("train", "train:train", "Train a model on a corpus"),
+        Entry("eval", "evaluate:evaluate", "Show held-out figures of a training run"),
+        Entry("ship", "ship:ship", "Judge a training run, and promote its model if it passes"),
+        Entry("predict", "predict:predict", "Predict VMAF from the features of a scored encode"),
+    ),
+    "Look after": (
+        Entry("report", "report:report", "Show what sweeps found, as a page, tables or figures"),
+        Entry("status", "status:status", "Show how far a sweep is"),
+        Entry("clean", "clean:clean", "Remove temporary folders that a killed sweep left"),
+        Entry("doctor", "doctor:doctor", "Show what works on this machine, and why the rest not"),
+    ),
+}
+
+
+def load(entry: Entry) -> Callable[..., None]:
+    """The function of a command; imports its module."""
+    module, _, function = entry.target.partition(":")
+    found: Callable[..., None] = getattr(import_module(f"vmaftune.commands.{module}"), function)
+    return found
+
+
+class LazyGroup(TyperGroup):
+    """The commands of the table. Listing, suggesting and completing a name imports no command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.entries = {entry.name: entry for part in COMMANDS.values() for entry in part}
+        for name, entry in self.entries.items():
+            self.add_command(TyperCommand(name, help=entry.help))
+
+    def load(self, name: str) -> Any:
+        """The command `name` with its options. Raises KeyError when there is none."""
+        single = typer.Typer(
+            rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+        )
+        single.command(name)(load(self.entries[name]))
+        return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that the first word names, with its options, and the words after it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, self.load(name) if name else command, rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Names and helps, one section per part of the table."""
+        width = max(map(len, self.entries))
+        for part, entries in COMMANDS.items():
+            with formatter.section(part):
+                formatter.write_dl([(f"{entry.name:<{width}}", entry.help) for entry in entries])
+
+
 app = typer.Typer(
     name="vmaf-tune",
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("corpus")(corpus.corpus)
-app.command("status")(status.status)
-app.command("clean")(clean.clean)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("ship")(ship.ship)
-app.command("predict")(predict.predict)
-app.command("doctor")(doctor.doctor)
-app.command("report")(report.report)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from vmaftune.media.ffmpeg import show
+        from vmaftune.commands.version import show
 
         show()
         raise typer.Exit

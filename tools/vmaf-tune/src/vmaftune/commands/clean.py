@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vmaftune import console
+from vmaftune.engine.folder import SWEEP, lock
+from vmaftune.engine.study import TMP, stale
 from vmaftune.errors import UsageError
 
 
@@ -15,14 +18,10 @@ def clean(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Remove stale temporary folders of a run folder; rows and kept encodes stay.
+    """Remove temporary folders that a killed sweep left. Rows and kept encodes stay.
 
     Example: vmaf-tune clean runs/phase_a/demo
     """
-    import shutil
-
-    from vmaftune.engine.folder import SWEEP, lock
-    from vmaftune.engine.study import TMP, stale
 
     if not (folder / SWEEP).is_file():
         raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)")

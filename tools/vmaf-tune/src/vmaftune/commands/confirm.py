@@ -17,11 +17,16 @@ from typing import Any
 from vmaftune import console
 from vmaftune.cell import Tools
 from vmaftune.encoders import ENCODERS, Encoder, Selection, planar
+from vmaftune.engine.folder import latest_rows
+from vmaftune.engine.study import Options
 from vmaftune.errors import SweepFailed, ToolError
 from vmaftune.hardware import selection as usable
 from vmaftune.hardware.gpus import Gpus
-from vmaftune.media.ffmpeg import packages
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg, packages, usable_cores
+from vmaftune.questions.grid import Sweep
+from vmaftune.request.cells import plan_cells
+from vmaftune.request.flags import Preparation, request_from
+from vmaftune.request.sources import resolve_sources
 
 NUM_FRAMES = 40
 # Moving shapes, text and noise: the score falls with every step of quality, and the top is not
@@ -44,8 +49,7 @@ class Check:
 
 
 def run(
-    runner: Runner,
-    tools: Tools,
+    ffmpeg: Ffmpeg,
     gpus: Gpus,
     asked: Selection | None,
     wanted: Sequence[str],
@@ -58,25 +62,21 @@ def run(
     Prints a report in Markdown (or JSON). Raises ToolError when what was asked for cannot run,
     SweepFailed when a check does not hold.
     """
-    cache = usable.Cache(tools, gpus)
+    cache = usable.Cache(ffmpeg.identity, gpus)
     hardware = tuple(row for row in ENCODERS.values() if row.kind)
     selection = asked or Selection(encoders=hardware, named=frozenset(), auto=True)
-    trials = usable.prove(
-        selection.encoders, tools, runner, gpus=gpus, wanted_gpus=wanted, cache=cache
-    )
+    trials = usable.prove(selection.encoders, ffmpeg, gpus=gpus, wanted_gpus=wanted, cache=cache)
     if asked is None and not usable.split(selection, trials_at(trials, "yuv420p"))[0]:
         nothing(as_json=as_json)
         return
-    resolved = usable.choose_encoders(
-        selection, tools, runner, wanted_gpus=wanted, gpus=gpus, cache=cache
-    )
+    resolved = usable.choose_encoders(selection, ffmpeg, wanted_gpus=wanted, gpus=gpus, cache=cache)
     rows = resolved.encoders
-    cells, failures = sweep(runner, tools, resolved, trials)
+    cells, failures = sweep(ffmpeg, resolved, trials)
     checks = [check for row in rows for check in check_encoder(row, cells, failures)]
     if as_json:
         console.json_document({"cells": cells + failures, "checks": [_as_dict(c) for c in checks]})
     else:
-        console.out(markdown(tools, gpus, trials, cells, failures, checks))
+        console.out(markdown(ffmpeg.identity, gpus, trials, cells, failures, checks))
         console.say(f"paste the lines above into {ISSUES}", "cyan")
     broken = [c for c in checks if not c.passed]
     if broken:
@@ -109,13 +109,12 @@ def nothing(*, as_json: bool) -> None:
         console.out(message)
 
 
-def make_clip(runner: Runner, ffmpeg: str, folder: Path, name: str) -> Path:
+def make_clip(ffmpeg: Ffmpeg, folder: Path, name: str) -> Path:
     """The made-up source clip `name`, lossless. Raises ToolError when this ffmpeg
     cannot make it.
     """
     path = folder / f"{name}.mkv"
     argv = [
-        ffmpeg,
         "-nostdin",
         "-hide_banner",
         "-v",
@@ -132,30 +131,23 @@ def make_clip(runner: Runner, ffmpeg: str, folder: Path, name: str) -> Path:
         "ffv1",
         f"file:{path}",
     ]
-    done = runner.run(argv, timeout_s=300)
+    done = ffmpeg.run(argv, timeout_s=300)
     if done.returncode:
         raise ToolError(
-            f"{ffmpeg} cannot make the test clip:"
+            f"{ffmpeg.path} cannot make the test clip:"
             f" {done.tail.splitlines()[-1:] or 'it said nothing'}"
         )
     return path
 
 
 def sweep(
-    runner: Runner, tools: Tools, resolved: usable.Resolved, trials: Sequence[usable.Trial]
+    ffmpeg: Ffmpeg, resolved: usable.Resolved, trials: Sequence[usable.Trial]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Sweep the made-up clips with every encoder's defaults: rows of the cells that worked, and of
     those that failed.
 
     The 10-bit clip is for encoders that a trial proved at 10 bit.
     """
-    from vmaftune.engine.folder import latest_rows
-    from vmaftune.engine.study import Options
-    from vmaftune.media.ffmpeg import usable_cores
-    from vmaftune.questions.grid import Sweep
-    from vmaftune.request.cells import plan_cells
-    from vmaftune.request.flags import Preparation, request_from
-    from vmaftune.request.sources import resolve_sources
 
     rows = resolved.encoders
     deep = {t.encoder for t in trials if t.usable and planar(t.pix_fmt) == CLIPS["ten_bit"]}
@@ -164,7 +156,7 @@ def sweep(
     ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-confirm-") as name:
         folder = Path(name)
-        clips = [make_clip(runner, tools.ffmpeg, folder, clip) for clip in CLIPS]
+        clips = [make_clip(ffmpeg, folder, clip) for clip in CLIPS]
         request, _ = request_from(
             sweep=None,
             places=clips,
@@ -181,9 +173,7 @@ def sweep(
         out.mkdir()
         with console.Steps("confirming", len(plan.cells)) as steps:
             done = 0
-            for event in Sweep(
-                plan, out, tools, runner, Options(jobs=usable_cores()), resolved
-            ).run([]):
+            for event in Sweep(plan, out, ffmpeg, Options(jobs=usable_cores()), resolved).run([]):
                 if event["event"] == "cell":
                     done += 1
                     steps.update(done, event["cell"])

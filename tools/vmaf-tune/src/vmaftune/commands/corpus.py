@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from vmaftune import console
+from vmaftune.cell import Cell, check_utf8
+from vmaftune.commands.pairs import score_pairs
+from vmaftune.commands.running import drive, foresee, next_report
+from vmaftune.commands.signals import interruptible
+from vmaftune.engine import folder as rows
+from vmaftune.engine.study import Options, State, expected_seconds
 from vmaftune.errors import SweepFailed, UsageError
-
-if TYPE_CHECKING:
-    from vmaftune.cell import Cell
-    from vmaftune.engine.study import State
-    from vmaftune.request.cells import Plan
-    from vmaftune.request.flags import Request
+from vmaftune.hardware.cuda import choose_scorer
+from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
+from vmaftune.media.process import Runner
+from vmaftune.questions import grid
+from vmaftune.request.cells import Plan, default_folder, plan_cells
+from vmaftune.request.flags import (
+    Preparation,
+    Request,
+    check_preparation,
+    refuse_empty,
+    request_from,
+    words,
+)
+from vmaftune.request.sources import resolve_sources
 
 
 def corpus(
@@ -142,8 +157,8 @@ def corpus(
         bool, typer.Option("--json", help="Events as NDJSON on stdout (docs/events.md).")
     ] = False,
 ) -> None:
-    """Encode sources x encoders x presets x quality values, score every encode, and keep one row
-    per cell.
+    """Encode and score every cell of a grid, a row per cell. The grid is sources x encoders x
+    presets x quality values.
 
     The same command goes on where a stopped one ended; nothing that is finished is done twice.
 
@@ -151,19 +166,9 @@ def corpus(
     --frames 100
     """
     given = dict(locals())
-    from vmaftune.cell import check_utf8
-    from vmaftune.commands.pairs import score_pairs
-    from vmaftune.commands.running import drive, foresee, interruptible, next_report
-    from vmaftune.hardware.cuda import choose_scorer
-    from vmaftune.hardware.selection import choose_encoders
-    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
-    from vmaftune.media.process import Runner
-    from vmaftune.request.cells import default_folder, plan_cells
-    from vmaftune.request.flags import Preparation, check_preparation, request_from, words
-    from vmaftune.request.sources import resolve_sources
 
-    runner = Runner()
     check_flags(given)
+    runner = Runner(most_s=timeout, tell=console.say)
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, given)
@@ -192,23 +197,22 @@ def corpus(
         teacher=vmaf_model,
     )
     with interruptible(runner):
-        tools = probe_tools(runner, find_ffmpeg(ffmpeg), request.teacher)
+        used = identify(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
         if (
             not dry_run
         ):  # first of all, so that a machine without the hardware says so before anything else
             wanted = words(gpu)
             hardware = choose_encoders(
-                request.selection(), tools, runner, skip_unusable=skip_unusable, wanted_gpus=wanted
+                request.selection(), used, skip_unusable=skip_unusable, wanted_gpus=wanted
             )
-            on_gpu = choose_scorer(scorer, runner, tools, hardware.gpus)
+            on_gpu = choose_scorer(scorer, used, hardware.gpus)
         clips, notices = resolve_sources(request)
         formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
         if hardware and formats != ("yuv420p",):
             hardware = choose_encoders(
                 request.selection(),
-                tools,
-                runner,
+                used,
                 skip_unusable=skip_unusable,
                 wanted_gpus=wanted,
                 pix_fmts=formats,
@@ -225,12 +229,10 @@ def corpus(
         folder = Path(named) if named else default_folder(request, whole)
         check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
-        from vmaftune.engine.study import Options
-        from vmaftune.questions import grid
 
         if dry_run:
             foresee(folder, whole, extend=extend, part=bool(select))
-            state = grid.state(plan, folder, tools, retry_failed=retry_failed)
+            state = grid.state(plan, folder, used.identity, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         options = Options(
@@ -239,7 +241,7 @@ def corpus(
         num_failed = drive(
             folder,
             whole,
-            lambda: grid.Sweep(plan, folder, tools, runner, options, hardware, scorer=on_gpu),
+            lambda: grid.Sweep(plan, folder, used, options, hardware, scorer=on_gpu),
             jobs=slots,
             extend=extend,
             part=bool(select),
@@ -259,7 +261,6 @@ def corpus(
 
 def check_flags(given: Mapping[str, Any]) -> None:
     """Raises UsageError for an empty value and for a word that its flag does not know."""
-    from vmaftune.request.flags import refuse_empty
 
     refuse_empty(given)
     if given["scorer"] not in ("auto", "cpu", "cuda"):
@@ -286,8 +287,6 @@ def unproven(request: Request) -> tuple[str, ...]:
 
 def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
-    from vmaftune.engine.study import expected_seconds
-    from vmaftune.questions import grid
 
     seconds = expected_seconds(state.left, slots)
     need = grid.need_bytes(state.left)
@@ -335,7 +334,6 @@ def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_js
 
 def summary(plan: Plan, folder: Path) -> None:
     """A table of the plan's finished cells per encoder and preset."""
-    from vmaftune.engine import folder as rows
 
     found = rows.latest_rows(folder)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}

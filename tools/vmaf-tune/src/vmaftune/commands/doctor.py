@@ -10,6 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from vmaftune import console
+from vmaftune.commands.confirm import run
+from vmaftune.encoders import ENCODERS, select
+from vmaftune.errors import ToolError
+from vmaftune.hardware.checkup import inspect, report
+from vmaftune.hardware.gpus import look
+from vmaftune.hardware.selection import Cache, acceptable, prove, split
+from vmaftune.media.ffmpeg import find_ffmpeg
+from vmaftune.media.process import Runner
+from vmaftune.request.flags import refuse_empty, words
 
 GIB = 2**30
 
@@ -43,37 +52,28 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Show what works here: encoders by a trial encode each, libvmaf's models, GPUs, torch and
-    onnxruntime, the machine.
+    """Show what works on this machine, and why the rest not. Encoders are tried by a short
+    encode each; libvmaf's models, GPUs, torch and onnxruntime are asked.
 
     Example: vmaf-tune doctor --encoders nvenc,x264
     """
-    from vmaftune.encoders import ENCODERS, select
-    from vmaftune.errors import ToolError
-    from vmaftune.hardware.checkup import identify, report
-    from vmaftune.hardware.gpus import look
-    from vmaftune.hardware.selection import Cache, acceptable, prove, split
-    from vmaftune.media.ffmpeg import find_ffmpeg
-    from vmaftune.media.process import Runner
-    from vmaftune.request.flags import refuse_empty, words
 
-    runner = Runner()
+    runner = Runner(tell=console.say)
     refuse_empty({"encoders": encoders, "gpu": gpu})
     asked = select(encoders.split(",")) if encoders else None
     wanted = words(gpu)
-    tools, problem = identify(runner, find_ffmpeg(ffmpeg))
+    used, problem = inspect(runner, find_ffmpeg(ffmpeg))
     here = look()
     if confirm:
         if problem:
             raise ToolError(problem)
-        from vmaftune.commands.confirm import run
 
-        run(runner, tools, here, asked, wanted, as_json=as_json)
+        run(used, here, asked, wanted, as_json=as_json)
         return
-    cache = Cache(tools, here)
+    cache = Cache(used.identity, here)
     rows = asked.encoders if asked else tuple(ENCODERS.values())
-    trials = prove(rows, tools, runner, gpus=here, wanted_gpus=wanted, cache=cache)
-    found = report(runner, tools, problem, trials, here)
+    trials = prove(rows, used, gpus=here, wanted_gpus=wanted, cache=cache)
+    found = report(used, problem, trials, here)
     if as_json:
         console.json_document(found)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from vmaf_train.contract import MODELS
 
 from vmaftune import console
 from vmaftune.errors import ToolError, UsageError
@@ -38,8 +39,8 @@ def evaluate(
     ] = Path("model"),
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
-    """Show held-out figures of a training run: per source, baselines, slices, what the codec block
-    changes.
+    """Show held-out figures of a training run. They are given per source and slice, beside the
+    baselines, with what the codec block changes.
 
     Example: vmaf-tune eval fr_regressor_v2 --card fr_regressor_v2.md
     """
@@ -65,7 +66,6 @@ def evaluate(
 
 
 def _run_folder(target: str | None, runs_dir: Path) -> Path:
-    from vmaf_train.contract import MODELS
     from vmaf_train.results import run_folder
 
     word = target or "fr_regressor_v2"

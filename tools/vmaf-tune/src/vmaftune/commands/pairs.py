@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vmaftune import console
+from vmaftune.cell import TEACHER, Tools, check_utf8
+from vmaftune.commands.running import drive, foresee, next_report
+from vmaftune.engine import study
+from vmaftune.engine.folder import latest_rows
+from vmaftune.engine.study import Options
 from vmaftune.errors import SweepFailed, UsageError
-
-if TYPE_CHECKING:
-    from vmaftune.cell import Tools
-    from vmaftune.engine.study import Options
-    from vmaftune.media.process import Runner
-    from vmaftune.questions.pairs import PairPlan
+from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
+from vmaftune.media.process import Runner
+from vmaftune.questions.pair_run import PairRun, state
+from vmaftune.questions.pairs import PairPlan, plan_pairs
+from vmaftune.request.flags import Preparation, check_preparation, words
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
 NOT_WITH_PAIRS = (
@@ -40,13 +44,6 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
 
     Raises UsageError for an option that pairs have no use for, SweepFailed when pairs failed.
     """
-    from vmaftune.cell import TEACHER, check_utf8
-    from vmaftune.commands.running import drive, foresee, next_report
-    from vmaftune.engine import study
-    from vmaftune.media.ffmpeg import find_ffmpeg, probe_tools, usable_cores
-    from vmaftune.questions.pair_run import PairRun
-    from vmaftune.questions.pairs import plan_pairs
-    from vmaftune.request.flags import Preparation, check_preparation, words
 
     useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
     if useless:
@@ -79,7 +76,7 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
             f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has"
             " one; leave it out"
         )
-    tools = probe_tools(runner, find_ffmpeg(given["ffmpeg"]), teacher)
+    ffmpeg = identify(runner, find_ffmpeg(given["ffmpeg"]), teacher)
     folder = (
         Path(given["out"])
         if given["out"]
@@ -93,12 +90,12 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
     )
     if given["dry_run"]:
         foresee(folder, plan, extend=given["extend"], part=bool(given["select"]))
-        _show_plan(plan, folder, tools, options, as_json=given["as_json"])
+        _show_plan(plan, folder, ffmpeg.identity, options, as_json=given["as_json"])
         return
     num_failed = drive(
         folder,
         plan,
-        lambda: PairRun(plan, folder, tools, runner, options),
+        lambda: PairRun(plan, folder, ffmpeg, options),
         jobs=options.jobs,
         extend=given["extend"],
         part=bool(given["select"]),
@@ -118,8 +115,6 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
 def _show_plan(
     plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool
 ) -> None:
-    from vmaftune.engine import study
-    from vmaftune.questions.pair_run import state
 
     found = state(plan, folder, tools, retry_failed=options.retry_failed)
     seconds = study.expected_seconds(found.left, options.jobs)
@@ -163,7 +158,6 @@ def _show_plan(
 
 def _summary(plan: PairPlan, folder: Path) -> None:
     """A table of the plan's finished pairs per source."""
-    from vmaftune.engine.folder import latest_rows
 
     found = latest_rows(folder)
     sources: dict[str, list[dict[str, Any]]] = {}

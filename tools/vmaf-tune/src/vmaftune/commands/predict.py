@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from vmaf_train.contract import FEATURES, codec_block, feature_value
+from vmaf_train.corpus import rows as corpus_rows
+from vmaf_train.errors import DatasetError, ModelError
 
 from vmaftune import console
+from vmaftune.encoders import find
 from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +72,8 @@ def predict(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
-    """Predict VMAF from libvmaf's six features and, for fr_regressor_v2, the encoder's settings.
+    """Predict VMAF from the features of a scored encode. They are libvmaf's six; fr_regressor_v2
+    takes the encoder's settings as well.
 
     Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in
     cells.jsonl. Leave out --encoder for the codec-blind answer.
@@ -132,7 +137,6 @@ def _row(
         if preset is not None or quality is not None:
             raise UsageError("--preset and --quality belong to an encoder; name it with --encoder")
         return {"per_frame_features": features}
-    from vmaftune.encoders import find
 
     known = find(encoder)
     if quality is None:
@@ -148,8 +152,6 @@ def _read(name: str) -> Iterator[Located]:
     """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a
     JSON object.
     """
-    from vmaf_train.corpus import rows as corpus_rows
-    from vmaf_train.errors import DatasetError
 
     try:
         lines = (
@@ -174,7 +176,6 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
     `note` where due.
     """
     import numpy as np
-    from vmaf_train.errors import DatasetError
 
     if not rows:
         raise DatasetError("there are no rows to predict")
@@ -206,9 +207,6 @@ def _inputs(
     Raises DatasetError for a missing feature, a setting of another type or, with a codec input,
     half of the settings.
     """
-    from vmaf_train.contract import FEATURES, codec_block, feature_value
-    from vmaf_train.corpus import rows as corpus_rows
-    from vmaf_train.errors import DatasetError
 
     nested = row.get("per_frame_features")
     found = {
@@ -262,7 +260,6 @@ def _show(model: str, answers: list[dict[str, Any]]) -> None:
 
 
 def _self_test(loaded: Predictor, as_json: bool) -> None:
-    from vmaf_train.errors import ModelError
     from vmaf_train.model_file.graph import PARITY_LIMIT
 
     difference = loaded.self_test()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vmaf_train.contract import MODELS
 
 from vmaftune import console
 from vmaftune.errors import UsageError
@@ -70,8 +71,8 @@ def report(
         typer.Option("--png", metavar="DIR", help="Write the figures as PNG files into DIR."),
     ] = None,
 ) -> None:
-    """Show what sweeps found: rate-quality curves, BD-rates, quality values for a VMAF target,
-    sizes, speed, worst frames.
+    """Show what sweeps found, as a page, tables or figures. It holds rate-quality curves, BD-rates,
+    quality values and sizes for a VMAF target, speed and worst frames.
 
     Writes one HTML file that needs no network, and prints its path. With --text, --csv, --json or
     --png the page is written only when -o names it. The same clip in two folders is one source,
@@ -104,7 +105,6 @@ def _newest() -> Path:
 
 
 def _run_folder(named: Path | None) -> Path | None:
-    from vmaf_train.contract import MODELS
     from vmaf_train.results.run_folder import newest_run
 
     return newest_run("runs", str(named)) if named and str(named) in MODELS else named

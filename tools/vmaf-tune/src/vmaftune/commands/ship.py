@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from vmaf_train import files
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.shipping import promotion, registry
+from vmaf_train.shipping.candidate import Candidate
 from vmaf_train.shipping.promotion import Shelf
 from vmaf_train.shipping.registry import Change, Entry
 from vmaf_train.shipping.verdict import Value, Verdict
@@ -20,9 +21,6 @@ from vmaf_train.shipping.verdict import Value, Verdict
 from vmaftune import console
 from vmaftune.errors import GateHold, ToolError, UsageError
 from vmaftune.media.process import Runner
-
-if TYPE_CHECKING:
-    from vmaf_train.shipping.candidate import Candidate
 
 READ_BACK_TIMEOUT_S = 300.0
 VERDICT = "verdict.json"
@@ -53,8 +51,8 @@ def ship(
     runs_dir: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Judge a training run by its held-out predictions, and promote its model into the registry
-    only if all checks pass.
+    """Judge a training run, and promote its model if it passes. Its held-out predictions
+    decide, and all checks must pass before the registry changes.
 
     A candidate that is held back leaves the registry as it is; the reasons are in verdict.json of
     the run's folder (exit code 6). A promotion is atomic, and read back in a new process before it

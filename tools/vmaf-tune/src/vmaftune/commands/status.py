@@ -8,7 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from vmaftune import console
+from vmaftune.encoders import ENCODERS
+from vmaftune.engine import folder as rows
 from vmaftune.errors import UsageError
+from vmaftune.request.document import read_document
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -17,9 +20,6 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises UsageError when the folder holds no sweep.
     """
-    from vmaftune.encoders import ENCODERS
-    from vmaftune.engine import folder as rows
-    from vmaftune.request.document import read_document
 
     try:
         document = read_document(folder / rows.SWEEP)
@@ -61,7 +61,8 @@ def status(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Show how many cells of a sweep are done, failed and left, and about how long the rest takes.
+    """Show how far a sweep is. It counts the cells that are done, failed and left, and says about
+    how long the rest takes.
 
     Example: vmaf-tune status runs/phase_a/demo
     """

@@ -6,11 +6,16 @@ import math
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from vmaf_train.errors import DependencyError
+from vmaf_train.shipping.provenance import run_provenance
+from vmaf_train.shipping.registry import REGISTRY, TINY
+from vmaf_train.training import recipes
+from vmaf_train.training.recipes import Recipe
 
 from vmaftune import console
 from vmaftune.errors import UsageError
@@ -18,7 +23,6 @@ from vmaftune.errors import UsageError
 if TYPE_CHECKING:
     from vmaf_train.corpus.dataset import Dataset
     from vmaf_train.training.experiment import Experiment
-    from vmaf_train.training.recipes import Recipe
 
 SMOKE_EPOCHS, SMOKE_SEEDS, DEFAULT_SEEDS = 20, 2, 5
 
@@ -149,7 +153,6 @@ def _check(
 
 
 def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
-    from vmaf_train.training import recipes
 
     try:
         wanted = recipes.recipe(model, name, **options)
@@ -165,7 +168,6 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
 
 def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
     from vmaf_train.results.run_folder import METRICS_FILE
-    from vmaf_train.shipping.registry import REGISTRY, TINY
     from vmaf_train.training import experiment as rundir
 
     folder = out or rundir.new_folder(runs_dir, model, smoke)
@@ -225,7 +227,6 @@ def _corpus(
 
 def _fit(wanted: Recipe, data: Dataset, *, loso: bool, explicit_kfold: bool) -> Recipe:
     """The recipe as this corpus allows it; a setting that is ignored is told."""
-    from dataclasses import replace
 
     if not loso:
         return replace(wanted, kfold=0)
@@ -241,7 +242,6 @@ def _provenance(
     model: str, experiment: Experiment, folder: Path, args: dict[str, Any]
 ) -> dict[str, Any]:
     from vmaf_train.corpus.dataset import corpus_files
-    from vmaf_train.shipping.provenance import run_provenance
 
     return run_provenance(
         entry_point="vmaf-tune train",

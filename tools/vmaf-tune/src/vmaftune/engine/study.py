@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from vmaftune.cell import TMP as TMP
-from vmaftune.cell import Tools
 from vmaftune.engine.folder import CELLS, SWEEP, Writer, append_run, cell_rows, now, write_json
 from vmaftune.engine.lanes import Ended, Executor, Started, Task
 from vmaftune.errors import ToolError
 from vmaftune.media.encode import CellFailure
-from vmaftune.media.ffmpeg import machine, packages
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg, machine, packages
 from vmaftune.request.document import Document, agreed, read_document
 
 Event = dict[str, Any]
@@ -158,13 +156,12 @@ class Run(ABC, Generic[W]):
         state: State[W],
         notices: Sequence[str],
         folder: Path,
-        tools: Tools,
-        runner: Runner,
+        ffmpeg: Ffmpeg,
         options: Options,
         executor: Executor,
     ) -> None:
         self._cells, self.state, self._notices = cells, state, notices
-        self._folder, self._tools, self._runner, self._options = folder, tools, runner, options
+        self._folder, self._ffmpeg, self._options = folder, ffmpeg, options
         self._executor = executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = Writer(folder)
@@ -226,9 +223,9 @@ class Run(ABC, Generic[W]):
             "started_at": now(),
             "argv": list(argv),
             "jobs": self._options.jobs,
-            "ffmpeg_version": self._tools.ffmpeg_version,
-            "ffmpeg_sha256": self._tools.ffmpeg_sha256,
-            "libvmaf_version": self._tools.libvmaf_version,
+            "ffmpeg_version": self._ffmpeg.identity.ffmpeg_version,
+            "ffmpeg_sha256": self._ffmpeg.identity.ffmpeg_sha256,
+            "libvmaf_version": self._ffmpeg.identity.libvmaf_version,
             "packages": packages(),
             "machine": machine(),
         }
@@ -251,7 +248,7 @@ class Run(ABC, Generic[W]):
                 else:
                     yield self._finish(cell, event)
         except BaseException:
-            self._runner.stop()  # kills what is running, so that the slots return at once
+            self._ffmpeg.runner.stop()  # kills what is running, so that the slots return at once
             raise
         finally:
             happening.close()  # type: ignore[attr-defined]

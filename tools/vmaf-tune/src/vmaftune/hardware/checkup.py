@@ -21,9 +21,10 @@ from vmaftune.errors import ToolError
 from vmaftune.hardware.gpus import Gpus
 from vmaftune.hardware.selection import Trial
 from vmaftune.media.ffmpeg import (
+    Ffmpeg,
+    identify,
     machine,
     packages,
-    probe_tools,
     sha256_file,
     show_version,
     try_model,
@@ -74,12 +75,12 @@ print("\\n" + json.dumps({{"version": ort.__version__, "listed": listed, "provid
 """  # noqa: E501
 
 
-def identify(runner: Runner, ffmpeg: str) -> tuple[Tools, str | None]:
+def inspect(runner: Runner, ffmpeg: str) -> tuple[Ffmpeg, str | None]:
     """The ffmpeg and its libvmaf, and what is wrong with them, if anything. An unfit one is
     described all the same.
     """
     try:
-        return probe_tools(runner, ffmpeg), None
+        return identify(runner, ffmpeg), None
     except ToolError as failure:
         version = "unknown"
         with suppress(ToolError):
@@ -90,30 +91,29 @@ def identify(runner: Runner, ffmpeg: str) -> tuple[Tools, str | None]:
             ffmpeg_sha256=sha256_file(ffmpeg),
             libvmaf_version="none",
         )
-        return unfit, str(failure)
+        return Ffmpeg(identity=unfit, runner=runner), str(failure)
 
 
-def libvmaf_facts(runner: Runner, tools: Tools) -> dict[str, Any]:
+def libvmaf_facts(ffmpeg: Ffmpeg) -> dict[str, Any]:
     """Models that load, whether the filter libvmaf_cuda is there, and a known fault of this version
     (None without one).
     """
-    filters = runner.run([tools.ffmpeg, "-hide_banner", "-filters"], timeout_s=60).stdout.decode(
-        "utf-8", "replace"
-    )
+    listed = ffmpeg.run(["-hide_banner", "-filters"], timeout_s=60)
+    filters = listed.stdout.decode("utf-8", "replace")
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         loads = dict(
             zip(
                 MODELS,
-                pool.map(lambda m: try_model(runner, tools.ffmpeg, m)[0] is not None, MODELS),
+                pool.map(lambda m: try_model(ffmpeg.runner, ffmpeg.path, m)[0] is not None, MODELS),
                 strict=True,
             )
         )
     return {
-        "version": tools.libvmaf_version,
+        "version": ffmpeg.identity.libvmaf_version,
         "models": [m for m in MODELS if loads[m]],
         "models_missing": [m for m in MODELS if not loads[m]],
         "libvmaf_cuda": bool(re.search(r"^ \S+ libvmaf_cuda ", filters, re.MULTILINE)),
-        "warning": known_fault(tools.libvmaf_version),
+        "warning": known_fault(ffmpeg.identity.libvmaf_version),
     }
 
 
@@ -156,7 +156,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
 
 
 def report(
-    runner: Runner, tools: Tools, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus
+    ffmpeg: Ffmpeg, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus
 ) -> dict[str, Any]:
     """Everything the doctor knows, as one JSON document."""
     disk = shutil.disk_usage(".")
@@ -164,12 +164,12 @@ def report(
     return {
         "vmaf_tune": installed["vmaf-tune"],
         "ffmpeg": {
-            "path": tools.ffmpeg,
-            "version": tools.ffmpeg_version,
-            "sha256": tools.ffmpeg_sha256,
+            "path": ffmpeg.path,
+            "version": ffmpeg.identity.ffmpeg_version,
+            "sha256": ffmpeg.identity.ffmpeg_sha256,
             "problem": problem,
         },
-        "libvmaf": libvmaf_facts(runner, tools) if problem is None else None,
+        "libvmaf": libvmaf_facts(ffmpeg) if problem is None else None,
         "encoders": [trial_row(t) for t in trials],
         "gpus": {
             "nvidia_driver": gpus.nvidia.driver,
@@ -177,7 +177,7 @@ def report(
             "nvidia": [{**asdict(g), "nvenc_engine": g.engine} for g in gpus.nvidia.gpus],
             "render_nodes": [asdict(n) for n in gpus.nodes],
         },
-        "runtimes": runtimes(runner),
+        "runtimes": runtimes(ffmpeg.runner),
         "machine": {**machine(), "disk_free_bytes": disk.free, "disk_bytes": disk.total},
         "packages": installed,
     }

@@ -5,21 +5,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from vmaftune.cell import Tools
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.gpus import Gpus, visible
 from vmaftune.media.encode import COMMON
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.score import LOG
 from vmaftune.media.score_cuda import FORMAT, TEACHERS, GpuScorer, gpu_filter
 
 
-def works(runner: Runner, tools: Tools, gpu: str) -> bool:
+def works(ffmpeg: Ffmpeg, gpu: str) -> bool:
     """True when this ffmpeg scores three made-up frames on CUDA device `gpu`."""
     upload = f"format={FORMAT},hwupload_cuda"
     graph = f"split[a][b];[a]{upload}[c];[b]{upload}[d];[c][d]{gpu_filter(TEACHERS[0])}"
     argv = [
-        tools.ffmpeg,
         *COMMON,
         "-v",
         "error",
@@ -40,11 +38,11 @@ def works(runner: Runner, tools: Tools, gpu: str) -> bool:
         "-",
     ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
-        done = runner.run(argv, timeout_s=120, cwd=Path(folder))
+        done = ffmpeg.run(argv, timeout_s=120, cwd=Path(folder))
         return done.returncode == 0 and not done.timed_out and Path(folder, LOG).exists()
 
 
-def choose_scorer(wanted: str, runner: Runner, tools: Tools, here: Gpus) -> GpuScorer | None:
+def choose_scorer(wanted: str, ffmpeg: Ffmpeg, here: Gpus) -> GpuScorer | None:
     """The scorer for `--scorer auto|cpu|cuda` on the first GPU of `here` that works; None is the
     CPU.
 
@@ -55,7 +53,7 @@ def choose_scorer(wanted: str, runner: Runner, tools: Tools, here: Gpus) -> GpuS
     if wanted == "cpu":
         return None
     for gpu in visible(here.nvidia.gpus, here.cuda_visible):
-        if works(runner, tools, str(gpu)):
+        if works(ffmpeg, str(gpu)):
             return GpuScorer(str(gpu))
     if wanted == "cuda":
         raise ToolError(

@@ -26,8 +26,7 @@ from vmaftune.hardware import diagnosis
 from vmaftune.hardware.diagnosis import Diagnosis, Reason
 from vmaftune.hardware.gpus import Device, Gpus, look, session_slots, visible
 from vmaftune.media.encode import rate_control_that_ran
-from vmaftune.media.ffmpeg import usable_cores
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg, usable_cores
 
 # Above the smallest size of every encoder in the table (AMF's HEVC and AV1 start at 384x128 or
 # below).
@@ -55,7 +54,7 @@ class Trial:
     rate_control: str | None = None
 
 
-def trial_argv(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | None) -> list[str]:
+def trial_argv(encoder: Encoder, pix_fmt: str, device: Device | None) -> list[str]:
     """The command of a trial: three frames at the default preset and a middle quality value, to
     nowhere.
 
@@ -65,7 +64,6 @@ def trial_argv(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | Non
     quality = encoder.default_quality[len(encoder.default_quality) // 2]
     upload = f",{encoder.upload_filter}" if encoder.upload_filter else ""
     return [
-        ffmpeg,
         "-nostdin",
         "-hide_banner",
         "-nostats",
@@ -89,12 +87,14 @@ def trial_argv(ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | Non
 
 
 def try_encoder(
-    ffmpeg: str, encoder: Encoder, pix_fmt: str, device: Device | None, runner: Runner, gpus: Gpus
+    ffmpeg: Ffmpeg, encoder: Encoder, pix_fmt: str, device: Device | None, gpus: Gpus
 ) -> Trial:
     """Run one trial. It worked when all frames came out and no option was ignored, whatever the
     exit code says.
     """
-    done = runner.run(trial_argv(ffmpeg, encoder, pix_fmt, device), timeout_s=TIMEOUT_S)
+    argv = trial_argv(encoder, pix_fmt, device)
+    what = f"a trial encode with {encoder.name}"
+    done = ffmpeg.run(argv, timeout_s=TIMEOUT_S, what=what)
     muxed = re.search(r"; (\d+) packets muxed", done.stderr)
     packets = int(muxed[1]) if muxed else 0
     ignored = "has not been used for any stream" in done.stderr
@@ -150,7 +150,7 @@ class Cache:
 
     @staticmethod
     def _key(encoder: Encoder, pix_fmt: str, device: Device | None) -> str:
-        return " ".join(trial_argv("ffmpeg", encoder, pix_fmt, device))
+        return " ".join(["ffmpeg", *trial_argv(encoder, pix_fmt, device)])
 
     def get(self, encoder: Encoder, pix_fmt: str, device: Device | None) -> Trial | None:
         """The trial that worked, or None when it has to be run."""
@@ -181,8 +181,7 @@ class Cache:
 
 def prove(
     encoders: Sequence[Encoder],
-    tools: Tools,
-    runner: Runner,
+    ffmpeg: Ffmpeg,
     *,
     pix_fmts: Sequence[str] | None = None,
     gpus: Gpus | None = None,
@@ -204,7 +203,7 @@ def prove(
                 f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for;"
                 " leave it out"
             )
-    cache = cache or Cache(tools, gpus)
+    cache = cache or Cache(ffmpeg.identity, gpus)
     lanes: dict[str, list[tuple[Encoder, str, Device | None]]] = {}
     for row in encoders:
         formats = (
@@ -217,7 +216,7 @@ def prove(
             lanes.setdefault(lane, []).extend((row, f, device) for f in formats)
 
     def work(jobs: list[tuple[Encoder, str, Device | None]]) -> list[Trial]:
-        return [cache.get(*job) or try_encoder(tools.ffmpeg, *job, runner, gpus) for job in jobs]
+        return [cache.get(*job) or try_encoder(ffmpeg, *job, gpus) for job in jobs]
 
     with ThreadPoolExecutor(max_workers=usable_cores() + 1) as pool:
         trials = [trial for lane in pool.map(work, lanes.values()) for trial in lane]
@@ -245,8 +244,7 @@ class Resolved:
 
 def choose_encoders(
     selection: Selection,
-    tools: Tools,
-    runner: Runner,
+    ffmpeg: Ffmpeg,
     *,
     skip_unusable: bool = False,
     pix_fmts: Sequence[str] = ("yuv420p",),
@@ -261,11 +259,10 @@ def choose_encoders(
     `skip_unusable` leaves at least one.
     """
     gpus = gpus or look()
-    cache = cache or Cache(tools, gpus)
+    cache = cache or Cache(ffmpeg.identity, gpus)
     trials = prove(
         selection.encoders,
-        tools,
-        runner,
+        ffmpeg,
         pix_fmts=pix_fmts,
         gpus=gpus,
         wanted_gpus=wanted_gpus,
@@ -274,7 +271,7 @@ def choose_encoders(
     devices = {row.name: working_devices(row.name, trials) for row in selection.encoders}
     working, lost = split(selection, trials)
     if not acceptable(selection, working, lost, skip_unusable=skip_unusable):
-        raise ToolError(screen(lost, working, trials, tools, runner, gpus, cache))
+        raise ToolError(screen(lost, working, trials, ffmpeg, gpus, cache))
     if selection.auto:
         automatic = [row.name for row in lost if row.name not in selection.named]
         notices = (
@@ -352,8 +349,7 @@ def screen(
     lost: Sequence[Encoder],
     working: Sequence[Encoder],
     trials: Sequence[Trial],
-    tools: Tools,
-    runner: Runner,
+    ffmpeg: Ffmpeg,
     gpus: Gpus,
     cache: Cache,
 ) -> str:
@@ -374,7 +370,7 @@ def screen(
     rest = [row for row in ENCODERS.values() if row.group == "software" and row not in lost]
     able = [
         t.encoder
-        for t in prove(rest, tools, runner, pix_fmts=("yuv420p",), gpus=gpus, cache=cache)
+        for t in prove(rest, ffmpeg, pix_fmts=("yuv420p",), gpus=gpus, cache=cache)
         if t.usable
     ]
     if able:

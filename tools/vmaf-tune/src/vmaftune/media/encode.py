@@ -16,11 +16,18 @@ from pathlib import Path
 
 from vmaftune.cell import Cell, Window
 from vmaftune.encoders import Encoder
-from vmaftune.media.process import Finished, Runner
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.process import Finished
 
 COMMON = ("-nostdin", "-hide_banner", "-nostats")
 # Playlists and concat scripts in disguise may open nothing but plain files.
 ONLY_FILES = ("-protocol_whitelist", "file")
+_ERROR = re.compile(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", re.I)
+# What ffmpeg says whether or not anything went wrong: threads starting, streams, its own end.
+_PROGRESS = re.compile(
+    r"Exiting with exit code|^\[(in|out|vf|vist|vost|vdec|enc|dec|af|graph|Parsed_\w+)[#:@ \d/]"
+    r"|^(frame|size)=|^(Input|Output|Stream|Press|Metadata|Duration)\b"
+)
 
 
 class CellFailure(Exception):
@@ -31,6 +38,10 @@ class CellFailure(Exception):
         self.kind = kind
         self.exit_code = finished.returncode if finished else None
         self.stderr_tail = finished.tail if finished else ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"exit_code": self.exit_code, "stderr_tail": self.stderr_tail}
+        return CellFailure, (self.kind, str(self)), state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,38 +224,34 @@ def check(finished: Finished, step: str, kind: str) -> Finished:
     if finished.returncode:
         if "No space left on device" in finished.stderr:
             raise CellFailure("disk_full", f"{step}: no space left on the disk", finished)
-        raise CellFailure(
-            kind, f"{step} ended with {finished.returncode}: {telling_line(finished)}", finished
-        )
+        raise CellFailure(kind, f"{step} {finished.ended}: {telling_line(finished)}", finished)
     return finished
 
 
 def telling_line(finished: Finished) -> str:
     """The line of stderr that says most: the first that names an error (the rest follow from it),
-    else the last one.
+    else the last one that is more than progress.
     """
-    lines = [
-        line.strip()
-        for line in finished.stderr.splitlines()
-        if line.strip() and "Exiting with exit code" not in line
-    ]
-    telling = (
-        line
-        for line in lines
-        if re.search(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", line, re.I)
-    )
-    return next(telling, lines[-1] if lines else "it said nothing")
+    lines = [line.strip() for line in finished.stderr.splitlines()]
+    telling = next((line for line in lines if _ERROR.search(line)), None)
+    if telling:
+        return telling
+    words = [line for line in lines if line and not _PROGRESS.search(line)]
+    # A process that a signal ended had no time for a last word about it.
+    if finished.returncode < 0 or not words:
+        return "it said nothing of an error" if any(lines) else "it said nothing"
+    return words[-1]
 
 
-def prepare(source: Window, ffmpeg: str, out: Path, runner: Runner, timeout_s: float) -> int:
+def prepare(source: Window, ffmpeg: Ffmpeg, out: Path, timeout_s: float) -> int:
     """Write the reference of `source` to `out`; returns its number of frames.
 
     Raises CellFailure when the window is short, frames do not decode, or the file is no whole
     number of frames.
     """
-    argv = [ffmpeg, *fill(prepare_argv(source), src=os.path.abspath(source.path), ref=out)]
+    argv = fill(prepare_argv(source), src=os.path.abspath(source.path), ref=out)
     done = check(
-        runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
         "preparing the reference",
         "source_failed",
     )
@@ -261,6 +268,8 @@ def prepare(source: Window, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
         raise CellFailure(
             "source_broken", f"{source.path} is truncated; copy or download it again", done
         )
+    if not out.is_file():
+        raise CellFailure("source_failed", "preparing the reference wrote no file", done)
     count, rest = divmod(out.stat().st_size, source.frame_bytes)
     if rest or not count:
         raise CellFailure(
@@ -280,11 +289,10 @@ def prepare(source: Window, ffmpeg: str, out: Path, runner: Runner, timeout_s: f
 
 def encode(
     cell: Cell,
-    ffmpeg: str,
+    ffmpeg: Ffmpeg,
     ref: Path,
     out: Path,
     num_frames: int,
-    runner: Runner,
     timeout_s: float,
     device: str | None = None,
 ) -> Encode:
@@ -293,10 +301,12 @@ def encode(
     Raises CellFailure when it fails, stalls, ignores an option, or does not write the reference's
     `num_frames`.
     """
-    argv = [ffmpeg, *fill(encode_argv(cell, device), ref=ref, out=out)]
+    argv = fill(encode_argv(cell, device), ref=ref, out=out)
     done = check(
-        runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed"
+        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed"
     )
+    if not out.is_file():
+        raise CellFailure("encode_failed", "the encode wrote no file", done)
     if "has not been used for any stream" in done.stderr:
         raise CellFailure("option_ignored", "ffmpeg did not use one of the encoder's options", done)
     # Here, because scoring stops with the shorter of the two and may never see that the encode is

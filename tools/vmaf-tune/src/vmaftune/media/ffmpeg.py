@@ -11,13 +11,14 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
-from vmaftune.media.process import Runner
+from vmaftune.media.process import Finished, Runner
 
 ENV_FFMPEG = "VMAF_TUNE_FFMPEG"
 _PACKAGES = (
@@ -36,6 +37,33 @@ _PACKAGES = (
     "plotly",
     "nvidia-ml-py",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ffmpeg:
+    """One ffmpeg as everything uses it: what it is, and the runner that starts it.
+
+    It can be pickled: the runner of another process is a fresh one with the same limit.
+    """
+
+    identity: Tools
+    runner: Runner
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the binary."""
+        return self.identity.ffmpeg
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        what: str | None = None,
+    ) -> Finished:
+        """Run it with `argv`, the arguments after the program's name; see Runner.run."""
+        return self.runner.run([self.path, *argv], timeout_s=timeout_s, cwd=cwd, what=what)
 
 
 def find_ffmpeg(wanted: str | None = None) -> str:
@@ -67,8 +95,8 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def probe_tools(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Tools:
-    """Identify `ffmpeg` and prove that its libvmaf scores with `model`.
+def identify(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Ffmpeg:
+    """The ffmpeg at the path `ffmpeg`, once its libvmaf has scored with `model`.
 
     Raises ToolError when it is no ffmpeg, has no libvmaf, or does not hold the model.
     """
@@ -86,20 +114,23 @@ def probe_tools(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Tool
             f" models that load, and leaving out --ffmpeg and {ENV_FFMPEG} takes the embedded"
             " ffmpeg"
         )
-    return Tools(
+    found = Tools(
         ffmpeg=ffmpeg,
         ffmpeg_version=shown,
         ffmpeg_sha256=sha256_file(ffmpeg),
         libvmaf_version=libvmaf,
     )
+    return Ffmpeg(identity=found, runner=runner)
 
 
 def show_version(runner: Runner, ffmpeg: str) -> str:
     """The version that `ffmpeg -version` shows. Raises ToolError when it is no ffmpeg."""
-    shown = runner.run([ffmpeg, "-hide_banner", "-version"], timeout_s=60)
+    shown = runner.run(
+        [ffmpeg, "-hide_banner", "-version"], timeout_s=60, what=f"the version of {ffmpeg}"
+    )
     line = shown.stdout.decode("utf-8", "replace").splitlines()[:1]
     if shown.returncode or not line or not line[0].startswith("ffmpeg version"):
-        raise ToolError(f"{ffmpeg} is not an ffmpeg: `-version` ended with {shown.returncode}")
+        raise ToolError(f"{ffmpeg} is not an ffmpeg: `-version` {shown.ended}")
     return line[0].split(" Copyright")[0].removeprefix("ffmpeg version ")
 
 
@@ -126,15 +157,26 @@ def try_model(runner: Runner, ffmpeg: str, model: str) -> tuple[str | None, str]
         "-",
     ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
-        trial = runner.run(argv, timeout_s=120, cwd=Path(folder))
+        what = f"a trial of libvmaf with model {model}"
+        trial = runner.run(argv, timeout_s=120, cwd=Path(folder), what=what)
         log = Path(folder, "vmaf.json")
-        found = (
-            json.loads(log.read_text())
-            if log.exists() and not trial.returncode and not trial.timed_out
-            else {}
-        )
-    scored = isinstance(found.get("pooled_metrics", {}).get("vmaf", {}).get("mean"), float)
-    return (str(found["version"]) if scored else None), trial.tail
+        if trial.timed_out:
+            return None, f"the trial was stopped after {trial.wall_s:.0f} s"
+        if trial.returncode or not log.exists():
+            return None, trial.tail
+        return _version_of(log.read_bytes()), trial.tail
+
+
+def _version_of(log: bytes) -> str | None:
+    """libvmaf's version from the log of a trial; None for a log without a score, or of another
+    shape.
+    """
+    try:
+        found = json.loads(log)
+        score, version = found["pooled_metrics"]["vmaf"]["mean"], found["version"]
+    except (ValueError, KeyError, TypeError):  # bytes that are no UTF-8 are a ValueError too
+        return None
+    return version if isinstance(score, float) and isinstance(version, str) else None
 
 
 def packages() -> dict[str, str | None]:
@@ -180,20 +222,3 @@ def _cpu_name() -> str:
     except OSError:
         match = None
     return match.group(1) if match else platform.processor() or platform.machine()
-
-
-def show() -> None:
-    """Print every tool's version as a table on stdout."""
-    from vmaftune import console
-
-    tools = probe_tools(Runner(), find_ffmpeg())
-    rows: list[tuple[str, str | None]] = [
-        ("vmaf-tune", packages()["vmaf-tune"]),
-        ("python", platform.python_version()),
-        ("ffmpeg", tools.ffmpeg_version),
-        ("ffmpeg sha256", tools.ffmpeg_sha256[:16]),
-        ("ffmpeg path", tools.ffmpeg),
-        ("libvmaf", tools.libvmaf_version),
-        *((k, v) for k, v in packages().items() if k != "vmaf-tune"),
-    ]
-    console.table("", ("tool", "version"), rows, left=2)

@@ -7,12 +7,12 @@ killed run loses nothing and a table never holds a frame whose cell has no row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from vmaf_train.contract import FEATURES
 
 from vmaftune.media.encode import CellFailure
+from vmaftune.media.score import read_log
 
 # libvmaf's extractors beyond adm, vif and motion, which are always asked for.
 EXTRACTORS = ("psnr", "float_ssim", "float_ms_ssim", "cambi", "ciede", "psnr_hvs")
@@ -50,8 +50,8 @@ def parse_extra(text: str) -> list[dict[str, float | None]]:
     Raises CellFailure when one is missing: never filled in.
     """
     rows = []
-    for i, entry in enumerate(json.loads(text)["frames"]):
-        metrics = entry["metrics"]
+    for i, entry in enumerate(read_log(text).frames):
+        metrics = entry.metrics
         row: dict[str, float | None] = {}
         for column, names in EXTRA.items():
             name = next((n for n in names if n in metrics), None)

@@ -24,6 +24,16 @@ from typing import IO, Any
 from vmaftune.errors import Interrupted, ToolError
 
 STDERR_LIMIT_BYTES = 4_000_000
+# No child runs longer: a timer takes no infinite time, and nobody waits for a month.
+LONGEST_S = 30 * 24 * 3600.0
+# What a signal means to whoever can do something about it.
+_CAUSES = {
+    "SIGXFSZ": "a file grew beyond the limit of this shell, ulimit -f",
+    "SIGKILL": "by hand, or because the machine ran out of memory",
+    "SIGXCPU": "the limit of this shell for CPU time, ulimit -t",
+}
+# Whoever waits longer than this is told for what.
+SLOW_S = 5.0
 _PR_SET_PDEATHSIG = 1
 # A group of its own, so that Ctrl-C reaches only us; the same session, so that `nice vmaf-tune` is
 # felt: Linux weighs the processes of different sessions by session first (autogroup), whatever
@@ -44,6 +54,18 @@ class Finished:
     cpu_s: float | None
     stdout: bytes
     stderr: str
+
+    @property
+    def ended(self) -> str:
+        """How it ended, as a sentence's verb: `ended with 3`, `was killed by SIGSEGV`."""
+        if self.returncode >= 0:
+            return f"ended with {self.returncode}"
+        try:
+            name = signal.Signals(-self.returncode).name
+        except ValueError:
+            name = f"signal {-self.returncode}"
+        cause = _CAUSES.get(name)
+        return f"was killed by {name}" + (f" ({cause})" if cause else "")
 
     @property
     def tail(self) -> str:
@@ -69,13 +91,24 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 class Runner:
-    """Starts children and can stop all of them at once, from any thread."""
+    """Starts children and can stop all of them at once, from any thread.
 
-    def __init__(self) -> None:
+    No child runs longer than `most_s` seconds, whatever its own limit says. A child that is
+    awaited under a name and takes long is told of by `tell`.
+    """
+
+    def __init__(
+        self, *, most_s: float | None = None, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self._most_s = min(LONGEST_S, most_s or LONGEST_S)
+        self._tell = tell
         self._lock = threading.Lock()
         self._children: set[subprocess.Popen[bytes]] = set()
         self._stopped = threading.Event()
         self._tie = _die_with_parent()
+
+    def __reduce__(self) -> tuple[Callable[[float], Runner], tuple[float]]:
+        return _another, (self._most_s,)
 
     @property
     def stopped(self) -> bool:
@@ -91,8 +124,15 @@ class Runner:
             for child in self._children:
                 self._kill(child)
 
-    def run(self, argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None) -> Finished:
-        """Run `argv` to its end in `cwd`.
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        what: str | None = None,
+    ) -> Finished:
+        """Run `argv` to its end in `cwd`; `what` names it to a user who has to wait for it.
 
         Raises ToolError when the program cannot be started, Interrupted when `stop` was called. A
         child that outlives `timeout_s` seconds is killed and comes back with `timed_out` set. Any
@@ -102,13 +142,19 @@ class Runner:
             begin = time.monotonic()
             child = self._start(argv, cwd, out.fileno(), err.fileno())
             expired = threading.Event()
-            timer = threading.Timer(timeout_s, self._expire, (child, expired))
-            timer.daemon = True
-            timer.start()
+            limit_s = min(timeout_s, self._most_s)
+            timers = [threading.Timer(limit_s, self._expire, (child, expired))]
+            if what and self._tell:
+                said = f"waiting for {what} (at most {limit_s:.0f} s)"
+                timers.append(threading.Timer(min(SLOW_S, limit_s / 2), self._tell, (said,)))
+            for timer in timers:
+                timer.daemon = True
+                timer.start()
             try:
                 returncode, cpu_s = self._wait(child)
             finally:
-                timer.cancel()
+                for timer in timers:
+                    timer.cancel()
             wall_s = time.monotonic() - begin
             if self.stopped:
                 raise Interrupted("stopped")
@@ -177,6 +223,11 @@ class Runner:
                 child.kill()
         except ProcessLookupError:
             pass
+
+
+def _another(most_s: float) -> Runner:
+    """The runner of another process, in place of one that was pickled here."""
+    return Runner(most_s=most_s)
 
 
 def _read_ends(file: IO[bytes]) -> str:

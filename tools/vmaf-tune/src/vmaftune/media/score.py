@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
 
 from vmaftune.cell import Cell, Color, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
-from vmaftune.media.process import Finished, Runner
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.process import Finished
 
 LOG = "vmaf.json"
+SCORES = ("vmaf", "vmaf_unclipped")
 _INPUT = re.compile(
     r"Input stream #(\d+):\d+ \(video\): (\d+) packets read \((\d+) bytes\); (\d+) frames decoded;"
     r" (\d+) decode errors"
@@ -161,7 +162,7 @@ def parse_inputs(stderr: str) -> dict[int, Decoded]:
     }
 
 
-def feature_of(metrics: dict[str, Any], name: str, teacher: str) -> float | None:
+def feature_of(metrics: Mapping[str, float | None], name: str, teacher: str) -> float | None:
     """The teacher's own value of feature `name` in a frame of libvmaf's log; None when absent."""
     if feature_set(teacher) == NEG_FEATURES:
         return feature_value({name: metrics.get(neg_feature(name))}, name)
@@ -171,24 +172,18 @@ def feature_of(metrics: dict[str, Any], name: str, teacher: str) -> float | None
 def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
     """libvmaf's version and the frames of its JSON log, with the features of `teacher`.
 
-    Raises CellFailure when it is cut off, or a score or one of the six features is missing or not
-    finite: never filled in.
+    Raises CellFailure when it is cut off or of another shape, or a score or one of the six features
+    is missing or not finite: never filled in.
     """
-    try:
-        log: dict[str, Any] = json.loads(text)
-    except ValueError as failure:  # libvmaf does not notice a full disk
-        raise CellFailure("score_unreadable", f"libvmaf's log is not JSON: {failure}") from failure
+    log = read_log(text)
     frames = []
-    for i, entry in enumerate(log["frames"]):
-        metrics = entry["metrics"]
+    for i, entry in enumerate(log.frames):
+        metrics = entry.metrics
         values = [feature_of(metrics, name, teacher) for name in FEATURES]
         missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
-        missing += [
-            n
-            for n in ("vmaf", "vmaf_unclipped")
-            if metrics.get(n) is None or not math.isfinite(metrics[n])
-        ]
-        if missing or entry["frameNum"] != i:
+        vmaf, unclipped = (_finite(metrics.get(n)) for n in SCORES)
+        missing += [n for n in SCORES if _finite(metrics.get(n)) is None]
+        if vmaf is None or unclipped is None or missing or entry.index != i:
             raise CellFailure(
                 "score_incomplete",
                 f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}",
@@ -196,12 +191,74 @@ def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
         frames.append(
             Frame(
                 index=i,
-                vmaf=metrics["vmaf"],
-                vmaf_unclipped=metrics["vmaf_unclipped"],
+                vmaf=vmaf,
+                vmaf_unclipped=unclipped,
                 features=tuple(v for v in values if v is not None),
             )
         )
-    return str(log["version"]), tuple(frames)
+    return log.version, tuple(frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFrame:
+    """One frame of libvmaf's log: its number, and numbers by name (None where it wrote null)."""
+
+    index: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """libvmaf's JSON log: its version, and what it says of each frame."""
+
+    version: str
+    frames: tuple[LogFrame, ...]
+
+
+def log_text(path: Path) -> str:
+    """The text of a log; bytes that are no UTF-8 are replaced, and so no number."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def read_log(text: str) -> Log:
+    """libvmaf's JSON log, with every number a number.
+
+    Raises CellFailure `score_unreadable` when it is cut off, or of another shape.
+    """
+    try:
+        log = json.loads(text)
+        version, entries = log["version"], log["frames"]
+        frames = tuple(
+            LogFrame(index=_whole(e["frameNum"]), metrics=_numbers(e["metrics"])) for e in entries
+        )
+        if not isinstance(version, str):
+            raise TypeError("its version is no text")
+    except json.JSONDecodeError as failure:  # libvmaf does not notice a full disk
+        raise CellFailure("score_unreadable", f"libvmaf's log is not JSON: {failure}") from failure
+    except (KeyError, TypeError, AttributeError, RecursionError) as failure:
+        raise CellFailure(
+            "score_unreadable", f"libvmaf's log is of another shape than expected ({failure!r})"
+        ) from failure
+    return Log(version=version, frames=frames)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a frame's number is no number")
+    return value
+
+
+def _numbers(metrics: Mapping[str, object]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{name} is no number")
+        found[name] = value
+    return found
 
 
 def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> Decoded:
@@ -241,15 +298,15 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
 
 
 def score(
-    cell: Cell, ffmpeg: str, ref: Path, out: Path, num_frames: int, runner: Runner, timeout_s: float
+    cell: Cell, ffmpeg: Ffmpeg, ref: Path, out: Path, num_frames: int, timeout_s: float
 ) -> Score:
     """Score one encoded cell. Raises CellFailure when counts, size, format or depth differ, or
     libvmaf fails.
     """
     log = out.parent / LOG
     log.unlink(missing_ok=True)
-    argv = [ffmpeg, *fill(score_argv(cell), ref=ref, out=out)]
-    done = runner.run(argv, timeout_s=timeout_s, cwd=out.parent)
+    argv = fill(score_argv(cell), ref=ref, out=out)
+    done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent)
     if done.returncode and not done.timed_out:
         inputs = parse_inputs(done.stderr)
         if set(inputs) == {0, 1}:
@@ -259,6 +316,6 @@ def score(
     check(done, "the scoring", "score_failed")
     if not log.exists():
         raise CellFailure("score_failed", "libvmaf wrote no log", done)
-    version, frames = parse_log(log.read_text(), cell.teacher)
+    version, frames = parse_log(log_text(log), cell.teacher)
     distorted = check_pair(done, cell, num_frames, len(frames))
     return Score(frames=frames, distorted=distorted, cpu_s=done.cpu_s, libvmaf_version=version)

@@ -17,8 +17,17 @@ from pathlib import Path
 
 from vmaftune.cell import Cell
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
-from vmaftune.media.process import Runner
-from vmaftune.media.score import LOG, Frame, Score, parse_inputs, parse_log, score, score_argv
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.score import (
+    LOG,
+    Frame,
+    Score,
+    log_text,
+    parse_inputs,
+    parse_log,
+    score,
+    score_argv,
+)
 
 # Integer models: libvmaf's CUDA extractors are adm_cuda, vif_cuda, motion_cuda with the default
 # options.
@@ -130,35 +139,33 @@ class GpuScorer:
     def score(
         self,
         cell: Cell,
-        ffmpeg: str,
+        ffmpeg: Ffmpeg,
         ref: Path,
         out: Path,
         num_frames: int,
-        runner: Runner,
         timeout_s: float,
     ) -> Score:
         """Like `score.score`. Raises CellFailure only for what fails on the CPU too."""
         name, found = cell.window.name, None
         if eligible(cell) and self._agrees.get(name, True):
             try:
-                found = self._on_gpu(cell, ffmpeg, ref, out, num_frames, runner, timeout_s)
+                found = self._on_gpu(cell, ffmpeg, ref, out, num_frames, timeout_s)
                 if name not in self._agrees:
-                    found = self._compared(cell, found, ffmpeg, ref, out, runner, timeout_s)
+                    found = self._compared(cell, found, ffmpeg, ref, out, timeout_s)
             except CellFailure:
                 found = None  # the CPU says whether it is the GPU or the encode
         if found and self._agrees[name]:
             return found
-        on_cpu = score(cell, ffmpeg, ref, out, num_frames, runner, timeout_s)
+        on_cpu = score(cell, ffmpeg, ref, out, num_frames, timeout_s)
         return replace(on_cpu, difference=found.difference) if found else on_cpu
 
     def _compared(
         self,
         cell: Cell,
         found: Score,
-        ffmpeg: str,
+        ffmpeg: Ffmpeg,
         ref: Path,
         out: Path,
-        runner: Runner,
         timeout_s: float,
     ) -> Score:
         """`found` with its difference from the CPU on the first frames, which decides for the whole
@@ -166,15 +173,15 @@ class GpuScorer:
         """
         log = out.parent / LOG
         log.unlink(missing_ok=True)
-        argv = [ffmpeg, *fill(first_frames_argv(cell), ref=ref, out=out)]
+        argv = fill(first_frames_argv(cell), ref=ref, out=out)
         done = check(
-            runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+            ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
             "the comparison on the CPU",
             "score_failed",
         )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf wrote no log", done)
-        _, frames = parse_log(log.read_text(), cell.teacher)
+        _, frames = parse_log(log_text(log), cell.teacher)
         vmaf, feature = difference(found.frames, frames)
         with self._lock:
             self._agrees[cell.window.name] = vmaf <= TOLERANCE_VMAF and feature <= TOLERANCE_FEATURE
@@ -183,24 +190,23 @@ class GpuScorer:
     def _on_gpu(
         self,
         cell: Cell,
-        ffmpeg: str,
+        ffmpeg: Ffmpeg,
         ref: Path,
         out: Path,
         num_frames: int,
-        runner: Runner,
         timeout_s: float,
     ) -> Score:
         log = out.parent / LOG
         log.unlink(missing_ok=True)
-        argv = [ffmpeg, *fill(gpu_score_argv(cell, self.gpu), ref=ref, out=out)]
+        argv = fill(gpu_score_argv(cell, self.gpu), ref=ref, out=out)
         done = check(
-            runner.run(argv, timeout_s=timeout_s, cwd=out.parent),
+            ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
             "the scoring on the GPU",
             "score_failed",
         )
         if not log.exists():
             raise CellFailure("score_failed", "libvmaf_cuda wrote no log", done)
-        version, frames = parse_log(log.read_text(), cell.teacher)
+        version, frames = parse_log(log_text(log), cell.teacher)
         inputs, stream = parse_inputs(done.stderr), _STREAM_FORMAT.search(done.stderr)
         if set(inputs) != {0, 1} or stream is None:
             raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)

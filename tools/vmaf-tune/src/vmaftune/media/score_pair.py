@@ -12,13 +12,23 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vmaftune.cell import Pair, Tools, Window
+from vmaftune.cell import Pair, Window
 from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, paste
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.metrics import EXTRACTORS, parse_extra
-from vmaftune.media.process import Finished, Runner
-from vmaftune.media.score import LOG, Decoded, Frame, libvmaf_filter, pads, parse_inputs, parse_log
+from vmaftune.media.process import Finished
+from vmaftune.media.score import (
+    LOG,
+    Decoded,
+    Frame,
+    libvmaf_filter,
+    log_text,
+    pads,
+    parse_inputs,
+    parse_log,
+)
 
 # Sizes are whole pixels, so a scaled clip's shape is off by a little: 2% is 10 lines of 540.
 SHAPE_TOLERANCE = 0.02
@@ -166,9 +176,7 @@ def check_counts(
     )
 
 
-def score_pair(
-    pair: Pair, tools: Tools, place: Path, runner: Runner, timeout_s: float
-) -> PairScore:
+def score_pair(pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float) -> PairScore:
     """Score a pair in the empty folder `place`.
 
     Raises CellFailure when colours, shape or counts differ, frames do not decode, or libvmaf fails.
@@ -176,15 +184,12 @@ def score_pair(
     check_comparable(pair)
     if pair.reference.raw and pair.distorted.raw:  # the file sizes tell, before an hour of scoring
         check_counts(pair.reference.expected_frames, pair.distorted.expected_frames, None)
-    argv = [
-        tools.ffmpeg,
-        *fill(
-            pair_argv(pair),
-            dis=os.path.abspath(pair.distorted.path),
-            ref=os.path.abspath(pair.reference.path),
-        ),
-    ]
-    done = check(runner.run(argv, timeout_s=timeout_s, cwd=place), "the scoring", "score_failed")
+    argv = fill(
+        pair_argv(pair),
+        dis=os.path.abspath(pair.distorted.path),
+        ref=os.path.abspath(pair.reference.path),
+    )
+    done = check(ffmpeg.run(argv, timeout_s=timeout_s, cwd=place), "the scoring", "score_failed")
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1} or not (place / LOG).exists():
         raise CellFailure(
@@ -200,7 +205,7 @@ def score_pair(
             " distorted file do not decode",
             done,
         )
-    text = (place / LOG).read_text()
+    text = log_text(place / LOG)
     _, frames = parse_log(text, pair.teacher)
     check_counts(reference.num_frames, distorted.num_frames, len(frames), done)
     errors = {

@@ -27,7 +27,7 @@ from vmaftune.media.encode import (
     prepare,
     prepare_argv,
 )
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.score import Score, score, score_argv
 from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer, eligible
 from vmaftune.request.cells import Plan
@@ -93,8 +93,7 @@ class Sweep(Run[Cell]):
         self,
         plan: Plan,
         folder: Path,
-        tools: Tools,
-        runner: Runner,
+        ffmpeg: Ffmpeg,
         options: Options,
         hardware: Resolved | None = None,
         executor: Executor | None = None,
@@ -105,7 +104,7 @@ class Sweep(Run[Cell]):
             | (slots(hardware) if hardware else {})
             | ({LANE: SLOTS} if scorer else {})
         )
-        found = state(plan, folder, tools, retry_failed=options.retry_failed)
+        found = state(plan, folder, ffmpeg.identity, retry_failed=options.retry_failed)
         kept = (
             f"--keep-encodes: {len(found.done)} finished cells are not encoded again, and no encode"
             " of them is kept now"
@@ -116,8 +115,7 @@ class Sweep(Run[Cell]):
             found,
             notices,
             folder,
-            tools,
-            runner,
+            ffmpeg,
             options,
             executor or LaneExecutor(lanes),
         )
@@ -209,7 +207,7 @@ class Sweep(Run[Cell]):
         expected_s = 0.05 * (source.start_frame + source.expected_frames)
         try:
             reference.num_frames = prepare(
-                source, self._tools.ffmpeg, reference.path, self._runner, self._timeout(expected_s)
+                source, self._ffmpeg, reference.path, self._timeout(expected_s)
             )
         except CellFailure as failure:
             reference.failure = failure
@@ -224,11 +222,10 @@ class Sweep(Run[Cell]):
             self._devices[cell.id] = device
         return encode(
             cell,
-            self._tools.ffmpeg,
+            self._ffmpeg,
             reference.path,
             place / "out.mkv",
             reference.num_frames,
-            self._runner,
             self._timeout(cell.expected_encode_s),
             device.address if device else None,
         )
@@ -237,11 +234,10 @@ class Sweep(Run[Cell]):
         reference = self._references[cell.window.name]
         measured = (self._scorer.score if self._scorer else score)(
             cell,
-            self._tools.ffmpeg,
+            self._ffmpeg,
             reference.path,
             made.path,
             reference.num_frames,
-            self._runner,
             self._timeout(cell.expected_score_s),
         )
         return Measured(made=made, score=measured)
@@ -251,7 +247,9 @@ class Sweep(Run[Cell]):
         failure = self._failure(ended)
         device = self._devices.get(cell.id)
         name = f"{device.name} {device.driver or ''}".strip() if device else None
-        facts = cell_facts(cell, self.state.keys[cell.id], encode_argv(cell), self._tools, name)
+        facts = cell_facts(
+            cell, self.state.keys[cell.id], encode_argv(cell), self._ffmpeg.identity, name
+        )
         if failure is None:
             measured: Measured = ended.value
             row = ok_row(facts, cell, measured.made, measured.score)
@@ -279,7 +277,7 @@ class Sweep(Run[Cell]):
     def _command(self, cell: Cell) -> str:
         device = self._devices.get(cell.id)
         return paste(
-            self._tools.ffmpeg,
+            self._ffmpeg.path,
             prepare_argv(cell.window),
             encode_argv(cell, device.address if device else None),
             score_argv(cell),

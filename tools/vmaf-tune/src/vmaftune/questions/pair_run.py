@@ -17,7 +17,7 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import failed_row, frame_rows, now, number, pool, write_table
 from vmaftune.engine.lanes import CPU, Ended, LaneExecutor, Stage, Task
 from vmaftune.engine.study import Event, Options, Run, State, standing
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.score_pair import PairScore, command, pair_argv, score_pair
 from vmaftune.questions.pairs import PairPlan
 
@@ -104,16 +104,13 @@ def ok_row(row: Mapping[str, Any], pair: Pair, score: PairScore) -> dict[str, An
 class PairRun(Run[Pair]):
     """A run that scores pairs."""
 
-    def __init__(
-        self, plan: PairPlan, folder: Path, tools: Tools, runner: Runner, options: Options
-    ) -> None:
+    def __init__(self, plan: PairPlan, folder: Path, ffmpeg: Ffmpeg, options: Options) -> None:
         super().__init__(
             plan.pairs,
-            state(plan, folder, tools, retry_failed=options.retry_failed),
+            state(plan, folder, ffmpeg.identity, retry_failed=options.retry_failed),
             plan.notices,
             folder,
-            tools,
-            runner,
+            ffmpeg,
             options,
             LaneExecutor({CPU: options.jobs}),
         )
@@ -148,13 +145,11 @@ class PairRun(Run[Pair]):
     def _score(self, pair: Pair, _: None) -> PairScore:
         place = self._place(pair)
         place.mkdir()
-        return score_pair(
-            pair, self._tools, place, self._runner, self._timeout(pair.expected_score_s)
-        )
+        return score_pair(pair, self._ffmpeg, place, self._timeout(pair.expected_score_s))
 
     def _finish(self, cell: Pair, ended: Ended) -> Event:
         failure = self._failure(ended)
-        row = facts(cell, self.state.keys[cell.id], self._tools)
+        row = facts(cell, self.state.keys[cell.id], self._ffmpeg.identity)
         if failure is None:
             score: PairScore = ended.value
             frames = frame_rows(row, score.frames)
@@ -165,7 +160,7 @@ class PairRun(Run[Pair]):
             row = ok_row(row, cell, score)
             self._writer.append(row, frames)
         else:
-            row = failed_row(row, failure, command(cell, self._tools.ffmpeg))
+            row = failed_row(row, failure, command(cell, self._ffmpeg.path))
             self._writer.append(row)
         shutil.rmtree(self._place(cell), ignore_errors=True)
         return self._told(cell, row)
