@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vmaftune.media.encode import (
     CellFailure,
     check,
     encode_argv,
+    encode_sar,
     fill,
     parse_encoder_version,
     parse_frame_count,
@@ -205,3 +207,31 @@ def test_a_failure_travels_between_processes_as_it_is() -> None:
     facts = ("kind", "exit_code", "stderr_tail")
     assert [getattr(other, f) for f in facts] == [getattr(failure, f) for f in facts]
     assert str(other) == "stopped"
+
+
+def test_an_encode_of_another_size_is_scaled_in_words() -> None:
+    setting = Setting(encoder=ENCODERS["libx264"], preset="slow", quality=22)
+    plain = Cell(window=source(color=Color(range="tv")), setting=setting)
+    small = replace(plain, setting=replace(setting, size=(320, 180)))
+    before, after = encode_argv(plain), encode_argv(small)
+    place = before.index("-vf") + 1
+    tags = "setparams=range=tv:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
+    assert before[place] == f"{tags},setsar=1,format=yuv420p"
+    assert after[place] == f"{tags},scale=320:180:flags=bicubic,setsar=1,format=yuv420p"
+    assert [*before[:place], *before[place + 1 :]] == [*after[:place], *after[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("size", "sar", "expected"),
+    [
+        ((320, 180), "1", "1"),
+        ((426, 240), "1", "1"),
+        ((320, 360), "1", "2"),
+        ((640, 180), "4/3", "2/3"),
+    ],
+)
+def test_another_shape_shows_the_same_picture(
+    size: tuple[int, int], sar: str, expected: str
+) -> None:
+    setting = Setting(encoder=ENCODERS["libx264"], preset="slow", quality=22, size=size)
+    assert encode_sar(Cell(window=source(sar=sar), setting=setting)) == expected

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from vmaf_train.contract import FEATURES
+from vmaftune.media.encode import CellFailure, encode, prepare
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.score import score
 
 LOSSLESS_X264 = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p")
 FULL_RANGE = ("-c:v", "ffv1", "-pix_fmt", "yuv422p", "-color_range", "pc")
@@ -231,3 +235,33 @@ def test_size_and_bitrate_are_those_of_the_packets(
     assert run.row["size_bytes"] == size < made.stat().st_size
     assert run.row["bitrate_kbps"] == pytest.approx(size * 8 / 1000 / 1.0)
     assert run.row["num_frames"] == 12
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv420p10le"])
+def test_an_encode_of_another_size_is_scored_at_the_windows(
+    pix_fmt: str,
+    clip: Callable[..., Path],
+    planned: Callable[..., Any],
+    real: Ffmpeg,
+    run_ffmpeg: Callable[..., str],
+    independent: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    args = ("-c:v", "ffv1", "-pix_fmt", pix_fmt)
+    source = clip(f"scaled {pix_fmt}.mkv", frames=8, size="192x108", args=args)
+    (plain,) = planned(source, quality="26").cells
+    cell = replace(plain, setting=replace(plain.setting, size=(96, 54)))
+    ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
+    num_frames = prepare(cell.window, real, ref, 60)
+    encode(cell, real, ref, out, num_frames, 60)
+    score_ours = score(cell, real, ref, out, num_frames, 60)
+    assert (score_ours.distorted.width, score_ours.distorted.height) == (96, 54)
+    up = tmp_path / "up.mkv"
+    run_ffmpeg("-i", out, "-vf", "scale=192:108:flags=bicubic", "-c:v", "ffv1", up)
+    theirs = [f["metrics"] for f in independent(source, up)["frames"]]
+    assert len(theirs) == len(score_ours.frames) == 8
+    for mine, other in zip(score_ours.frames, theirs, strict=True):
+        assert mine.vmaf == pytest.approx(other["vmaf"], abs=1e-6)
+    with pytest.raises(CellFailure, match="the encode is 96x54, not 192x108") as caught:
+        score(plain, real, ref, out, num_frames, 60)
+    assert caught.value.kind == "wrong_size"

@@ -108,14 +108,20 @@ class Color:
     matrix: str = "unknown"
     range: str = "unknown"
 
+    def tags(self) -> dict[str, str]:
+        """These tags by the names that ffmpeg's setparams filter has for them."""
+        return {
+            "range": self.range,
+            "color_primaries": self.primaries,
+            "color_trc": self.transfer,
+            "colorspace": self.matrix,
+        }
+
     def filter(self) -> str:
         """The setparams filter that puts exactly these tags on frames (tags only; no picture is
         converted).
         """
-        return (
-            f"setparams=range={self.range}:color_primaries={self.primaries}"
-            f":color_trc={self.transfer}:colorspace={self.matrix}"
-        )
+        return "setparams=" + ":".join(f"{name}={value}" for name, value in self.tags().items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from vmaftune.cell import Cell, Window
@@ -158,7 +159,10 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
     key and row.
     """
     source, row = cell.window, cell.encoder
-    filters = [source.color.filter(), f"setsar={source.sar}", f"format={cell.pix_fmt}"]
+    filters = [source.color.filter(), f"setsar={encode_sar(cell)}", f"format={cell.pix_fmt}"]
+    if cell.setting.size:
+        width, height = cell.setting.size
+        filters.insert(1, f"scale={width}:{height}:flags=bicubic")
     if row.upload_filter:
         filters.append(row.upload_filter)
     return [
@@ -186,6 +190,18 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
         "matroska",
         "file:{out}",
     ]
+
+
+def encode_sar(cell: Cell) -> str:
+    """The sample aspect ratio of the encode: the window's, and at another shape the one that shows
+    the same picture.
+    """
+    source = cell.window
+    width, height = cell.encode_size
+    stretch = Fraction(source.width * height, source.height * width)
+    if abs(stretch - 1) < Fraction(1, 50):  # an even number of pixels is all that it is off by
+        return source.sar
+    return str((Fraction(source.sar) * stretch).limit_denominator(255))
 
 
 def parse_encoder_version(encoder: Encoder, stderr: str) -> str | None:

@@ -19,6 +19,7 @@ from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_val
 from vmaftune.cell import Cell, Color, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.graphs import Graph, Stream, chain, compiled, part, source
 from vmaftune.media.process import Finished
 
 LOG = "vmaf.json"
@@ -90,11 +91,6 @@ def libvmaf_filter(teacher: str, num_threads: int = 0, extra_features: Sequence[
     )
 
 
-def pair_graph(pix_fmt: str, color: Color, vmaf: str) -> str:
-    """The filter graph of one scoring: first pad distorted, second pad reference; see `pads`."""
-    return f"{pads(pix_fmt, color)};[distorted][reference]{vmaf}"
-
-
 def pads(
     pix_fmt: str,
     color: Color,
@@ -114,11 +110,50 @@ def pads(
     return f"[{distorted}]{stamp},{up}format={pix_fmt}[distorted];[{reference}]{stamp},format={pix_fmt}[reference]"  # noqa: E501
 
 
-def score_argv(cell: Cell) -> list[str]:
-    """The command that scores `{out}` against `{ref}` and writes vmaf.json into its
-    working folder.
+def score_graph(cell: Cell, num_frames: int | None = None) -> Graph:
+    """The filter graph of one scoring, distorted first, both stamped by frame index and in one
+    format; an encode of another size is scaled (bicubic) to the window's.
+
+    `num_frames` cuts both to their first frames.
     """
-    pix_fmt = scoring_format(cell.window.pix_fmt, cell.decoded_format)
+    window = cell.window
+    pix_fmt = scoring_format(window.pix_fmt, cell.decoded_format)
+    stamp = [part("settb", "AVTB"), part("setpts", "N*40000")]
+    if num_frames is not None:
+        stamp.insert(0, part("trim", end_frame=num_frames))
+    tags = part("setparams", **window.color.tags())
+    planes = part("format", pix_fmt)
+    scale = part("scale", window.width, window.height, flags="bicubic")
+    up = [scale] if cell.setting.size else []
+    distorted = chain(source(0, "v:0"), [*stamp, tags, *up, planes])
+    reference = chain(source(1, "v:0"), [*stamp, tags, planes])
+    return compiled(libvmaf(distorted, reference, cell.teacher))
+
+
+def libvmaf(distorted: Stream, reference: Stream, teacher: str) -> Stream:
+    """Two links through libvmaf: the teacher clipped and unclipped in one pass, and the six
+    features asked for by name.
+    """
+    import ffmpeg
+
+    clipped = f"version={teacher}:name=vmaf"
+    return ffmpeg.filter(
+        [distorted, reference],
+        "libvmaf",
+        model=f"{clipped}|version={teacher}:name=vmaf_unclipped:disable_clip=true",
+        feature="name=adm|name=vif|name=motion",
+        log_fmt="json",
+        log_path=LOG,
+        shortest=1,
+        repeatlast=0,
+    )
+
+
+def score_argv(cell: Cell, num_frames: int | None = None) -> list[str]:
+    """The command that scores `{out}` against `{ref}` and writes vmaf.json into its
+    working folder; of the first `num_frames` only where they are given.
+    """
+    graph = score_graph(cell, num_frames)
     return [
         *COMMON,
         "-v",
@@ -135,7 +170,9 @@ def score_argv(cell: Cell) -> list[str]:
         "file:{out}",
         *reference_input(cell.window),
         "-lavfi",
-        pair_graph(pix_fmt, cell.window.color, libvmaf_filter(cell.teacher)),
+        graph.text,
+        "-map",
+        graph.link,
         "-fps_mode",
         "passthrough",
         "-f",
@@ -271,12 +308,10 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
     if set(inputs) != {0, 1}:
         raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)
     distorted, reference = inputs[0], inputs[1]
-    source = cell.window
-    if (distorted.width, distorted.height) != (source.width, source.height):
+    width, height = cell.encode_size
+    if (distorted.width, distorted.height) != (width, height):
         size = f"{distorted.width}x{distorted.height}"
-        raise CellFailure(
-            "wrong_size", f"the encode is {size}, not {source.width}x{source.height}", done
-        )
+        raise CellFailure("wrong_size", f"the encode is {size}, not {width}x{height}", done)
     if distorted.pix_fmt.replace("yuvj", "yuv") != cell.decoded_format:
         raise CellFailure(
             "wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done

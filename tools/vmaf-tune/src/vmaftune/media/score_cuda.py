@@ -44,7 +44,7 @@ def eligible(cell: Cell) -> bool:
     """True when the GPU can decode and score this cell as the CPU would: 8-bit 4:2:0 on both sides,
     an integer model.
     """
-    same = cell.decoded_format == cell.window.pix_fmt == FORMAT
+    same = cell.decoded_format == cell.window.pix_fmt == FORMAT and cell.setting.size is None
     return (
         same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
     )
@@ -108,10 +108,7 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
 
 def first_frames_argv(cell: Cell, num_frames: int = CHECKED_FRAMES) -> list[str]:
     """The CPU's scoring command, cut to the first frames of both inputs."""
-    cut = f"trim=end_frame={num_frames},settb=AVTB"
-    return [
-        arg.replace("settb=AVTB", cut) if "libvmaf=" in arg else arg for arg in score_argv(cell)
-    ]
+    return score_argv(cell, num_frames)
 
 
 def difference(gpu: Sequence[Frame], cpu: Sequence[Frame]) -> tuple[float, float]:
