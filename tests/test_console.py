@@ -32,8 +32,34 @@ def test_none_is_a_dash_and_zero_a_number(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "[red]a[/red]" in shown.out
-    for line in ("–", " 0 ", "0.0000", "71.53", "yes"):
+    for line in ("–\n", " 0\n", "0.0000\n", "71.53\n", "yes\n"):
         assert line in shown.out
+
+
+@pytest.mark.parametrize(("width", "given"), [(80, None), (100, "100")])
+def test_a_table_fits_the_width_and_is_bare(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    given: str | None,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if given:
+        monkeypatch.setenv("COLUMNS", given)
+    row = ("film/" * 12, "a reason in many words, " * 6, 123456.5, 0.25)
+    console.table("", ("cell", "why", "kbit/s", "share"), [row, row], left=2, caption="of " * 50)
+    lines = capsys.readouterr().out.splitlines()
+    assert width - 8 < max(map(len, lines)) <= width
+    assert all(line == line.rstrip() != "" for line in lines)
+    assert any("123456.50" in line for line in lines), "a number is never broken"
+
+
+def test_a_table_of_numbers_is_wider_than_the_screen_rather_than_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    console.table("", ["name", *"abcdefgh"], [("x" * 20, *[12345.678] * 8)])
+    assert capsys.readouterr().out.count("12345.68") == 8
 
 
 def test_the_product_and_the_story_go_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,9 +24,8 @@ from rich.text import Text
 
 
 def _console(stream: IO[str]) -> Console:
-    # Without a terminal the width is unknown: wide enough that no cell of a table is folded in a
-    # log file.
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else 160
+    # Without a terminal the width is unknown: 80 columns fit a mail, a pager and a log.
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else 80
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
@@ -99,7 +98,7 @@ def reader_left(failure: BaseException) -> bool:
 def table(
     title: str,
     columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[Sequence[object]],
     *,
     left: int = 1,
     styles: Mapping[str, str] | None = None,
@@ -108,12 +107,14 @@ def table(
     """A table on stdout. The first `left` columns are aligned left, the others right; `styles`
     colours a cell by its text.
 
-    Where the terminal is narrow, words stay whole as long as there is room for the longest of every
-    column.
+    It fits the terminal, and 80 columns without one. Words stay whole as long as there is room for
+    the longest of every column; then words of the left columns are broken, never a number.
     """
     console, texts = _console(sys.stdout), [[cell_text(value) for value in row] for row in rows]
     parts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
     words = [max(len(word) for text in part for word in (*text.split(), "")) for part in parts]
+    words = _broken(words, left, console.width - 2 * len(words) - 1)
+    console.width = max(console.width, sum(words) + 2 * len(words) + 1)
     roomy, snug = console.width - 3 * len(words) - 1, console.width - 2 * len(words) - 1
     tight = roomy < sum(words) <= snug
     grid = Table(
@@ -132,7 +133,28 @@ def table(
         )
     for row in texts:
         grid.add_row(*(Text(t, style=(styles or {}).get(t, "")) for t in row))
-    console.print(grid)
+    _print_bare(console, grid)
+
+
+def _print_bare(console: Console, grid: Table) -> None:
+    """Print without what rich adds for looks: blanks to the right, empty lines around."""
+    with console.capture() as drawn:
+        console.print(grid, soft_wrap=False)
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
+    out("\n".join(line for line in lines if line))
+
+
+def _broken(words: Sequence[int], left: int, room: int) -> list[int]:
+    """Widths of the longest words once those of the first `left` columns are cut, the longest
+    first, until all fit `room` or only 8 letters of each are left.
+    """
+    widths = list(words)
+    for _ in range(max(0, sum(widths) - room)):
+        widest = max(range(left), key=lambda i: widths[i], default=None)
+        if widest is None or widths[widest] <= 8:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def _widths(words: Sequence[int], wanted: Sequence[int], room: int) -> list[int | None]:
@@ -140,7 +162,9 @@ def _widths(words: Sequence[int], wanted: Sequence[int], room: int) -> list[int 
     rich may choose.
     """
     left = room - sum(words)
-    if left < 0 or sum(wanted) <= room:
+    if left < 0:
+        return list(words)
+    if sum(wanted) <= room:
         return [None] * len(words)
     widths: list[int | None] = []
     for word, full in zip(words, wanted, strict=True):

@@ -104,6 +104,7 @@ def show(found: Mapping[str, Any]) -> None:
         left=5,
         styles={"yes": "green", "no": "red"},
     )
+    console.out("")
     console.table("machine", ("what", "found"), facts(found), left=2)
     if found["libvmaf"] and found["libvmaf"]["warning"]:
         console.warn(found["libvmaf"]["warning"])

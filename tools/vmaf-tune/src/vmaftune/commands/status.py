@@ -1,80 +1,174 @@
-"""`vmaf-tune status`: how far a sweep is."""
+"""`vmaf-tune status`: how far a sweep is, or all sweeps here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from vmaf_train.corpus.rows import CellRow, latest
+from vmaf_train.errors import DatasetError
 
 from vmaftune import console
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine import folder as rows
-from vmaftune.errors import UsageError
-from vmaftune.request.document import read_document
+from vmaftune.engine.folder import CELLS, RUNS, SWEEP, read_jsonl
+from vmaftune.errors import UsageError, VmafTuneError
+from vmaftune.request.document import Document, read_document
+
+HERE = Path("runs")
+_PIXELS = 640 * 360
+"""The size that the encoder table's costs are for."""
+_UNKNOWN_MS, _SCORE_MS = 50.0, 8.0
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """Counts of a run folder: cells planned, done, failed, left, and expected seconds left by what
-    the done ones took.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run folder is.
 
-    Raises UsageError when the folder holds no sweep.
+    `expected_s` are the seconds until its end, by what the finished cells took; `failed` gives
+    the message of every failed cell by its id.
     """
 
+    folder: str
+    num_cells: int
+    num_done: int
+    num_failed: int
+    num_left: int
+    expected_s: float
+    finished_at: str | None
+    failed: Mapping[str, str]
+
+
+def read(folder: Path) -> Progress:
+    """Count the cells of a run folder.
+
+    Raises UsageError when it holds no sweep, DatasetError naming the line of a row that is damaged.
+    """
     try:
-        document = read_document(folder / rows.SWEEP)
+        plan = read_document(folder / SWEEP)
     except FileNotFoundError as failure:
-        raise UsageError(f"{folder} holds no sweep ({rows.SWEEP} is missing)") from failure
-    ids = document.cell_ids
-    found = {i: r for i, r in rows.latest_rows(folder).items() if i in ids}
-    done = {i: r for i, r in found.items() if r["status"] == "ok"}
-    frames = {s.name: s.num_frames or s.expected_frames for s in document.sources}
-    pixels = {s.name: s.width * s.height / 230400 for s in document.sources}
+        raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)") from failure
+    rows = latest(folder / CELLS) if (folder / CELLS).exists() else {}
+    ids = plan.cell_ids | rows.keys() if plan.open else plan.cell_ids
+    found = {cell: row for cell, row in rows.items() if cell in ids}
+    failed = {cell: row for cell, row in found.items() if not row.is_ok}
+    left = ids - found.keys()
+    return Progress(
+        folder=str(folder),
+        num_cells=len(ids),
+        num_done=len(found) - len(failed),
+        num_failed=len(failed),
+        num_left=len(left),
+        expected_s=round(_seconds_left(folder, plan, found, left), 1) if left else 0.0,
+        finished_at=max((row.finished_at or "" for row in found.values()), default="") or None,
+        failed={cell: row.error.message if row.error else "" for cell, row in failed.items()},
+    )
 
-    def guess(cell_id: str) -> float:
-        src, encoder, preset, *_ = cell_id.split(
-            "/"
-        )  # a scored pair is src/encoder/distorted: no cost is known
-        row = ENCODERS.get(encoder)
-        ms = (row.cost_ms.get(preset, 50.0) if row else 50.0) + 8.0
-        return ms / 1000 * float(frames[src]) * float(pixels[src])
 
-    took = sum((r["encode_cpu_s"] or 0) + (r["score_cpu_s"] or 0) for r in done.values())
-    pace = took / sum(guess(i) for i in done) if done else 1.0
-    jobs = next((r["jobs"] for r in reversed(list(rows.read_jsonl(folder / rows.RUNS)))), 1)
-    left = ids - set(found)
-    return {
-        "folder": str(folder),
-        "num_cells": len(ids),
-        "num_done": len(done),
-        "num_failed": len(found) - len(done),
-        "num_left": len(left),
-        "expected_s": round(pace * sum(guess(i) for i in left) / jobs, 1),
-        "finished_at": max((r["finished_at"] for r in found.values()), default=None),
-        "failed": {i: r["error"]["message"] for i, r in found.items() if r["status"] != "ok"},
+def read_all(top: Path) -> tuple[list[Progress], list[str]]:
+    """All run folders below `top`, the newest first, and a sentence on each that cannot be read."""
+    found: list[Progress] = []
+    problems: list[str] = []
+    for plan in top.rglob(SWEEP):
+        try:
+            found.append(read(plan.parent))
+        except (VmafTuneError, DatasetError) as failure:
+            problems.append(str(failure))
+    found.sort(key=lambda run: run.finished_at or "", reverse=True)
+    return found, sorted(problems)
+
+
+def _seconds_left(
+    folder: Path, plan: Document, found: Mapping[str, CellRow], left: frozenset[str]
+) -> float:
+    """Seconds of wall time for the cells of `left`: the table's costs, corrected by what the
+    finished cells took.
+    """
+    guess = _cost(plan)
+    done = [row for row in found.values() if row.is_ok]
+    took = sum((row.encode_cpu_s or 0) + (row.score_cpu_s or 0) for row in done)
+    pace = took / sum(guess(row.cell) for row in done) if done else 1.0
+    starts = list(read_jsonl(folder / RUNS))
+    jobs = starts[-1]["jobs"] if starts else 1
+    return pace * sum(map(guess, left)) / float(jobs)
+
+
+def _cost(plan: Document) -> Callable[[str], float]:
+    """Seconds of processor time that a cell id should take, by the encoder table."""
+    work = {
+        source.name: (source.num_frames or source.expected_frames)
+        * source.width
+        * source.height
+        / _PIXELS
+        for source in plan.sources
     }
+
+    def seconds(cell: str) -> float:
+        # A scored pair is source/external/name: no cost is known.
+        source, encoder, preset, *_ = cell.split("/")
+        known = ENCODERS[encoder].cost_ms if encoder in ENCODERS else {}
+        return (known.get(preset, _UNKNOWN_MS) + _SCORE_MS) / 1000 * work[source]
+
+    return seconds
 
 
 def status(
     folder: Annotated[
-        Path, typer.Argument(help="A run folder, such as runs/phase_a/software.", metavar="DIR")
-    ],
+        Path | None,
+        typer.Argument(
+            help="A run folder, such as runs/phase_a/software; all below runs/ when not given.",
+            metavar="[DIR]",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Show how far a sweep is. It counts the cells that are done, failed and left, and says about
-    how long the rest takes.
+    how long the rest takes. Without a folder it lists the sweeps below runs/, the newest first.
 
     Example: vmaf-tune status runs/phase_a/demo
     """
+    if folder is None:
+        _show_all(as_json)
+        return
     found = read(folder)
     if as_json:
-        console.json_document(found)
+        console.json_document(asdict(found))
         return
-    names = ("num_cells", "num_done", "num_failed", "num_left")
+    _table([found], named=False)
+    if found.failed:
+        console.out("")
+        console.table("failed", ("cell", "why"), list(found.failed.items()), left=2)
+
+
+def _show_all(as_json: bool) -> None:
+    runs, problems = read_all(HERE)
+    for problem in problems:
+        console.warn(problem)
+    if as_json:
+        console.json_document({"runs": [asdict(run) for run in runs]})
+    elif runs:
+        _table(runs, named=True)
+    else:
+        console.say(f"no sweep lies below {HERE}/; `vmaf-tune corpus` begins one")
+
+
+def _table(runs: Sequence[Progress], *, named: bool) -> None:
+    columns = ("cells", "done", "failed", "left", "ETA", "last row")
     rows = [
-        tuple(found[n] for n in names)
-        + (console.duration(found["expected_s"]), found["finished_at"])
+        (
+            run.num_cells,
+            run.num_done,
+            run.num_failed,
+            run.num_left,
+            console.duration(run.expected_s) if run.num_left else None,
+            run.finished_at[:16] if run.finished_at else None,
+        )
+        for run in runs
     ]
-    console.table("", ("cells", "done", "failed", "left", "ETA", "last row"), rows, left=0)
-    if found["failed"]:
-        console.table("failed", ("cell", "why"), list(found["failed"].items()), left=2)
+    if not named:
+        console.table("", columns, rows, left=0)
+        return
+    lines = [(run.folder, *row) for run, row in zip(runs, rows, strict=True)]
+    console.table("", ("folder", *columns), lines, left=1)

@@ -1,0 +1,62 @@
+"""`vmaf-tune status`: one folder, all folders, damaged ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from vmaftune.commands import status
+
+ROOT = Path(__file__).parents[2]
+SOFTWARE = ROOT / "runs/phase_a/software"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two sweeps in runs/, and a third whose plan is damaged."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("old", "new", "broken"):
+        folder = tmp_path / "runs/phase_a" / name
+        folder.mkdir(parents=True)
+        shutil.copy(SOFTWARE / "sweep.json", folder)
+    lines = (SOFTWARE / "cells.jsonl").read_text().splitlines()
+    last = json.loads(lines[3]) | {"finished_at": "2030-01-01T00:00:00Z"}
+    (tmp_path / "runs/phase_a/old/cells.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    (tmp_path / "runs/phase_a/new/cells.jsonl").write_text(json.dumps(last) + "\n")
+    (tmp_path / "runs/phase_a/broken/sweep.json").write_text("[]")
+    return tmp_path
+
+
+def test_the_committed_sweep_is_done() -> None:
+    found = status.read(SOFTWARE)
+    assert (found.num_cells, found.num_done, found.num_failed, found.num_left) == (1428, 1428, 0, 0)
+    assert found.expected_s == 0
+
+
+def test_without_a_folder_all_sweeps_are_listed_the_newest_first(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.status(None)
+    shown = capsys.readouterr()
+    names = [line.split()[0] for line in shown.out.splitlines() if line.strip().startswith("runs")]
+    assert names == [os.path.join("runs", "phase_a", name) for name in ("new", "old")]
+    assert "2030-01-01T00:00" in shown.out
+    assert "broken" in shown.err
+    status.status(None, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert [(run["num_done"], run["num_left"]) for run in document["runs"]] == [
+        (1, 1427),
+        (2, 1426),
+    ]
+    assert all(run["expected_s"] > 1 for run in document["runs"])
+
+
+def test_where_no_sweep_is_it_says_how_to_begin_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status.status(None)
+    assert "vmaf-tune corpus" in capsys.readouterr().err
