@@ -24,7 +24,7 @@ from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import Plan, plan_cells
-from vmaftune.request.flags import Preparation, check_preparation, request_from
+from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.sources import resolve_sources
 
 pytest_plugins = ["corpora", "films", "projects"]
@@ -167,19 +167,19 @@ def planned() -> Callable[..., Plan]:
         select: Sequence[str] = (),
         threads: int | None = None,
         teacher: str | None = None,
-        **preparation: Any,
+        **more: Any,
     ) -> Plan:
-        wanted = check_preparation(Preparation(**preparation), "the command line")
-        request, _ = request_from(
-            sweep=sweep,
-            places=places,
+        texts = Texts(
+            sources=tuple(map(str, places)),
             encoders=encoders,
             presets=presets,
             quality=quality,
-            preparation=wanted,
-            threads=threads,
-            teacher=teacher,
+            sweep=str(sweep) if sweep else None,
+            threads_per_encode=threads,
+            vmaf_model=teacher,
+            **more,
         )
+        request = request_from(parse_flags(texts))
         sources, notices = resolve_sources(request)
         return plan_cells(request, sources, select_globs=select, notices=notices)
 

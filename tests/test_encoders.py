@@ -137,7 +137,29 @@ def test_selection() -> None:
     assert chosen.named == {"libx264", "h264_nvenc"} and not chosen.auto
     assert len(select(["software"]).encoders) == 6
     assert select(["auto"]).auto and select(["auto"]).encoders == tuple(ENCODERS.values())
-    with pytest.raises(UsageError, match="no encoder is called 'nvec'; known are software, nvenc"):
+    with pytest.raises(
+        UsageError,
+        match="no encoder is called 'nvec'; did you mean nvenc.*; known are software, nvenc",
+    ):
         select(["nvec"])
     with pytest.raises(UsageError, match="no encoder was named"):
         select([" "])
+
+
+def test_what_is_typed_in_a_hurry_is_understood_or_explained() -> None:
+    assert find("X264") is find("libx264") and select(["NVENC"]).encoders[0].kind == "nvenc"
+    assert select(["Auto"]).auto
+    assert find("libx264").check_preset("Medium") == "medium"
+    for word, said in {
+        "x246": "did you mean x26[45] or x26[45]; known are",
+        "libx26": "did you mean libx26[45]",
+        "sofware": "did you mean software",
+        "h264": "h264 is a codec.*name one of x264, h264_nvenc, h264_qsv",
+        "HEVC": "HEVC is a codec.*name one of x265, hevc_nvenc",
+        "h265": "name one of x265, hevc_nvenc",
+        "av1": "name one of svtav1, aom, av1_nvenc",
+    }.items():
+        with pytest.raises(UsageError, match=said):
+            find(word)
+    with pytest.raises(UsageError, match="no preset 'medum'; did you mean medium; use one of"):
+        find("x264").check_preset("medum")

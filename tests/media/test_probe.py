@@ -87,7 +87,7 @@ def test_a_pixel_format_that_is_none() -> None:
 def test_raw_names_and_flags() -> None:
     named = raw_format(Path("OldTownCross_25fps.yuv"), None, None, None)
     assert (named.width, named.height, named.fps, named.pix_fmt) == (1920, 1080, "25", "yuv420p")
-    flagged = raw_format(Path("OldTownCross_25fps.yuv"), "640x360", "30", "yuv422p")
+    flagged = raw_format(Path("OldTownCross_25fps.yuv"), (640, 360), "30", "yuv422p")
     assert (flagged.width, flagged.height, flagged.fps, flagged.pix_fmt) == (
         640,
         360,
@@ -95,4 +95,4 @@ def test_raw_names_and_flags() -> None:
         "yuv422p",
     )
     with pytest.raises(SourceError, match="has no header"):
-        raw_format(Path("x.yuv"), "640x360", None, None)
+        raw_format(Path("x.yuv"), (640, 360), None, None)

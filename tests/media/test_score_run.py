@@ -204,7 +204,7 @@ def test_a_window_is_the_same_frames_cut_by_hand(
         "passthrough",
         tmp_path / "by hand.y4m",
     )
-    window = swept(whole, out=tmp_path / "a", start=12 * 1001 / 30000, frames=12)
+    window = swept(whole, out=tmp_path / "a", start=str(12 * 1001 / 30000), frames=12)
     cut = swept(tmp_path / "by hand.y4m", out=tmp_path / "b")
     assert len(window.frames) == len(cut.frames) == 12
     for name in ("vmaf", "vmaf_unclipped", *FEATURES):

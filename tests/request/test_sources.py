@@ -242,7 +242,7 @@ def test_interlaced_is_refused_then_woven_or_converted(
     )
     assert probe(source).interlaced
     refused(planned, source, "interlaced", "--deinterlace", "--allow interlaced")
-    woven = swept(source, out=tmp_path / "a", allow=("interlaced",))
+    woven = swept(source, out=tmp_path / "a", allow="interlaced")
     assert (woven.row["status"], woven.row["flags"]) == ("ok", ["interlaced"])
     progressive = swept(source, out=tmp_path / "b", deinterlace=True)
     assert (progressive.row["status"], progressive.row["flags"]) == ("ok", ["deinterlaced"])
@@ -273,7 +273,7 @@ def test_variable_frame_rate_is_refused_then_paired_by_index(
     )
     assert probe(source).vfr_at == 12
     refused(planned, source, "variable frame rate (frame 12)", "--allow vfr")
-    run = swept(source, out=tmp_path / "a", allow=("vfr",))
+    run = swept(source, out=tmp_path / "a", allow="vfr")
     assert (run.row["status"], run.row["flags"], run.row["num_frames"]) == ("ok", ["vfr"], 20)
     before = swept(source, out=tmp_path / "b", frames=10)  # a window without the gap
     assert (before.row["status"], before.row["flags"]) == ("ok", [])
@@ -291,17 +291,17 @@ def test_a_constant_window_of_a_variable_clip_has_its_own_rate(
     assert (run.row["fps"], run.row["flags"]) == ("25", [])
     assert run.row["bitrate_kbps"] == pytest.approx(run.row["size_bytes"] * 8 / 1000 / (4 / 25))
     (middle,) = planned(
-        source, start=0.4, frames=20
+        source, start="0.4", frames=20
     ).sources  # 10 intervals of 1/25 s, of which the clip has 6
     assert (middle.start_frame, middle.fps) == (6, "25")
-    (end,) = planned(source, start=2).sources
+    (end,) = planned(source, start="2").sources
     assert (end.start_frame, end.expected_frames, end.fps) == (39, 11, "25")
     refused(planned, source, "variable frame rate (frame 5)", frames=6)
     refused(
-        planned, source, "variable frame rate", start=0.4
+        planned, source, "variable frame rate", start="0.4"
     )  # the first gap is not in it, the second is
-    refused(planned, source, "begins at frame 50", start=1000)
-    assert planned(source, allow=("vfr",)).sources[0].flags == ("vfr",)
+    refused(planned, source, "begins at frame 50", start="1000")
+    assert planned(source, allow="vfr").sources[0].flags == ("vfr",)
 
 
 @pytest.mark.parametrize(("transfer", "word"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG")])
@@ -326,7 +326,7 @@ def test_hdr_is_refused_then_marked(
         ),
     )
     refused(planned, source, f"HDR ({word})", "--allow hdr")
-    run = swept(source, allow=("hdr",), encoders="x265", keep_encodes=True)
+    run = swept(source, allow="hdr", encoders="x265", keep_encodes=True)
     assert (run.row["status"], run.row["flags"], run.row["pix_fmt"]) == (
         "ok",
         ["hdr"],
@@ -395,10 +395,10 @@ def test_damaged_frames_give_failed_rows(
 def test_windows_outside_the_clip_are_refused(clip: Make, planned: Callable[..., Plan]) -> None:
     source = clip("short.mkv", frames=10)
     refused(planned, source, "10 frames", "0 to 10", frames=11)
-    refused(planned, source, "10 frames", "begins at frame 10", start=0.4)
-    refused(planned, source, "begins at frame 25000", start=1000)
-    assert planned(source, start=0.2, frames=5).sources[0].start_frame == 5
-    refused(planned, source, "frames 5 to 10", start=0.2, frames=6)
+    refused(planned, source, "10 frames", "begins at frame 10", start="0.4")
+    refused(planned, source, "begins at frame 25000", start="1000")
+    assert planned(source, start="0.2", frames=5).sources[0].start_frame == 5
+    refused(planned, source, "frames 5 to 10", start="0.2", frames=6)
     refused(planned, source, "does not fit", crop="96x64+2+0")
 
 

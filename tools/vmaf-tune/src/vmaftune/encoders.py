@@ -9,9 +9,10 @@ well, or takes the one preset `default`. A fact that no trial encode can prove c
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmaf_train.contract import ALIASES, PRESET_ORDINALS, QUALITY_MAX
@@ -186,11 +187,12 @@ class Encoder:
             raise UsageError(
                 f"{self.name}: preset {preset} is refused: {self.refused_presets[preset]}"
             )
-        if preset not in self.presets:
+        if preset.lower() not in self.presets:
+            guess = did_you_mean(preset.lower(), self.presets)
             raise UsageError(
-                f"{self.name} has no preset {preset!r}; use one of {', '.join(self.presets)}"
+                f"{self.name} has no preset {preset!r}{guess}; use one of {', '.join(self.presets)}"
             )
-        return preset
+        return preset.lower()
 
     def check_quality(self, quality: float) -> float:
         """`quality` as int when integral. Raises UsageError outside the range, and for a fraction
@@ -740,14 +742,41 @@ AUTO = "auto"
 
 
 def find(word: str) -> Encoder:
-    """The encoder of a full name or alias. Raises UsageError that lists what there is."""
+    """The encoder of a full name or alias, in upper or lower case. Raises UsageError that says what
+    was meant, or lists what there is.
+    """
+    wanted = word.lower()
     for row in ENCODERS.values():
-        if word == row.name or word in row.aliases:
+        if wanted == row.name or wanted in row.aliases:
             return row
-    known = ", ".join(
-        (*GROUPS, AUTO, *(row.aliases[0] if row.aliases else row.name for row in ENCODERS.values()))
+    of_codec = [_usual_name(row) for row in ENCODERS.values() if wanted in _codec_names(row)]
+    if of_codec:
+        raise UsageError(
+            f"{word} is a codec, and it has several encoders; name one of {', '.join(of_codec)}"
+        )
+    usual = [_usual_name(row) for row in ENCODERS.values()]
+    aliases = [alias for row in ENCODERS.values() for alias in row.aliases]
+    guess = did_you_mean(wanted, [*GROUPS, AUTO, *aliases, *ENCODERS])
+    known = ", ".join((*GROUPS, AUTO, *usual))
+    raise UsageError(
+        f"no encoder is called {word!r}{guess}; known are {known}, and ffmpeg's own names such as"
+        " libx264"
     )
-    raise UsageError(f"no encoder is called {word!r}; known are {known}")
+
+
+def _usual_name(row: Encoder) -> str:
+    return row.aliases[0] if row.aliases else row.name
+
+
+def _codec_names(row: Encoder) -> tuple[str, ...]:
+    others = {"h264": ("avc", "h.264"), "hevc": ("h265", "h.265"), "vvc": ("h266", "h.266")}
+    return (row.codec, *others.get(row.codec, ()))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...` with the nearest known words, two at most; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.7)
+    return f"; did you mean {' or '.join(near)}" if near else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -770,7 +799,8 @@ def select(words: Sequence[str]) -> Selection:
     for word in (w.strip() for w in words):
         if not word:
             continue
-        members = [row for row in ENCODERS.values() if row.group == word or word == AUTO]
+        group = word.lower()
+        members = [row for row in ENCODERS.values() if group == row.group or group == AUTO]
         if not members:
             members = [find(word)]
             named.add(members[0].name)
@@ -779,4 +809,8 @@ def select(words: Sequence[str]) -> Selection:
         raise UsageError(
             "no encoder was named; try --encoders software, or a list such as x264,svtav1"
         )
-    return Selection(encoders=tuple(chosen.values()), named=frozenset(named), auto=AUTO in words)
+    return Selection(
+        encoders=tuple(chosen.values()),
+        named=frozenset(named),
+        auto=AUTO in [w.strip().lower() for w in words],
+    )

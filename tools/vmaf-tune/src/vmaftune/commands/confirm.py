@@ -25,7 +25,7 @@ from vmaftune.hardware.gpus import Gpus
 from vmaftune.media.ffmpeg import Ffmpeg, packages, usable_cores
 from vmaftune.questions.grid import Sweep
 from vmaftune.request.cells import plan_cells
-from vmaftune.request.flags import Preparation, request_from
+from vmaftune.request.flags import Flags, request_from
 from vmaftune.request.sources import resolve_sources
 
 NUM_FRAMES = 40
@@ -157,16 +157,8 @@ def sweep(
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-confirm-") as name:
         folder = Path(name)
         clips = [make_clip(ffmpeg, folder, clip) for clip in CLIPS]
-        request, _ = request_from(
-            sweep=None,
-            places=clips,
-            encoders=",".join(row.name for row in rows),
-            presets=None,
-            quality=None,
-            preparation=Preparation(),
-            threads=None,
-            teacher=None,
-        )
+        names = tuple(row.name for row in rows)
+        request = request_from(Flags(places=tuple(clips), encoders=names))
         sources, _ = resolve_sources(request)
         plan = plan_cells(request, sources, rows, select_globs=globs)
         out = folder / "run"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,21 +16,15 @@ from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.signals import interruptible
 from vmaftune.engine import folder as rows
 from vmaftune.engine.study import Options, State, expected_seconds
-from vmaftune.errors import SweepFailed, UsageError
+from vmaftune.errors import SweepFailed
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.questions import grid
+from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan, default_folder, plan_cells
-from vmaftune.request.flags import (
-    Preparation,
-    Request,
-    check_preparation,
-    refuse_empty,
-    request_from,
-    words,
-)
+from vmaftune.request.flags import Texts, parse_flags, parse_run_flags, request_from
 from vmaftune.request.sources import resolve_sources
 
 
@@ -51,21 +46,60 @@ def corpus(
         str | None,
         typer.Option(help='19,25 or 19:37:6 for every encoder, or "x264=20:44:6;svtav1=20,35".'),
     ] = None,
+    options: Annotated[
+        str | None,
+        typer.Option(
+            help='Option sets of an encoder, each a cell of its own: "x264=-tune film|-tune grain".'
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes of the encodes: heights or WIDTHxHEIGHT, 1080,720,540. Default: the"
+            " source's."
+        ),
+    ] = None,
+    maxrate: Annotated[
+        str | None,
+        typer.Option(help="Bound the bitrate (x264, x265, svtav1): kbit/s, or 2M."),
+    ] = None,
+    bufsize: Annotated[
+        str | None, typer.Option(help="The buffer of --maxrate, in kbit. Default: twice of it.")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A first look: two encoders, five values, 2 seconds of each clip."
+        ),
+    ] = False,
     sweep: Annotated[
-        Path | None, typer.Option(help="All of it as a TOML file; flags win over it.")
+        str | None,
+        typer.Option(help="All of it as a TOML file; flags win over it.", metavar="PATH"),
     ] = None,
     select: Annotated[
         list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")
     ] = None,
-    start: Annotated[float | None, typer.Option(help="Begin of the window, in seconds.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin of the window: seconds, or 00:12:30.")
+    ] = None,
     frames: Annotated[
         int | None, typer.Option(help="Length of the window, in frames. Default: to the end.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Take this many windows, spread evenly over each clip.")
+    ] = None,
+    sample_seconds: Annotated[
+        str | None, typer.Option(help="Length of each of the --samples. Default: 4.")
+    ] = None,
+    chunk: Annotated[
+        str | None, typer.Option(help="Cut all of each clip into windows of this many seconds.")
     ] = None,
     crop: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of the reference (bicubic).")
+        str | None,
+        typer.Option(help="Size of the reference (bicubic): 640x360, 640x-1 or 360p."),
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw .yuv sources.")] = None,
     fps: Annotated[
@@ -145,6 +179,9 @@ def corpus(
             help="Leave out named encoders that cannot run here, instead of exit 3.",
         ),
     ] = False,
+    skip_unfit: Annotated[
+        bool, typer.Option("--skip-unfit", help="Leave out clips that are refused.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do the failed cells again.")
     ] = False,
@@ -165,46 +202,64 @@ def corpus(
     Example: vmaf-tune corpus clips/ --encoders x264,svtav1 --quality "x264=20:44:6;svtav1=20,35,50"
     --frames 100
     """
-    given = dict(locals())
-
-    check_flags(given)
-    runner = Runner(most_s=timeout, tell=console.say)
-    if pairs is not None:
-        with interruptible(runner):
-            return score_pairs(pairs, runner, given)
-    preparation = check_preparation(
-        Preparation(
+    words_of_run = parse_run_flags(
+        select=select or [], features=features, gpu=gpu, scorer=scorer, pairs=pairs is not None
+    )
+    run = replace(
+        words_of_run,
+        extend=extend,
+        jobs=jobs,
+        keep_encodes=keep_encodes,
+        timeout=timeout,
+        skip_unusable=skip_unusable,
+        retry_failed=retry_failed,
+        dry_run=dry_run,
+        ffmpeg=ffmpeg,
+        as_json=as_json,
+    )
+    flags = parse_flags(
+        Texts(
+            sources=sources or (),
+            sweep=sweep,
+            encoders=encoders,
+            presets=presets,
+            quality=quality,
+            options=options,
+            sizes=sizes,
+            maxrate=maxrate,
+            bufsize=bufsize,
             start=start,
             frames=frames,
+            samples=samples,
+            sample_seconds=sample_seconds,
+            chunk=chunk,
             crop=crop,
             scale=scale,
             size=size,
             fps=fps,
             pix_fmt=pix_fmt,
-            allow=words(allow),
+            allow=allow,
             deinterlace=deinterlace,
-        ),
-        "the command line",
+            threads_per_encode=threads_per_encode,
+            vmaf_model=vmaf_model,
+            out=out,
+            quick=quick,
+            skip_unfit=skip_unfit,
+        )
     )
-    request, table = request_from(
-        sweep=sweep,
-        places=[Path(p) for p in sources or []],
-        encoders=encoders,
-        presets=presets,
-        quality=quality,
-        preparation=preparation,
-        threads=threads_per_encode,
-        teacher=vmaf_model,
-    )
+    runner = Runner(most_s=timeout, tell=console.say)
+    if pairs is not None:
+        with interruptible(runner):
+            return score_pairs(pairs, runner, flags, run)
+    request = request_from(flags)
     with interruptible(runner):
         used = identify(runner, find_ffmpeg(ffmpeg), request.teacher)
         hardware, on_gpu = None, None
         if (
             not dry_run
         ):  # first of all, so that a machine without the hardware says so before anything else
-            wanted = words(gpu)
             hardware = choose_encoders(
-                request.selection(), used, skip_unusable=skip_unusable, wanted_gpus=wanted
+                request.selection(), used, skip_unusable=skip_unusable, wanted_gpus=run.gpu
             )
             on_gpu = choose_scorer(scorer, used, hardware.gpus)
         clips, notices = resolve_sources(request)
@@ -214,7 +269,7 @@ def corpus(
                 request.selection(),
                 used,
                 skip_unusable=skip_unusable,
-                wanted_gpus=wanted,
+                wanted_gpus=run.gpu,
                 pix_fmts=formats,
             )
         usable_rows = hardware.encoders if hardware else None
@@ -225,8 +280,7 @@ def corpus(
             if select
             else whole
         )
-        named = out or table.get("out")
-        folder = Path(named) if named else default_folder(request, whole)
+        folder = request.out or default_folder(request, whole)
         check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
 
@@ -235,13 +289,13 @@ def corpus(
             state = grid.state(plan, folder, used.identity, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
-        options = Options(
+        settings = Options(
             jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed
         )
         num_failed = drive(
             folder,
             whole,
-            lambda: grid.Sweep(plan, folder, used, options, hardware, scorer=on_gpu),
+            lambda: grid.Sweep(plan, folder, used, settings, hardware, scorer=on_gpu),
             jobs=slots,
             extend=extend,
             part=bool(select),
@@ -256,20 +310,6 @@ def corpus(
         raise SweepFailed(
             f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl"
             " say why and give a command to paste; try them again with --retry-failed"
-        )
-
-
-def check_flags(given: Mapping[str, Any]) -> None:
-    """Raises UsageError for an empty value and for a word that its flag does not know."""
-
-    refuse_empty(given)
-    if given["scorer"] not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--scorer is auto, cpu or cuda, not {given['scorer']!r}")
-    features = given["features"]
-    if features not in ("six", "full") or features == "full" and given["pairs"] is None:
-        raise UsageError(
-            f"--features {features}: with --pairs it is six or full, a sweep of encodes keeps"
-            " the six"
         )
 
 

@@ -18,7 +18,7 @@ from vmaftune.hardware.gpus import look
 from vmaftune.hardware.selection import Cache, acceptable, prove, split
 from vmaftune.media.ffmpeg import find_ffmpeg
 from vmaftune.media.process import Runner
-from vmaftune.request.flags import refuse_empty, words
+from vmaftune.request.values import refuse_empty, words
 
 GIB = 2**30
 

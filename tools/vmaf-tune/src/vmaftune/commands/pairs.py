@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.questions.pair_run import PairRun, state
 from vmaftune.questions.pairs import PairPlan, plan_pairs
-from vmaftune.request.flags import Preparation, check_preparation, words
+from vmaftune.request.flags import Flags, RunFlags
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
 NOT_WITH_PAIRS = (
@@ -26,9 +25,18 @@ NOT_WITH_PAIRS = (
     "encoders",
     "presets",
     "quality",
+    "options",
+    "sizes",
+    "maxrate",
+    "bufsize",
+    "quick",
+    "skip_unfit",
     "sweep",
     "start",
     "frames",
+    "samples",
+    "sample_seconds",
+    "chunk",
     "crop",
     "scale",
     "deinterlace",
@@ -39,69 +47,55 @@ NOT_WITH_PAIRS = (
 )
 
 
-def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
-    """`vmaf-tune corpus --pairs PLACE` with the options of the command line, by name.
+def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> None:
+    """`vmaf-tune corpus --pairs PLACE`.
 
     Raises UsageError for an option that pairs have no use for, SweepFailed when pairs failed.
     """
 
-    useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if given[name]]
-    if useless:
-        raise UsageError(
-            f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its"
-            " files are scored as they are, from the first frame to the last"
-        )
-    if given["scorer"] == "cuda":
-        raise UsageError(
-            "--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out"
-        )
-    allow = words(given["allow"])
-    check_preparation(Preparation(allow=allow), "the command line")
-    teacher = given["vmaf_model"] or TEACHER
+    check_useless(flags, run)
+    raw = flags.preparation
+    teacher = flags.teacher or TEACHER
     plan = plan_pairs(
         place,
-        size=given["size"],
-        fps=given["fps"],
-        pix_fmt=given["pix_fmt"],
-        allow=allow,
+        size=raw.size,
+        fps=raw.fps,
+        pix_fmt=raw.pix_fmt,
+        allow=raw.allow,
         teacher=teacher,
-        features="full" if given["features"] == "full" else "six",
-        select_globs=given["select"] or [],
+        features=run.features,
+        select_globs=run.select,
     )
-    raw = [name for name in ("size", "fps", "pix_fmt") if given[name]]
-    if raw and not any(
+    described = [name for name in ("size", "fps", "pix_fmt") if name in flags.given]
+    if described and not any(
         clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)
     ):
         raise UsageError(
-            f"--{raw[0].replace('_', '-')} describes raw .yuv files, and none of these pairs has"
-            " one; leave it out"
+            f"--{described[0].replace('_', '-')} describes raw .yuv files, and none of these pairs"
+            " has one; leave it out"
         )
-    ffmpeg = identify(runner, find_ffmpeg(given["ffmpeg"]), teacher)
-    folder = (
-        Path(given["out"])
-        if given["out"]
-        else Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
-    )
+    ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), teacher)
+    folder = flags.out or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
     options = study.Options(
-        jobs=given["jobs"] or usable_cores(),
-        timeout_s=given["timeout"],
-        retry_failed=given["retry_failed"],
+        jobs=run.jobs or usable_cores(),
+        timeout_s=run.timeout,
+        retry_failed=run.retry_failed,
     )
-    if given["dry_run"]:
-        foresee(folder, plan, extend=given["extend"], part=bool(given["select"]))
-        _show_plan(plan, folder, ffmpeg.identity, options, as_json=given["as_json"])
+    if run.dry_run:
+        foresee(folder, plan, extend=run.extend, part=bool(run.select))
+        _show_plan(plan, folder, ffmpeg.identity, options, as_json=run.as_json)
         return
     num_failed = drive(
         folder,
         plan,
         lambda: PairRun(plan, folder, ffmpeg, options),
         jobs=options.jobs,
-        extend=given["extend"],
-        part=bool(given["select"]),
-        as_json=given["as_json"],
+        extend=run.extend,
+        part=bool(run.select),
+        as_json=run.as_json,
     )
-    if not given["as_json"]:
+    if not run.as_json:
         _summary(plan, folder)
     if num_failed < len(plan.pairs):
         next_report(folder)
@@ -109,6 +103,21 @@ def score_pairs(place: Path, runner: Runner, given: Mapping[str, Any]) -> None:
         raise SweepFailed(
             f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl"
             " say why and give a command to paste; try them again with --retry-failed"
+        )
+
+
+def check_useless(flags: Flags, run: RunFlags) -> None:
+    """Raises UsageError for an option that makes no sense for files that are scored as they are."""
+    given = flags.given | run.given()
+    useless = [f"--{name.replace('_', '-')}" for name in NOT_WITH_PAIRS if name in given]
+    if useless:
+        raise UsageError(
+            f"{useless[0].replace('--sources', 'a list of sources')} does not go with --pairs: its"
+            " files are scored as they are, from the first frame to the last"
+        )
+    if run.scorer == "cuda":
+        raise UsageError(
+            "--scorer cuda does not go with --pairs: they are scored on the CPU; leave it out"
         )
 
 

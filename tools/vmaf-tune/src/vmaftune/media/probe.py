@@ -142,21 +142,21 @@ class Facts:
         )
 
 
-def raw_format(path: Path, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
+def raw_format(
+    path: Path, size: tuple[int, int] | None, fps: str | None, pix_fmt: str | None
+) -> Raw:
     """How to read a .yuv: from the flags, else from a name like the Netflix Public set's (`_25fps`,
     1920x1080 yuv420p).
 
     Raises SourceError when the name says nothing and flags are missing.
     """
-    from vmaftune.cell import parse_size
-
     match = NETFLIX_NAME.fullmatch(path.stem)
     if match is None and (size is None or fps is None):
         raise SourceError(
             f"{path}: a raw .yuv has no header; give --size WIDTHxHEIGHT --fps RATE --pix-fmt"
             " FORMAT, or name it <source>_<fps>fps.yuv (then 1920x1080 yuv420p is taken)"
         )
-    width, height = parse_size(size, "--size") if size else (1920, 1080)
+    width, height = size or (1920, 1080)
     return Raw(
         width=width,
         height=height,

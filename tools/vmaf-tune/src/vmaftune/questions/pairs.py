@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vmaftune import encoders
-from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8, parse_size
+from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
 from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, probe, raw_format
@@ -203,7 +203,7 @@ def _made(where: str, value: Mapping[str, str]) -> Made | None:
 def plan_pairs(
     place: Path,
     *,
-    size: str | None,
+    size: tuple[int, int] | None,
     fps: str | None,
     pix_fmt: str | None,
     allow: Sequence[str],
@@ -270,21 +270,21 @@ def _with_digests(pairs: Any) -> tuple[Pair, ...]:
     """The pairs with sha256 of both files; a file that stands in several pairs is read once."""
     cache: dict[tuple[str, int], str] = {}
 
-    def of(source: Window) -> Window:
-        source = hashed(source, cache)
-        cache[source.path, source.size_bytes] = source.sha256
-        return source
-
-    return tuple(replace(p, reference=of(p.reference), distorted=of(p.distorted)) for p in pairs)
+    return tuple(
+        replace(p, reference=hashed(p.reference, cache), distorted=hashed(p.distorted, cache))
+        for p in pairs
+    )
 
 
 def _is_raw(path: Path) -> bool:
     return path.suffix.lower() == ".yuv"
 
 
-def _raw_like(reference: Window, size: str | None, fps: str | None, pix_fmt: str | None) -> Raw:
+def _raw_like(
+    reference: Window, size: tuple[int, int] | None, fps: str | None, pix_fmt: str | None
+) -> Raw:
     """A raw distorted file is as the flags say, else as its reference is."""
-    width, height = parse_size(size, "--size") if size else (reference.width, reference.height)
+    width, height = size or (reference.width, reference.height)
     return Raw(
         width=width, height=height, fps=fps or reference.fps, pix_fmt=pix_fmt or reference.pix_fmt
     )

@@ -16,7 +16,7 @@ from vmaftune.cell import Setting
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
 from vmaftune.report.sweep import Curve, Failure
-from vmaftune.request.document import Block, Document, read_document
+from vmaftune.request.document import Document, GridEntry, read_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ def _curve(row: CellRow, arguments: dict[tuple[str, str | None], tuple[str, ...]
     )
 
 
-def _arguments(blocks: Sequence[Block]) -> dict[tuple[str, str | None], tuple[str, ...]]:
+def _arguments(blocks: Sequence[GridEntry]) -> dict[tuple[str, str | None], tuple[str, ...]]:
     """What an option set or a bound on the bitrate adds to a command, by encoder and its name."""
     found: dict[tuple[str, str | None], tuple[str, ...]] = {}
     for block in blocks:

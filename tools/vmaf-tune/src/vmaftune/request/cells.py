@@ -1,20 +1,20 @@
-"""A request and its sources -> cells, each checked against the encoder table; what makes two plans
-the same sweep.
-"""
+"""A request and its windows -> the cells of a plan, and the folder they go to."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, product
 from pathlib import Path
 
-from vmaftune.cell import Cell, Setting, Window, digest
-from vmaftune.encoders import Encoder, select
+from vmaftune.cell import Cell, Window, digest
+from vmaftune.encoders import Encoder
 from vmaftune.errors import UsageError
+from vmaftune.request.asked import Block, Request
 from vmaftune.request.document import Document, plan_document
-from vmaftune.request.flags import Block, Request, per_encoder
+from vmaftune.request.sources import LEAST_SIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,71 +41,89 @@ def matches(name: str, globs: Sequence[str]) -> bool:
     return any(name == glob or fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
-def _number(text: str, row: Encoder, what: str) -> float:
-    try:
-        return row.check_quality(float(text))
-    except ValueError as failure:
-        raise UsageError(f"{what} of {row.name}: {text!r} is not a number") from failure
-
-
 def block_cells(
-    block: Block, usable: Sequence[Encoder] | None, sources: Sequence[Window], request: Request
-) -> list[Cell]:
-    """The cells of one block of the grid, each checked against the encoder table; `usable` None
-    keeps every encoder.
+    block: Block, usable: Sequence[Encoder] | None, windows: Sequence[Window], request: Request
+) -> tuple[list[Cell], list[str]]:
+    """The cells of one block of the grid, and notices; `usable` None keeps every encoder. Raises
+    UsageError for globs that match no source.
     """
-    encoders = select(block.encoders).encoders
-    others = select([word for other in request.blocks for word in other.encoders]).encoders
-    presets = per_encoder(block.presets, encoders, "--presets", others)
-    quality = per_encoder(block.quality, encoders, "--quality", others)
-    chosen = [s for s in sources if matches(s.name, block.sources)]
+    chosen = [w for w in windows if matches(w.name, block.sources)]
     if not chosen:
         raise UsageError(f"no source matches {', '.join(block.sources)} of a [[grid]] block")
-    cells = []
-    for row in encoders:
-        if (
-            usable is not None
-            and row not in usable
-            or block.only is not None
-            and row.name not in block.only
-        ):
-            continue
-        names = [row.check_preset(p) for p in presets.get(row.name, [row.default_preset])]
-        texts = quality.get(row.name)
-        values = (
-            [_number(t, row, "--quality") for t in texts] if texts else list(row.default_quality)
+    sizes = {w.name: _sizes(block, w) for w in chosen}
+    cells = [
+        Cell(
+            window=window,
+            setting=replace(setting, size=size),
+            threads=request.threads,
+            teacher=request.teacher,
         )
-        cells += [
-            Cell(
-                window=s,
-                setting=Setting(encoder=row, preset=p, quality=q),
-                threads=request.threads,
-                teacher=request.teacher,
+        for row, settings in groupby(block.settings, key=lambda setting: setting.encoder)
+        if usable is None or row in usable
+        for window, setting in product(chosen, list(settings))
+        for size in sizes[window.name]
+    ]
+    return cells, _larger_notices(block, chosen)
+
+
+def _sizes(block: Block, window: Window) -> list[tuple[int, int] | None]:
+    """The sizes that a window is encoded at; None is its own. Sizes beyond it are left out."""
+    if not block.sizes:
+        return [None]
+    own = (window.width, window.height)
+    found = [size.of(*own) for size in block.sizes]
+    kept = [size for size in found if size[0] <= own[0] and size[1] <= own[1]]
+    for width, height in kept:
+        if min(width, height) < LEAST_SIDE or width % 2 or height % 2:
+            raise UsageError(
+                f"--sizes: {window.name} would be encoded at {width}x{height}; encoders need even"
+                f" sides of at least {LEAST_SIDE} pixels"
             )
-            for s in chosen
-            for p in names
-            for q in values
-        ]
-    return cells
+    return [None if size == own else size for size in dict.fromkeys(kept)]
+
+
+def _larger_notices(block: Block, windows: Sequence[Window]) -> list[str]:
+    """A sentence for each of a block's sizes that some windows do not have."""
+    notices = []
+    for size in block.sizes:
+        smaller = [w for w in windows if _is_larger(size.of(w.width, w.height), w)]
+        if smaller:
+            width, height = size.of(smaller[0].width, smaller[0].height)
+            notices.append(
+                f"--sizes: {width}x{height} would enlarge {smaller[0].name}"
+                + (f" and {len(smaller) - 1} more" if len(smaller) > 1 else "")
+                + "; it is left out there"
+            )
+    return notices
+
+
+def _is_larger(size: tuple[int, int], window: Window) -> bool:
+    return size[0] > window.width or size[1] > window.height
 
 
 def plan_cells(
     request: Request,
-    sources: Sequence[Window],
+    windows: Sequence[Window],
     usable: Sequence[Encoder] | None = None,
     *,
     select_globs: Sequence[str] = (),
     notices: Sequence[str] = (),
 ) -> Plan:
-    """All cells of a request over its sources.
+    """All cells of a request over its windows.
 
     `usable` leaves out encoders that cannot run here; None keeps all. `select_globs` keeps cells
     whose id matches one. Raises UsageError.
     """
     cells: dict[str, Cell] = {}
+    said = list(notices)
     for block in request.blocks:
-        for cell in block_cells(block, usable, sources, request):
-            cells.setdefault(cell.id, cell)
+        of_block, more = block_cells(block, usable, windows, request)
+        said += more
+        for cell in of_block:
+            if cells.setdefault(cell.id, cell) != cell:
+                raise UsageError(f"two option sets of {cell.id} have one name; rename one of them")
+    if not cells and any(block.sizes for block in request.blocks):
+        raise UsageError("--sizes: every one of them would enlarge the sources; name smaller ones")
     if select_globs:
         cells = {i: c for i, c in cells.items() if matches(i, select_globs)}
         if not cells:
@@ -116,9 +134,9 @@ def plan_cells(
     used = {cell.window.name for cell in cells.values()}
     return Plan(
         cells=tuple(cells.values()),
-        sources=tuple(s for s in sources if s.name in used),
+        sources=tuple(w for w in windows if w.name in used),
         name=request.name,
-        notices=tuple(notices),
+        notices=tuple(dict.fromkeys(said)),
     )
 
 
@@ -128,9 +146,12 @@ def default_folder(request: Request, plan: Plan) -> Path:
     """
     root = Path("runs/phase_a")
     if request.name:
-        return root / request.name
+        return root / _short(request.name)
     folder = Path(plan.sources[0].path).resolve().parent.name or "sweep"
-    return (
-        root
-        / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', folder)}-{digest(plan.document().identity())[:8]}"
-    )
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", folder)
+    return root / f"{_short(readable)}-{digest(plan.document().identity())[:8]}"
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what stands beside it: file systems take 255 bytes."""
+    return name if len(name.encode()) <= 100 else name.encode()[:100].decode(errors="ignore")

@@ -65,7 +65,7 @@ class SourceEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class GridEntry:
     """A part of the grid: a setting without its quality value, the values, and the sources.
 
     The last four say what `cell.Setting` says; sweep.json leaves them out where they are None.
@@ -119,7 +119,7 @@ class Document:
     """
 
     sources: tuple[SourceEntry, ...]
-    grid: tuple[Block, ...]
+    grid: tuple[GridEntry, ...]
     teacher: tuple[str, ...]
     threads_per_encode: tuple[int, ...]
     num_cells: int
@@ -241,14 +241,14 @@ def pair_document(pairs: Sequence[Pair]) -> Document:
     )
 
 
-def _grid(cells: Iterable[Cell]) -> tuple[Block, ...]:
+def _grid(cells: Iterable[Cell]) -> tuple[GridEntry, ...]:
     """Cells folded into blocks: values of one setting on one source, then sources of equal
     values.
     """
-    blocks: dict[tuple[object, ...], Block] = {}
+    blocks: dict[tuple[object, ...], GridEntry] = {}
     for cell in cells:
         setting = cell.setting
-        one = Block(
+        one = GridEntry(
             encoder=cell.encoder.name,
             preset=cell.preset,
             quality=(cell.quality,),
@@ -264,9 +264,9 @@ def _grid(cells: Iterable[Cell]) -> tuple[Block, ...]:
     return _joined(blocks.values())
 
 
-def _joined(blocks: Iterable[Block]) -> tuple[Block, ...]:
+def _joined(blocks: Iterable[GridEntry]) -> tuple[GridEntry, ...]:
     """Blocks of equal values joined into one for all their sources."""
-    found: dict[tuple[object, ...], Block] = {}
+    found: dict[tuple[object, ...], GridEntry] = {}
     for block in blocks:
         key = (block.quality, *block.kind())
         known = found.get(key)
@@ -363,7 +363,7 @@ def merge(old: Document, new: Document) -> Document:
     """The union of two plans that do not contradict each other (`conflict` is None); what is not
     cells or sources comes from the second.
     """
-    values: dict[tuple[object, ...], Block] = {}
+    values: dict[tuple[object, ...], GridEntry] = {}
     for block in (*old.grid, *new.grid):
         for source in block.sources:
             key = (*block.kind(), source)

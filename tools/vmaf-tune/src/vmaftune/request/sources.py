@@ -1,22 +1,70 @@
-"""Clips -> sources: names, windows, preparation, content digests, and the sentences that refuse a
-clip.
+"""Clips -> windows: found, named, probed, cut, prepared on paper, hashed; and the sentences that
+refuse a clip.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-from vmaftune.cell import Window, check_utf8, digest, parse_crop, parse_size
+from vmaftune.cell import ENCODES, SWEEP, TMP, Crop, Window, check_utf8, digest
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.ffmpeg import sha256_file
-from vmaftune.media.probe import HDR_TRANSFERS, Facts, probe, raw_format
-from vmaftune.request.flags import Clip, Preparation, Request, find_clips
+from vmaftune.media.probe import HDR_TRANSFERS, SUFFIXES, Facts, probe, raw_format
+from vmaftune.media.windows import Span, chunks, samples, timecode
+from vmaftune.request.asked import Clip, Preparation, Request
+
+LEAST_SIDE = 64  # pixels; less is too small for libvmaf's pyramid and some encoders
+
+
+def _files_in(place: Path) -> Iterator[Path]:
+    """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their
+    folders hold sweep.json).
+    """
+    for root, folders, names in os.walk(place):
+        ours = SWEEP in names
+        if ours and Path(root) != place:
+            folders.clear()
+            continue
+        # `place` itself may be a run's folder, with clips of the user beside what the run wrote.
+        folders[:] = [
+            n for n in folders if not n.startswith(".") and not (ours and n in (TMP, ENCODES))
+        ]
+        yield from (Path(root, n) for n in names if not n.startswith("."))
+
+
+def find_clips(places: Sequence[Path]) -> list[Clip]:
+    """Video files named, and those directly or deeper inside folders named, in name order; not the
+    encodes of runs.
+
+    Raises SourceError for a place that does not exist or a folder without a video.
+    """
+    clips: list[Clip] = []
+    for place in places:
+        if place.is_dir():
+            inside = sorted(
+                p for p in _files_in(place) if p.suffix.lower() in SUFFIXES and p.is_file()
+            )
+            if not inside:
+                known = " ".join(SUFFIXES)
+                raise SourceError(
+                    f"{place} holds no video; put clips into it, or name other files or folders"
+                    f" (known: {known})"
+                )
+            clips += [Clip(path=p) for p in inside]
+        elif place.is_file():
+            if place.suffix.lower() not in SUFFIXES:
+                raise SourceError(f"{place}: a source is one of {' '.join(SUFFIXES)}")
+            clips.append(Clip(path=place))
+        else:
+            raise SourceError(
+                f"there is no {place}; name files or folders of clips, or put some into sources/"
+            )
+    return clips
 
 
 def name_clips(clips: Sequence[Clip]) -> list[str]:
@@ -58,150 +106,260 @@ def name_clips(clips: Sequence[Clip]) -> list[str]:
     return names
 
 
-def resolve_source(clip: Clip, name: str, common: Preparation) -> tuple[Window, list[str]]:
-    """Probe one clip and fix its window and preparation; also gives notices.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """The windows of one clip, and what there is to say of it."""
 
-    Raises SourceError with the way out for interlaced, VFR and HDR clips, odd sizes, and windows
-    outside the clip.
+    windows: tuple[Window, ...]
+    notices: tuple[str, ...] = ()
+
+
+def resolve_clip(clip: Clip, name: str) -> Resolved:
+    """Probe one clip and fix its windows and their preparation; digests come later.
+
+    Raises SourceError with all that is unfit and the way out of each: interlaced, VFR and HDR
+    clips, odd sizes, windows outside the clip.
     """
-    wanted = clip.preparation.over(common)
+    wanted = clip.preparation
     check_utf8(os.path.relpath(clip.path))
     raw = None
     if clip.path.suffix.lower() == ".yuv":
         raw = raw_format(clip.path, wanted.size, wanted.fps, wanted.pix_fmt)
     facts = probe(clip.path, raw)
-    where, notices, flags = str(clip.path), [], []
+    notices = []
     if facts.num_streams > 1:
-        notices.append(f"{where} has {facts.num_streams} video streams; the first is used")
-    if facts.interlaced and not wanted.deinterlace:
-        if "interlaced" not in wanted.allow:
-            raise SourceError(
-                f"{where} is interlaced: VMAF compares progressive frames; convert it with"
-                " --deinterlace, or take the woven frames as they are with --allow interlaced"
+        notices.append(f"{clip.path} has {facts.num_streams} video streams; the first is used")
+    spans = _spans(clip.path, facts, wanted)
+    problems: dict[str, None] = {}
+    windows = []
+    for span in spans:
+        cut = facts.window(span.start, span.start + span.num_frames)
+        unfit, flags = _unfit(clip.path, facts, cut, span, wanted)
+        problems |= dict.fromkeys(unfit)
+        shape = _shape(clip.path, facts, wanted)
+        sampled = wanted.samples is not None or wanted.chunk is not None
+        at = timecode(Fraction(span.start) / Fraction(cut.fps))
+        windows.append(
+            Window(
+                name=f"{name}@{at}" if sampled else name,
+                group=clip.group or name,
+                path=os.path.relpath(clip.path),
+                sha256="",
+                size_bytes=clip.path.stat().st_size,
+                start_frame=span.start,
+                num_frames=span.num_frames if sampled else wanted.frames,
+                expected_frames=span.num_frames,
+                crop=wanted.crop,
+                scale=shape.scale,
+                deinterlace=wanted.deinterlace and facts.interlaced,
+                width=shape.width,
+                height=shape.height,
+                pix_fmt=facts.pix_fmt,
+                fps=cut.fps,
+                sar=facts.sar,
+                color=facts.color,
+                stream_index=facts.stream_index,
+                raw=raw,
+                flags=flags,
             )
-        flags.append("interlaced")
-    if wanted.deinterlace and facts.interlaced:
-        flags.append("deinterlaced")
-    start = facts.first_frame(Fraction(wanted.start or 0).limit_denominator(10**6))
-    end = start + wanted.frames if wanted.frames is not None else facts.num_packets
-    if end > facts.num_packets or start >= facts.num_packets:
+        )
+    if problems:
+        raise SourceError("; ".join(problems))
+    return Resolved(windows=tuple(windows), notices=tuple(notices))
+
+
+def _spans(where: Path, facts: Facts, wanted: Preparation) -> list[Span]:
+    """The runs of frames that are asked for. Raises SourceError for one outside the clip."""
+    start = facts.first_frame(wanted.start or Fraction(0))
+    frames = facts.num_packets - start if wanted.frames is None else wanted.frames
+    if start + frames > facts.num_packets or start >= facts.num_packets:
         asked = (
-            f"asks for frames {start} to {end - 1}"
+            f"asks for frames {start} to {start + frames - 1}"
             if wanted.frames is not None
             else f"begins at frame {start}"
         )
         raise SourceError(
             f"{where} has {facts.num_packets} frames, counted from 0; the window {asked}"
         )
-    facts = facts.window(start, end)
-    if facts.vfr_at is not None:
-        if "vfr" not in wanted.allow:
-            raise SourceError(
-                f"{where} has a variable frame rate (frame {facts.vfr_at}); cut a window without"
-                " it, convert it to a constant rate first, or pair its frames by index at"
-                f" {facts.fps} fps with --allow vfr"
+    rate = Fraction(facts.fps)
+    if wanted.chunk is not None:
+        return chunks(facts.num_packets, max(1, round(wanted.chunk * rate)), first=start)
+    if wanted.samples is not None:
+        seconds = wanted.sample_seconds or SAMPLE_SECONDS
+        length = max(1, round(seconds * rate))
+        return samples(facts.num_packets, wanted.samples, length, first=start)
+    return [Span(start=start, num_frames=frames)]
+
+
+SAMPLE_SECONDS = Fraction(4)  # of a window, where --sample-seconds does not say
+
+
+def _unfit(
+    where: Path, facts: Facts, cut: Facts, span: Span, wanted: Preparation
+) -> tuple[list[str], tuple[str, ...]]:
+    """Why a window is refused, each with its way out; and the flags of what was allowed."""
+    problems, flags = [], []
+    if facts.interlaced and wanted.deinterlace:
+        flags.append("deinterlaced")
+    elif facts.interlaced:
+        flags.append("interlaced")
+        if "interlaced" not in wanted.allow:
+            problems.append(
+                f"{where} is interlaced: VMAF compares progressive frames; convert it with"
+                " --deinterlace, or take the woven frames as they are with --allow interlaced"
             )
+    if cut.vfr_at is not None:
         flags.append("vfr")
+        if "vfr" not in wanted.allow:
+            problems.append(
+                f"{where} has a variable frame rate (frame {cut.vfr_at});"
+                f" {_constant_part(facts, span)}convert it to a constant rate first, or pair its"
+                f" frames by index at {cut.fps} fps with --allow vfr"
+            )
     if facts.color.transfer in HDR_TRANSFERS:
+        flags.append("hdr")
         if "hdr" not in wanted.allow:
-            raise SourceError(
+            problems.append(
                 f"{where} is HDR ({HDR_TRANSFERS[facts.color.transfer]}): no public VMAF model is"
                 " made for it; measure it all the same, with marked rows, with --allow hdr"
             )
-        flags.append("hdr")
-    width, height, crop, scale = _geometry(where, facts, wanted)
-    source = Window(
-        name=name,
-        group=clip.group or name,
-        path=os.path.relpath(clip.path),
-        sha256="",
-        size_bytes=clip.path.stat().st_size,
-        start_frame=start,
-        num_frames=wanted.frames,
-        expected_frames=facts.num_packets - start if wanted.frames is None else wanted.frames,
-        crop=crop,
-        scale=scale,
-        deinterlace=wanted.deinterlace and facts.interlaced,
-        width=width,
-        height=height,
-        pix_fmt=facts.pix_fmt,
-        fps=facts.fps,
-        sar=facts.sar,
-        color=facts.color,
-        stream_index=facts.stream_index,
-        raw=raw,
-        flags=tuple(flags),
+    return problems, tuple(flags)
+
+
+LEAST_PART = 8  # frames; a shorter run of constant rate is not worth naming
+
+
+def _constant_part(facts: Facts, span: Span) -> str:
+    """The longest run of frames inside a window whose rate is constant, as the flags that cut it;
+    empty where there is none worth naming.
+    """
+    stamps = facts.stamps
+    best = Span(start=0, num_frames=0)
+    first = span.start
+    for i in range(span.start + 1, min(span.start + span.num_frames, len(stamps))):
+        gap, before = stamps[i] - stamps[i - 1], stamps[min(first + 1, i)] - stamps[first]
+        if abs(gap - before) > max(1, 0.01 * before):
+            first = i - 1
+        if i - first + 1 > best.num_frames:
+            best = Span(start=first, num_frames=i - first + 1)
+    end = best.start + best.num_frames
+    if best.num_frames < LEAST_PART or facts.window(best.start, end).vfr_at is not None:
+        return ""
+    seconds = float((stamps[best.start] - stamps[0]) * facts.time_base)
+    return (
+        f"frames {best.start} to {end - 1} are constant: --start {seconds:.6g} --frames"
+        f" {best.num_frames} takes them; else "
     )
-    return source, notices
 
 
-def _geometry(where: str, facts: Facts, wanted: Preparation) -> tuple[int, int, Any, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """Size of a prepared reference, and what it is scaled to where it is."""
+
+    width: int
+    height: int
+    scale: tuple[int, int] | None
+
+
+def _shape(where: Path, facts: Facts, wanted: Preparation) -> _Shape:
+    """The size after cropping and scaling. Raises SourceError for one that cannot be encoded."""
     width, height = facts.width, facts.height
-    crop = parse_crop(wanted.crop) if wanted.crop else None
-    if crop:
-        if crop.x + crop.width > width or crop.y + crop.height > height:
-            raise SourceError(f"{where} is {width}x{height}; the crop {crop} does not fit inside")
-        width, height = crop.width, crop.height
-    scale = parse_size(wanted.scale) if wanted.scale else None
+    if wanted.crop:
+        width, height = _cropped(where, width, height, wanted.crop)
+    scale = wanted.scale.of(width, height) if wanted.scale else None
     if scale == (width, height):
         scale = None
     if scale:
         width, height = scale
-    if (
-        facts.pix_fmt.startswith("yuv420p")
-        and height % 2
-        or not facts.pix_fmt.startswith("yuv444p")
-        and width % 2
-    ):
+    halved = facts.pix_fmt.startswith("yuv420p") and height % 2
+    if halved or not facts.pix_fmt.startswith("yuv444p") and width % 2:
         raise SourceError(
             f"{where} would be {width}x{height}, and encoders with subsampled chroma need even"
             f" sizes; cut it with --crop {width - width % 2}x{height - height % 2}+0+0 or resize it"
             " with --scale"
         )
-    if width < 64 or height < 64:
+    if width < LEAST_SIDE or height < LEAST_SIDE:
         raise SourceError(
-            f"{where} would be {width}x{height}; encoders and libvmaf need at least 64x64"
+            f"{where} would be {width}x{height}; encoders and libvmaf need at least"
+            f" {LEAST_SIDE}x{LEAST_SIDE}"
         )
-    return width, height, crop, scale
+    return _Shape(width=width, height=height, scale=scale)
 
 
-def hashed(source: Window, cache: Mapping[tuple[str, int], str]) -> Window:
-    """`source` with the sha256 of its file; `cache` holds digests known by (path, size) in this
-    process.
+def _cropped(where: Path, width: int, height: int, crop: Crop) -> tuple[int, int]:
+    if crop.x + crop.width > width or crop.y + crop.height > height:
+        raise SourceError(f"{where} is {width}x{height}; the crop {crop} does not fit inside")
+    return crop.width, crop.height
+
+
+def hashed(source: Window, cache: dict[tuple[str, int], str]) -> Window:
+    """`source` with the sha256 of its file; `cache` keeps digests by (path, size), so that a file
+    of several windows is read once.
     """
-    known = cache.get((source.path, source.size_bytes))
-    return replace(source, sha256=known or sha256_file(source.path))
+    key = (source.path, source.size_bytes)
+    if key not in cache:
+        cache[key] = sha256_file(source.path)
+    return replace(source, sha256=cache[key])
 
 
 def resolve_sources(request: Request) -> tuple[tuple[Window, ...], tuple[str, ...]]:
-    """The sources of a request, probed and hashed, and notices about them. Raises UsageError,
-    SourceError.
+    """The windows of a request, probed and hashed, and notices about them.
+
+    Raises UsageError, and SourceError that names every clip that is refused, unless unfit clips
+    are to be left out.
     """
-    clips = request.clips or tuple(find_clips([Path("sources")]))
-    raw = [
-        n
-        for n in ("size", "fps", "pix_fmt")
-        if any(getattr(c.preparation.over(request.preparation), n) for c in clips)
-    ]
-    if raw and not any(clip.path.suffix.lower() == ".yuv" for clip in clips):
+    _check_raw_flags(request.clips)
+    windows: list[Window] = []
+    notices: list[str] = []
+    refused: list[str] = []
+    names = name_clips(request.clips)
+    for clip, name in zip(request.clips, names, strict=True):
+        try:
+            found = resolve_clip(clip, name)
+        except SourceError as failure:
+            refused.append(str(failure))
+            continue
+        windows += found.windows
+        notices += found.notices
+    if refused and (not request.skip_unfit or not windows):
+        raise SourceError(_all_refused(refused, len(request.clips)))
+    notices += [f"left out: {sentence}" for sentence in refused]
+    cache: dict[tuple[str, int], str] = {}
+    hashed_windows = tuple(hashed(window, cache) for window in windows)
+    _check_twins(hashed_windows)
+    return hashed_windows, tuple(notices)
+
+
+def _check_raw_flags(clips: Sequence[Clip]) -> None:
+    flags = ("size", "fps", "pix_fmt")
+    given = [name for name in flags if any(getattr(c.preparation, name) for c in clips)]
+    if given and not any(clip.path.suffix.lower() == ".yuv" for clip in clips):
         raise UsageError(
-            f"--{raw[0].replace('_', '-')} describes raw .yuv sources, and there are none; --scale"
-            " changes a size"
+            f"--{given[0].replace('_', '-')} describes raw .yuv sources, and there are none;"
+            " --scale changes a size"
         )
-    names = name_clips(clips)
-    sources, notices = [], []
-    digests: dict[tuple[str, int], str] = {}
-    twins: dict[str, str] = {}  # the keys of their cells would be the same
-    for clip, name in zip(clips, names, strict=True):
-        source, said = resolve_source(clip, name, request.preparation)
-        source = hashed(source, digests)
-        digests[source.path, source.size_bytes] = source.sha256
-        twin = twins.setdefault(digest(source.identity()), name)
-        if twin != name:
+
+
+def _all_refused(sentences: Sequence[str], num_clips: int) -> str:
+    """One message for every clip that is refused."""
+    if len(sentences) == 1 == num_clips:
+        return sentences[0]
+    lines = "\n".join(f"- {sentence}" for sentence in sentences)
+    return (
+        f"{len(sentences)} of {num_clips} clips are refused; mend them, or leave them out with"
+        f" --skip-unfit:\n{lines}"
+    )
+
+
+def _check_twins(windows: Sequence[Window]) -> None:
+    """Raises SourceError for two names of the same pictures: the keys of their cells would be the
+    same.
+    """
+    names: dict[str, Window] = {}
+    for window in windows:
+        twin = names.setdefault(digest(window.identity()), window)
+        if twin is not window:
             raise SourceError(
-                f"{twin} and {name} are the same clip and window: {clip.path}; leave one of"
-                " them out"
+                f"{twin.name} and {window.name} are the same clip and window: {window.path}; leave"
+                " one of them out"
             )
-        sources.append(source)
-        notices += said
-    return tuple(sources), tuple(notices)
