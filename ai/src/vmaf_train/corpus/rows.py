@@ -381,18 +381,23 @@ def checked(row: Row) -> CellRow:
     except msgspec.ValidationError as failure:
         raise DatasetError(_sentence(fields, str(failure))) from failure
     if "schema_version" in row and cell.is_ok:
-        _check_finished(cell)
+        check_finished(cell)
     return cell
 
 
 def _converted(fields: Row, extra: Row) -> CellRow:
     try:
         return msgspec.convert({**fields, "extra": extra}, CellRow)
-    except msgspec.ValidationError:  # parquet has no whole numbers where one is missing
-        return msgspec.convert({**plain(fields), "extra": extra}, CellRow)
+    except msgspec.ValidationError as failure:
+        # parquet has no whole numbers where one is missing
+        try:
+            return msgspec.convert({**plain(fields), "extra": extra}, CellRow)
+        except msgspec.ValidationError:
+            raise failure from None
 
 
-def _check_finished(cell: CellRow) -> None:
+def check_finished(cell: CellRow) -> None:
+    """Raise DatasetError, naming the field, for a finished cell that lacks what one has."""
     for name in _NEEDED_OF_OK:
         if getattr(cell, name) is None:
             raise DatasetError(f"the row is ok and has no {name}")
