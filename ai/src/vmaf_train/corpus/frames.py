@@ -375,8 +375,8 @@ def _sorted_lines(frames: Frames) -> Iterator[str]:
     same = (np.diff(of_key[order]) == 0) & (np.diff(index[order]) == 0)
     if same.any():  # frames of one key and number go by their text
         lines = _lines_of(frames)
-        place = sorted(range(len(frames)), key=lambda i: (of_key[i], index[i], lines[i]))
-        yield "".join(lines[i] + "\n" for i in place)
+        turn = sorted(range(len(frames)), key=lambda i: (of_key[i], index[i], lines[i]))
+        yield "".join(lines[i] + "\n" for i in turn)
         return
     for start in range(0, len(order), _SLICE):
         lines = _lines_of(frames.take(order[start : start + _SLICE]))
@@ -390,7 +390,7 @@ def _lines_of(frames: Frames) -> list[str]:
         return [
             "{" + ",".join(part for part in row if part) + "}" for row in zip(*columns, strict=True)
         ]
-    return ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+    return ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)]
 
 
 def _fragments(frames: Frames, name: str) -> list[str | None]:

@@ -12,7 +12,6 @@ what was appended since is read again.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,21 +292,23 @@ def remember(ledger: Ledger) -> None:
     if not cells.is_file():
         return
     damaged = [(key, cell, why) for (key, cell), why in ledger.damaged.items()]
-    seen = {file.name: _seen(file) for file in frame_files.files_of(folder)}
-    memory = _Memory(cells=_seen(cells), frames=seen, damaged=damaged)
+    before = _memory(folder)
+    known = {**before.frames, CELLS: before.cells} if before else {}
+    seen = {file.name: _seen(file, known) for file in frame_files.files_of(folder)}
+    memory = _Memory(cells=_seen(cells, known), frames=seen, damaged=damaged)
     try:
         files.write_bytes(folder / VERIFIED, msgspec.json.encode(memory))
     except OSError:
         return
 
 
-def _seen(file: Path) -> _Seen:
-    found = os.stat(file)
-    return _Seen(
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        digest=_digest_of(file, found.st_size),
-    )
+def _seen(file: Path, known: Mapping[str, _Seen]) -> _Seen:
+    found = file.stat()
+    before = known.get(file.name)
+    if before and (before.size, before.mtime_ns) == (found.st_size, found.st_mtime_ns):
+        return before
+    digest = _digest_of(file, found.st_size)
+    return _Seen(size=found.st_size, mtime_ns=found.st_mtime_ns, digest=digest)
 
 
 def check(folder: Path, survey: Survey, memory: _Memory | None) -> Ledger:
@@ -321,7 +322,8 @@ def check(folder: Path, survey: Survey, memory: _Memory | None) -> Ledger:
     to_check = {u: m for u, m in believable.items() if m.offset >= covered or u in again}
     found = _of_frames(folder, to_check, frozenset(survey.keys), memory)
     if memory:
-        found = _without_repeated(found, survey.marks, units, covered)
+        known = [m for m in survey.marks if m.offset < covered and m.unit not in again]
+        found = _without_repeated(found, known, units)
     return Ledger(folder=folder, last=last, units=units, damaged={**damaged, **found})
 
 
@@ -329,18 +331,16 @@ NO_FRAMES = "the cell has none of its frames"
 
 
 def _without_repeated(
-    found: Mapping[Unit, str], marks: Sequence[Mark], units: Mapping[Unit, Mark], covered: int
+    found: Mapping[Unit, str], known: Sequence[Mark], units: Mapping[Unit, Mark]
 ) -> dict[Unit, str]:
     """Rows that were written a second time, because the tools came back that made them, have their
-    frames in the part that was checked.
+    frames in the part that was checked: `known` are its rows.
     """
-    lacking = {unit for unit, why in found.items() if why == NO_FRAMES}
     believed = {
-        m.unit
-        for m in marks
-        if m.offset < covered
-        and m.unit in lacking
-        and (m.pooled, m.features) == (units[m.unit].pooled, units[m.unit].features)
+        mark.unit
+        for mark in known
+        if found.get(mark.unit) == NO_FRAMES
+        and (mark.pooled, mark.features) == (units[mark.unit].pooled, units[mark.unit].features)
     }
     return {unit: why for unit, why in found.items() if unit not in believed}
 

@@ -9,23 +9,41 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
 from vmaf_train.contract import FEATURES, feature_set
+from vmaf_train.corpus.ids import number as number
+from vmaf_train.corpus.pooling import pooled
+from vmaf_train.corpus.rows import CELLS as CELLS
+from vmaf_train.corpus.rows import FRAMES as FRAMES
+from vmaf_train.corpus.rows import RUNS as RUNS
+from vmaf_train.corpus.rows import SHARDS, bad_line, lines
+from vmaf_train.corpus.rows import SWEEP as SWEEP
+from vmaf_train.errors import DatasetError
+from vmaf_train.files import sync_folder, whole, write_bytes
+from vmaf_train.files import write_json as write_json
 
 from vmaftune.cell import SCHEMA_VERSION, Cell, Tools
-from vmaftune.cell import SWEEP as SWEEP
-from vmaftune.errors import FolderError, ToolError, UsageError
+from vmaftune.errors import FolderError, ToolError
 from vmaftune.media.encode import CellFailure, Encode
 from vmaftune.media.metrics import FULL
 from vmaftune.media.score import Frame, Score
 
-CELLS, FRAMES, RUNS, LOCK = "cells.jsonl", "frames.jsonl", "runs.jsonl", ".lock"
+if TYPE_CHECKING:
+    import filelock
+    from vmaf_train.corpus.ledger import Ledger, Survey
+
+LOCK, HOLDER = ".lock", ".lock.pid"
 TABLE = "features.parquet"
+SEAL_BYTES = 64 << 20
+_GROUP_ROWS = 1 << 16
+_BACK_BYTES = 1 << 16
 _HEAD = (
     "src",
     "group",
@@ -44,68 +62,28 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def number(value: float) -> float | int:
-    """A quality value as a JSON number: 23, not 23.0, when integral."""
-    return int(value) if float(value).is_integer() else value
-
-
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file; a torn last line (no newline) is passed over, any other bad line is an
-    error.
-
-    Raises UsageError naming file and line.
+    """Rows of a JSONL file; a torn last line is passed over. Raises DatasetError naming file and
+    line of any other bad one.
     """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for i, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-            except ValueError as failure:
-                raise UsageError(
-                    f"{path}, line {i} is not JSON: {failure}; restore the file or use --out"
-                ) from failure
-            if not isinstance(row, dict):
-                raise UsageError(
-                    f"{path}, line {i} is not an object; restore the file or use --out"
-                )
-            yield row
+    return (row for _, row in lines(path))
 
 
 def cell_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """All cell rows of a run folder. Raises UsageError naming file and line of one that is none of
-    ours.
+    """All cell rows of a run folder. Raises DatasetError naming file and line of one that is none
+    of ours.
     """
-    for i, row in enumerate(read_jsonl(folder / CELLS), 1):
+    for i, row in lines(folder / CELLS):
         if not all(isinstance(row.get(name), str) for name in ("cell", "key", "status")):
-            raise UsageError(
-                f"{folder / CELLS}, line {i} is no cell row; restore the file or use --out"
-            )
+            raise bad_line(folder / CELLS, i, "no cell row: it lacks cell, key or status")
         yield row
 
 
 def latest_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """The last cell row of every cell in a run folder, by cell id. Raises UsageError as
+    """The last cell row of every cell in a run folder, by cell id. Raises DatasetError as
     `cell_rows`.
     """
     return {row["cell"]: row for row in cell_rows(folder)}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document so that it appears whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def append_run(folder: Path, row: Mapping[str, Any]) -> None:
@@ -114,32 +92,46 @@ def append_run(folder: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def lock(folder: Path) -> IO[str]:
-    """Hold a run folder for this process; the lock ends with the process, however it ends.
-
-    Raises FolderError when another process holds it.
+class Held:
+    """A run folder that this process holds; it is free again when this is closed, or the process
+    ends, however it ends.
     """
-    file = (folder / LOCK).open("a+")
+
+    def __init__(self, folder: Path, held: filelock.BaseFileLock) -> None:
+        self._note, self._held = folder / HOLDER, held
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the folder."""
+        if self._held.is_locked:
+            with suppress(OSError):
+                self._note.unlink(missing_ok=True)
+            self._held.release()
+
+
+def lock(folder: Path) -> Held:
+    """Hold a run folder for this process. Raises FolderError when another process holds it, and
+    OSError for one that cannot be written.
+    """
+    import filelock
+
+    held = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError as failure:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
+        held.acquire()
+    except filelock.Timeout as failure:
+        holder = "another process"
+        with suppress(OSError, UnicodeDecodeError):
+            holder = (folder / HOLDER).read_text(encoding="utf-8").strip() or holder
         raise FolderError(
             f"{folder} is in use by {holder}; wait for it, stop it, or write elsewhere with --out"
         ) from failure
-    file.truncate(0)
-    file.write(f"process {os.getpid()}")
-    file.flush()
-    return file
+    (folder / HOLDER).write_text(f"process {os.getpid()}", encoding="utf-8")
+    return Held(folder, held)
 
 
 def cell_facts(
@@ -195,22 +187,12 @@ def cell_facts(
 def pool(frames: Sequence[Frame]) -> dict[str, Any]:
     """Poolings of the clipped per-frame scores, VMAF points, and the arithmetic means of the six
     features.
-
-    Harmonic mean as libvmaf defines it, n / sum(1 / (x + 1)) - 1, so that a frame at 0 counts; p5
-    is the 5th percentile with linear interpolation between frames.
     """
-    scores = sorted(f.vmaf for f in frames)
-    n = len(scores)
-    place = 0.05 * (n - 1)
-    low = int(place)
-    high = min(low + 1, n - 1)
     return {
-        "vmaf_score": sum(scores) / n,
-        "vmaf_harmonic_mean": n / sum(1 / (s + 1) for s in scores) - 1,
-        "vmaf_min": scores[0],
-        "vmaf_p5": scores[low] + (scores[high] - scores[low]) * (place - low),
+        **pooled(sorted(frame.vmaf for frame in frames)),
         "per_frame_features": {
-            name: sum(f.features[i] for f in frames) / n for i, name in enumerate(FEATURES)
+            name: sum(f.features[i] for f in frames) / len(frames)
+            for i, name in enumerate(FEATURES)
         },
     }
 
@@ -281,30 +263,64 @@ class Writer:
     """The single writer of a run folder. Open it only under `lock`.
 
     Opening repairs what a killed run left: a torn last line of either file, and frames after the
-    last one whose key has an ok cell row. `notices` says what was cut.
+    last one whose key has an ok cell row. It then checks what was written since the folder was
+    checked last; a cell whose row and frames do not agree is `damaged`: its frames are removed, so
+    that it is measured again. `notices` says all of it. Past `seal_bytes` of frames.jsonl they are
+    sealed into frames/NNNNNN.parquet.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, seal_bytes: int = SEAL_BYTES) -> None:
+        from vmaf_train.corpus.ledger import remember, survey_cells
+
         self.notices: list[str] = []
-        self._cells = folder / CELLS
-        self._frames = folder / FRAMES
+        self._written: set[tuple[str, str]] = set()
+        self._folder, self._seal_bytes = folder, seal_bytes
+        self._cells, self._frames = folder / CELLS, folder / FRAMES
         self._repair_tail(self._cells)
-        self._repair_frames({row["key"] for row in cell_rows(folder) if row["status"] == "ok"})
+        self._repair_tail(self._frames)
+        survey = survey_cells(folder)
+        self._finish_seal()
+        self._cut(survey.keys)
+        self.ledger = self._checked(survey)
+        self._give_up_damaged()
+        remember(self.ledger)
+
+    @property
+    def damaged(self) -> Mapping[tuple[str, str], str]:
+        """Why a finished cell cannot be believed, by (key, cell id), as it was at opening."""
+        return self.ledger.damaged
 
     def append(self, row: Mapping[str, Any], frames: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Write a cell's frames, then its row, each as one append that reaches the disk before this
-        returns.
+        """Write one cell; see `append_many`."""
+        self.append_many([(row, frames)])
 
-        Raises ToolError when the disk is full; what was written before stays whole.
+    def append_many(
+        self, batch: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
+    ) -> None:
+        """Write the frames of some cells, then their rows, each as one append that reaches the disk
+        before this returns.
+
+        A kill in between loses cells of this batch only. Raises ToolError when the disk is full;
+        what was written before stays whole.
         """
+        frames = _lines(frame for _, of_cell in batch for frame in of_cell)
+        rows = _lines(row for row, _ in batch)
         if frames:
             self._write(self._frames, frames)
-        self._write(self._cells, [row])
+        self._write(self._cells, rows)
+        self._written.update((str(row["key"]), str(row["cell"])) for row, _ in batch)
+        if frames and self._frames.stat().st_size >= self._seal_bytes:
+            self._seal()
 
-    def _write(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        text = "".join(
-            json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows
-        ).encode()
+    def close(self) -> None:
+        """Remember that all is as this writer wrote it, so that nothing is checked again."""
+        from vmaf_train.corpus.ledger import remember
+
+        left = {unit: why for unit, why in self.damaged.items() if unit not in self._written}
+        remember(replace(self.ledger, damaged=left))
+
+    def _write(self, path: Path, text: bytes) -> None:
+
         size = path.stat().st_size if path.exists() else 0
         try:
             with path.open("ab", buffering=0) as file:
@@ -325,42 +341,215 @@ class Writer:
         if not size:
             return
         with path.open("rb+") as file:
-            end = size
-            while end:
-                begin = max(0, end - 65536)
-                file.seek(begin)
-                newline = file.read(end - begin).rfind(b"\n")
-                if newline >= 0:
-                    end = begin + newline + 1
-                    break
-                end = begin
+            end = _end_of_lines(file, size)
             if end < size:
                 file.truncate(end)
                 self.notices.append(
                     f"{path.name}: a torn last line was removed (the run before was killed)"
                 )
 
-    def _repair_frames(self, keys: set[str]) -> None:
+    def _cut(self, keys: frozenset[str]) -> None:
+        """Remove the frames after the last one whose key has an ok cell row."""
         if not self._frames.exists():
             return
-        self._repair_tail(self._frames)
-        keep = position = dropped = 0
-        with self._frames.open("rb") as file:
-            for i, line in enumerate(file, 1):
-                position += len(line)
-                try:
-                    known = json.loads(line)["key"] in keys
-                except (ValueError, KeyError, TypeError) as failure:
-                    raise UsageError(
-                        f"{self._frames}, line {i} is no frame row; restore the file or use --out"
-                    ) from failure
-                if known:
-                    keep, dropped = position, 0
-                else:
-                    dropped += 1
+        dropped = 0
+        end = self._frames.stat().st_size
+        for line in _lines_backwards(self._frames):
+            if _key_of(line) in keys:
+                break
+            end -= len(line)
+            dropped += 1
         if dropped:
-            os.truncate(self._frames, keep)
+            os.truncate(self._frames, end)
             self.notices.append(f"{FRAMES}: {dropped} frames without a finished cell were removed")
+
+    def _checked(self, survey: Survey) -> Ledger:
+        """The ledger; frame files that cannot be read are repaired first."""
+        from vmaf_train.corpus.ledger import check, remembered
+
+        memory = remembered(self._folder, survey)
+        try:
+            return check(self._folder, survey, memory)
+        except DatasetError:
+            self._repair_frame_files()
+            return check(self._folder, survey, None)
+
+    def _repair_frame_files(self) -> None:
+        """Remove lines that are no frames, and put aside shards that cannot be read."""
+        from vmaf_train.corpus.frames import blocks, files_of
+
+        for file in files_of(self._folder):
+            try:
+                for _ in blocks(file):
+                    pass
+            except DatasetError as failure:
+                if file.suffix == ".parquet":
+                    aside = file.with_name(file.name + ".damaged")
+                    os.replace(file, aside)
+                    self.notices.append(f"{failure}; it was renamed {aside.name}")
+                else:
+                    count = _rewrite(file, _is_frame)
+                    self.notices.append(
+                        f"{file.name}: {count} lines that are no frames were removed"
+                    )
+
+    def _give_up_damaged(self) -> None:
+        """Remove the frames of damaged cells, and say that they are measured again."""
+        from vmaf_train.corpus.frames import files_of
+
+        damaged = self.damaged
+        if not damaged:
+            return
+        unit, why = next(iter(damaged.items()))
+        count = "1 finished cell is" if len(damaged) == 1 else f"{len(damaged)} finished cells are"
+        self.notices.append(
+            f"{count} damaged and measured again, first {unit[1]} ({CELLS}, line"
+            f" {self.ledger.units[unit].line}): {why}"
+        )
+        for file in files_of(self._folder):
+            if file.suffix == ".parquet":
+                _drop_from_shard(file, set(damaged))
+            else:
+                _rewrite(file, lambda line: _unit_of(line) not in damaged)
+
+    def _finish_seal(self) -> None:
+        """A run that was killed while it sealed left its frames in the newest shard as well."""
+        shards = sorted((self._folder / SHARDS).glob("*.parquet"))
+        if not shards or not self._frames.exists():
+            return
+        with self._frames.open("rb") as file:
+            first = file.readline()
+        if not first:
+            return
+        sealed = _units_in(shards[-1])
+        if _unit_of(first) in sealed:
+            _rewrite(self._frames, lambda line: _unit_of(line) not in sealed)
+
+    def _seal(self) -> None:
+        """Move the committed frames, which are all of frames.jsonl now, into a new shard."""
+        from pyarrow import parquet
+        from vmaf_train.corpus.frames import digest_of_frames, read_frames, to_table
+
+        frames = read_frames([self._frames])
+        try:
+            table = to_table(frames)
+        except ValueError:  # a column that a shard cannot hold: the lines stay
+            return
+        place = self._folder / SHARDS
+        place.mkdir(exist_ok=True)
+        sync_folder(self._folder)
+        number = 1 + max((int(p.stem) for p in place.glob("[0-9]*.parquet")), default=0)
+        shard = place / f"{number:06d}.parquet"
+        with whole(shard) as file:
+            parquet.write_table(table, file, compression="zstd", row_group_size=_GROUP_ROWS)
+        if digest_of_frames(read_frames([shard])) != digest_of_frames(frames):
+            shard.unlink()
+            return
+        write_bytes(self._frames, b"")
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(
+        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows
+    ).encode()
+
+
+def _end_of_lines(file: BinaryIO, size: int) -> int:
+    """Where the last whole line of a file of `size` bytes ends."""
+    end = size
+    while end:
+        begin = max(0, end - _BACK_BYTES)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file that ends with one, the last one first."""
+    with path.open("rb") as file:
+        position, rest = path.stat().st_size, b""
+        while position:
+            begin = max(0, position - _BACK_BYTES)
+            file.seek(begin)
+            text = file.read(position - begin) + rest
+            position = begin
+            lines = text.splitlines(keepends=True)
+            rest = lines.pop(0) if begin else b""
+            yield from reversed(lines)
+
+
+class _Named(msgspec.Struct):
+    key: str
+    cell: str = ""
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def _unit_of(line: bytes) -> tuple[str, str]:
+    """Key and cell of a frame row; empty for a line that is none."""
+    try:
+        named = _NAMED.decode(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return "", ""
+    return named.key, named.cell
+
+
+def _key_of(line: bytes) -> str:
+    return _unit_of(line)[0]
+
+
+def _is_frame(line: bytes) -> bool:
+    from vmaf_train.corpus.frames import from_lines
+
+    try:
+        from_lines(line, Path(FRAMES))
+    except DatasetError:
+        return False
+    return True
+
+
+def _rewrite(file: Path, keep: Callable[[bytes], bool]) -> int:
+    """Put the lines of `file` that are to be kept in its place, and count the others."""
+    removed = 0
+    with file.open("rb") as old, whole(file) as new:
+        for line in old:
+            if keep(line):
+                new.write(line)
+            else:
+                removed += 1
+    return removed
+
+
+def _units_in(shard: Path) -> set[tuple[str, str]]:
+    from vmaf_train.corpus.frames import blocks
+
+    found: set[tuple[str, str]] = set()
+    for block in blocks(shard):
+        found.update((key, cell or "") for key, cell in block.units()[0])
+    return found
+
+
+def _drop_from_shard(shard: Path, units: set[tuple[str, str]]) -> None:
+    """Write `shard` without the frames of `units`, if it has any."""
+    import numpy as np
+    from pyarrow import parquet
+    from vmaf_train.corpus.frames import read_frames, to_table
+
+    if not units & _units_in(shard):
+        return
+    frames = read_frames([shard])
+    pairs, codes = frames.units()
+    keep = np.array([(key, cell or "") not in units for key, cell in pairs], dtype=bool)
+    rest = frames.take(keep[codes])
+    if not len(rest):
+        shard.unlink()
+        return
+    with whole(shard) as file:
+        parquet.write_table(to_table(rest), file, compression="zstd", row_group_size=_GROUP_ROWS)
 
 
 def write_table(folder: Path) -> int:
@@ -371,6 +560,7 @@ def write_table(folder: Path) -> int:
     """
     import pyarrow
     from pyarrow import parquet
+    from vmaf_train.corpus.frames import files_of, read_frames, to_rows
 
     ok = sorted(
         (row for row in latest_rows(folder).values() if row["status"] == "ok"),
@@ -378,9 +568,8 @@ def write_table(folder: Path) -> int:
     )
     cells = {row["key"]: row for row in ok}
     frames: dict[str, list[Mapping[str, Any]]] = {key: [] for key in cells}
-    for frame in read_jsonl(folder / FRAMES):
-        if frame["key"] in frames:
-            frames[frame["key"]].append(frame)
+    for frame in to_rows(read_frames(files_of(folder), frozenset(cells))):
+        frames[frame["key"]].append(frame)
     rows = [
         {
             **frame,
