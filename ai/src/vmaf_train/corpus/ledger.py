@@ -296,6 +296,8 @@ def remember(ledger: Ledger) -> None:
     known = {**before.frames, CELLS: before.cells} if before else {}
     seen = {file.name: _seen(file, known) for file in frame_files.files_of(folder)}
     memory = _Memory(cells=_seen(cells, known), frames=seen, damaged=damaged)
+    if memory == before:
+        return
     try:
         files.write_bytes(folder / VERIFIED, msgspec.json.encode(memory))
     except OSError:
