@@ -23,7 +23,7 @@ from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import LOSO
 from vmaf_train.errors import ModelError, TrainError
 from vmaf_train.results.card import COLUMN_NAMES as NAMES
-from vmaf_train.results.run_folder import MODEL, summary
+from vmaf_train.results.tables import MODEL, summary
 from vmaf_train.shipping import registry
 from vmaf_train.training.experiment import held_out, plan, train_all
 from vmaf_train.training.recipes import Recipe

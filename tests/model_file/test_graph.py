@@ -19,14 +19,9 @@ from vmaf_train.contract import CODEC_BLOCK, FEATURES, MODELS, SCORE_RANGE, VOCA
 from vmaf_train.corpus import dataset
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import json_bytes
-from vmaf_train.model_file.graph import (
-    OPERATORS,
-    PARITY_LIMIT,
-    SELF_TEST_ROWS,
-    build_onnx,
-    self_test_rows,
-)
-from vmaf_train.model_file.inspect import check_sidecar, inspect
+from vmaf_train.model_file.graph import OPERATORS, PARITY_LIMIT, build_onnx
+from vmaf_train.model_file.inspect import inspect
+from vmaf_train.model_file.sidecar import SELF_TEST_ROWS, check_sidecar, self_test_rows
 from vmaf_train.shipping import registry
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 from vmaf_train.corpus.dataset import corpus_digest
 from vmaf_train.errors import DatasetError
-from vmaf_train.results.run_folder import MODEL, load_run, slice_table
+from vmaf_train.results.run_folder import load_run
+from vmaf_train.results.tables import MODEL, slice_table
 from vmaftune import cli
 from vmaftune.errors import UsageError
 from vmaftune.report.build import Report, build, write_page

@@ -12,8 +12,7 @@ import pytest
 import torch
 from vmaf_train.corpus.dataset import Dataset
 from vmaf_train.errors import DatasetError
-from vmaf_train.results import card
-from vmaf_train.results import run_folder as evaluate
+from vmaf_train.results import card, run_folder, tables
 from vmaf_train.training import experiment
 from vmaf_train.training.recipes import recipe
 
@@ -22,7 +21,7 @@ Make = Callable[..., pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, cells: Dataset, frames: Dataset) -> Path:
+def run_dir(tmp_path_factory: pytest.TempPathFactory, cells: Dataset, frames: Dataset) -> Path:
     how = replace(recipe("fr_regressor_v2"), epochs=3)
     plan = experiment.plan(
         how, cells, frames, loso=True, num_seeds=2, device=torch.device("cpu"), smoke=True
@@ -67,7 +66,7 @@ def predictions() -> pd.DataFrame:
 
 
 def test_group_table_by_hand(predictions: pd.DataFrame) -> None:
-    table = evaluate.group_table(predictions, "y_model")
+    table = tables.group_table(predictions, "y_model")
     assert table["group"].tolist() == ["a", "a", "b", "b"] and table["seed"].tolist() == [
         0,
         1,
@@ -81,7 +80,7 @@ def test_group_table_by_hand(predictions: pd.DataFrame) -> None:
 
 
 def test_spread_by_hand(predictions: pd.DataFrame) -> None:
-    found = evaluate.spread(evaluate.group_table(predictions, "y_model"), "rmse")
+    found = tables.spread(tables.group_table(predictions, "y_model"), "rmse")
     assert found is not None
     assert found.mean == pytest.approx(2) and found.seed_means == pytest.approx((1.5, 2.5))
     assert found.std_seeds == pytest.approx(0.5) and found.std_groups == pytest.approx(0)
@@ -93,18 +92,18 @@ def test_the_seeds_spread_is_the_population_deviation() -> None:
     """Research-0067's nine PLCCs give its 0.9681 and 0.0207."""
     plcc = [0.9652, 0.9937, 0.9715, 0.9815, 0.9745, 0.9521, 0.9183, 0.9778, 0.9787]
     table = pd.DataFrame({"group": list("abcdefghi"), "seed": 0, "plcc": plcc})
-    found = evaluate.spread(table, "plcc")
+    found = tables.spread(table, "plcc")
     assert found is not None and found.worst_group == "g"
     assert (round(found.mean, 4), round(found.std_groups, 4)) == (0.9681, 0.0207)
 
 
 def test_a_constant_prediction_has_no_correlation_and_a_reason(predictions: pd.DataFrame) -> None:
-    table = evaluate.group_table(predictions, "y_ridge")
+    table = tables.group_table(predictions, "y_ridge")
     assert table["plcc"].isna().all() and set(table["reason"]) == {"the predictions are constant"}
-    assert evaluate.spread(table, "plcc") is None
-    row = evaluate.records(evaluate.over_seeds(table))[0]
+    assert tables.spread(table, "plcc") is None
+    row = tables.records(tables.over_seeds(table))[0]
     assert row["plcc"] is None and row["reason"] == "the predictions are constant"
-    summary = evaluate.summary(predictions)["loso"]
+    summary = tables.summary(predictions)["loso"]
     assert (
         summary["metrics"]["y_ridge"]["plcc"] is None
         and summary["metrics"]["y_ridge"]["rmse"]["mean"] > 0
@@ -113,12 +112,12 @@ def test_a_constant_prediction_has_no_correlation_and_a_reason(predictions: pd.D
 
 def test_one_undefined_group_is_counted_and_left_out_of_the_mean(predictions: pd.DataFrame) -> None:
     predictions.loc[predictions["group"] == "b", "y_model"] = 5.0
-    found = evaluate.spread(evaluate.group_table(predictions, "y_model"), "plcc")
+    found = tables.spread(tables.group_table(predictions, "y_model"), "plcc")
     assert found is not None and found.undefined == 2 and found.num_groups == 1
 
 
 def test_paired_lift_by_hand(predictions: pd.DataFrame) -> None:
-    lift = evaluate.paired_lift(predictions)
+    lift = tables.paired_lift(predictions)
     assert lift.by_group == pytest.approx({"a": 2.0, "b": 1.0}) and lift.mean == pytest.approx(1.5)
     assert (lift.low, lift.high) == pytest.approx((1.0, 2.0))
 
@@ -126,14 +125,14 @@ def test_paired_lift_by_hand(predictions: pd.DataFrame) -> None:
 def test_the_bootstrap_covers_what_it_should() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(0.3, 1.0, 40)
-    low, high = evaluate.bootstrap(values)
+    low, high = tables.bootstrap(values)
     half = 1.96 * values.std() / np.sqrt(40)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05)
-    assert evaluate.bootstrap(values) == (low, high)
+    assert tables.bootstrap(values) == (low, high)
 
 
 def test_slices(predictions: pd.DataFrame) -> None:
-    bands = evaluate.slice_table(predictions, "y_model", "score_band")
+    bands = tables.slice_table(predictions, "y_model", "score_band")
     assert dict(zip(bands["group"], bands["n"], strict=True)) == {
         "30-50": 1,
         "50-70": 2,
@@ -141,16 +140,16 @@ def test_slices(predictions: pd.DataFrame) -> None:
         "80-90": 1,
         "90-95": 1,
     }
-    quality = evaluate.slice_table(predictions, "y_model", "quality_band")
+    quality = tables.slice_table(predictions, "y_model", "quality_band")
     assert dict(zip(quality["group"], quality["n"], strict=True)) == {
         "0.25-0.5": 2,
         "0.5-0.75": 2,
         "0.75-1": 2,
     }
-    assert evaluate.slice_table(predictions, "y_model", "preset")["group"].tolist() == [
+    assert tables.slice_table(predictions, "y_model", "preset")["group"].tolist() == [
         "libx264 fast"
     ]
-    lifts = evaluate.lift_slices(predictions, "score_band")
+    lifts = tables.lift_slices(predictions, "score_band")
     assert (
         lifts[0]["slice"] == "30-50"
         and lifts[0]["groups"] == 1
@@ -161,14 +160,14 @@ def test_slices(predictions: pd.DataFrame) -> None:
 def test_a_gap_in_the_predictions_is_refused(predictions: pd.DataFrame) -> None:
     predictions.loc[3, "y_codec_blind"] = np.nan
     with pytest.raises(DatasetError, match="y_codec_blind lacks predictions for rows of a, seed 1"):
-        evaluate.group_table(predictions, "y_codec_blind")
+        tables.group_table(predictions, "y_codec_blind")
 
 
-def test_a_run_reads_back(run_folder: Path) -> None:
-    run = evaluate.load_run(run_folder)
+def test_a_run_reads_back(run_dir: Path) -> None:
+    run = run_folder.load_run(run_dir)
     assert run.model_id == "fr_regressor_v2" and run.smoke and run.recipe["name"] == "default"
-    assert run.sidecar["sha256"] and set(evaluate.COLUMNS) <= set(run.predictions.columns)
-    again = evaluate.summary(run.predictions)
+    assert run.sidecar["sha256"] and set(run_folder.COLUMNS) <= set(run.predictions.columns)
+    again = tables.summary(run.predictions)
     assert again["loso"]["metrics"]["y_model"]["rmse"]["mean"] == pytest.approx(
         run.metrics["summary"]["loso"]["metrics"]["y_model"]["rmse"]["mean"], abs=1e-12
     )
@@ -177,16 +176,16 @@ def test_a_run_reads_back(run_folder: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["metrics.json", "predictions.parquet", "recipe.json", "candidate.json"]
 )
-def test_a_run_without_a_file_is_refused(run_folder: Path, tmp_path: Path, file: str) -> None:
-    shutil.copytree(run_folder, tmp_path / "run")
+def test_a_run_without_a_file_is_refused(run_dir: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
     (tmp_path / "run" / file).unlink()
     with pytest.raises(DatasetError, match=file):
-        evaluate.load_run(tmp_path / "run")
+        run_folder.load_run(tmp_path / "run")
 
 
-def test_metrics_that_do_not_tell_enough_are_refused(run_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_folder, tmp_path / "run")
-    metrics = json.loads((run_folder / "metrics.json").read_text())
+def test_metrics_that_do_not_tell_enough_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    metrics = json.loads((run_dir / "metrics.json").read_text())
     for changed, what in (
         ({}, "model_id is None, known are fr_regressor_v2"),
         (metrics | {"model_id": ["a"]}, r"model_id is \['a'\]"),
@@ -196,29 +195,29 @@ def test_metrics_that_do_not_tell_enough_are_refused(run_folder: Path, tmp_path:
     ):
         (tmp_path / "run" / "metrics.json").write_text(json.dumps(changed))
         with pytest.raises(DatasetError, match=what):
-            evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+            run_folder.require_facts(run_folder.load_run(tmp_path / "run"))
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
-    evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+    run_folder.require_facts(run_folder.load_run(tmp_path / "run"))
     (tmp_path / "run" / "recipe.json").write_text("{}")
     with pytest.raises(DatasetError, match="does not say the recipe's name"):
-        evaluate.require_facts(evaluate.load_run(tmp_path / "run"))
+        run_folder.require_facts(run_folder.load_run(tmp_path / "run"))
     with pytest.raises(DatasetError, match="nowhere does not exist"):
-        evaluate.load_run(tmp_path / "nowhere")
+        run_folder.load_run(tmp_path / "nowhere")
 
 
-def test_a_table_of_another_form_is_refused(run_folder: Path, tmp_path: Path) -> None:
-    table = pd.read_parquet(run_folder / "predictions.parquet")
+def test_a_table_of_another_form_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    table = pd.read_parquet(run_dir / "predictions.parquet")
     table.drop(columns="y_ridge").to_parquet(tmp_path / "a.parquet")
     table.assign(y_model=np.nan).to_parquet(tmp_path / "b.parquet")
     (tmp_path / "c.parquet").write_bytes(b"no")
     for name, what in (("a", "y_ridge"), ("b", "not finite"), ("c", "not a readable table")):
         with pytest.raises(DatasetError, match=what):
-            evaluate.load_predictions(tmp_path / f"{name}.parquet")
+            run_folder.load_predictions(tmp_path / f"{name}.parquet")
 
 
 def test_newest_run_passes_over_smoke_and_incomplete_runs(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="vmaf-tune train fr_regressor_v2 --loso"):
-        evaluate.newest_run(tmp_path, "fr_regressor_v2")
+        run_folder.newest_run(tmp_path, "fr_regressor_v2")
     for name, complete in (
         ("20260101T000000Z", 1),
         ("20260102T000000Z", 1),
@@ -229,12 +228,12 @@ def test_newest_run_passes_over_smoke_and_incomplete_runs(tmp_path: Path) -> Non
         folder.mkdir(parents=True)
         if complete:
             (folder / "metrics.json").write_text("{}")
-    assert evaluate.newest_run(tmp_path, "fr_regressor_v2").name == "20260102T000000Z"
+    assert run_folder.newest_run(tmp_path, "fr_regressor_v2").name == "20260102T000000Z"
 
 
-def test_the_card_tells_it_all(run_folder: Path, tmp_path: Path) -> None:
-    run = evaluate.load_run(run_folder)
-    result = evaluate.evaluation(run.predictions)
+def test_the_card_tells_it_all(run_dir: Path, tmp_path: Path) -> None:
+    run = run_folder.load_run(run_dir)
+    result = tables.evaluation(run.predictions)
     card.residual_plot(run.predictions, "loso", tmp_path / "r.png")
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     text = card.markdown(run, result, "r.png")

@@ -27,8 +27,9 @@ from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABU
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.synthetic import ENCODERS, write_corpus
 from vmaf_train.files import json_bytes
-from vmaf_train.model_file.graph import build_onnx, build_sidecar, save_candidate, self_test_rows
-from vmaf_train.results.run_folder import summary
+from vmaf_train.model_file.graph import build_onnx
+from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_test_rows
+from vmaf_train.results.tables import summary
 from vmaf_train.shipping import provenance, registry
 from vmaftune.cli import main
 

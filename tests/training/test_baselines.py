@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vmaf_train.training.baselines import fit_scaler, ridge
+from vmaf_train.training.baselines import ridge
+from vmaf_train.training.scaler import fit_scaler
 
 
 def test_ridge_minimises_its_own_objective() -> None:

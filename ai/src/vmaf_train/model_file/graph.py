@@ -1,33 +1,26 @@
-"""Weights to ONNX, and the sidecar beside it.
+"""Weights to ONNX.
 
 The graph is written with `onnx.helper` (opset 17, IR 8, one file), because torch's exporter no
-longer gives that opset. What a shipped model promises is in `contract.MODELS`; `artifact.inspect`
+longer gives that opset. What a shipped model promises is in `contract.MODELS`; `inspect.inspect`
 reads it back.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmaf_train import files
 from vmaf_train.contract import (
     CODEC_BLOCK,
     CODEC_DIM,
     FEATURES,
     MODELS,
     NUM_FEATURES,
-    PRESET_ORDINALS,
-    PRESET_SCALE,
-    QUALITY_MAX,
-    QUALITY_SCALE,
     SCORE_RANGE,
     VOCABULARY,
     ModelContract,
@@ -58,9 +51,7 @@ OPERATORS = frozenset(
 """Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs
 opset 20).
 """
-SIDECAR_VERSION = 1
 TOP_SCORE = SCORE_RANGE[1]
-SELF_TEST_ROWS = 64
 PARITY_LIMIT = 1e-4
 """Largest difference in VMAF points between ONNX and torch on real rows."""
 
@@ -87,9 +78,9 @@ def build_onnx(
     own. Weights become float32. Raises ValueError for a model id without a contract, or arrays of
     another shape or not finite.
     """
-    contract = _contract(model_id)
+    contract = contract_of(model_id)
     weights = _check_layers(contract, layers)
-    mean, std = _check_scaler(feature_mean, feature_std)
+    mean, std = check_scaler(feature_mean, feature_std)
     graph = _Graph()
     x = "features"
     if contract.scaler == "graph":
@@ -113,93 +104,6 @@ def build_onnx(
     )
     metadata = _metadata(contract, mean, std, trained_encoders, smoke)
     return graph.model(contract, metadata)
-
-
-def build_sidecar(
-    *,
-    model_id: str,
-    onnx_bytes: bytes,
-    feature_mean: ArrayLike,
-    feature_std: ArrayLike,
-    trained_encoders: Sequence[str],
-    teacher: str | None,
-    recipe: Mapping[str, Any],
-    corpus: Mapping[str, Any],
-    loso: Mapping[str, Any] | None,
-    self_test: Mapping[str, Any],
-    run_provenance: Mapping[str, Any],
-    clip: bool = False,
-    smoke: bool = False,
-) -> dict[str, Any]:
-    """The JSON that stands beside an ONNX file (docs/registry.md lists every field).
-
-    `corpus`: at least `digest` (of the rows that trained), `path` (relative), `num_rows`,
-    `num_groups`. `loso`: the table of held-out figures, None where the run had no LOSO.
-    `self_test`: from `self_test_rows`. `run_provenance`: from `provenance.run_provenance`. Pass
-    scaler and `clip` exactly as given to `build_onnx`. Raises ValueError for a missing field.
-    """
-    contract = _contract(model_id)
-    mean, std = _check_scaler(feature_mean, feature_std)
-    missing = {"digest", "path", "num_rows", "num_groups"} - set(corpus)
-    if missing:
-        raise ValueError(f"the sidecar's corpus needs {', '.join(sorted(missing))}")
-    features = [
-        {"name": "features", "shape": ["N", NUM_FEATURES], "standardised_by": contract.scaler}
-    ]
-    codec = [{"name": "codec", "shape": ["N", CODEC_DIM]}] if contract.has_codec else []
-    return {
-        "schema_version": SIDECAR_VERSION,
-        "id": contract.id,
-        "kind": "fr",
-        "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
-        "smoke": smoke,
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
-        "inputs": features + codec,
-        "output": {
-            "name": contract.output,
-            "shape": ["N"],
-            "unit": "VMAF points",
-            "row": contract.unit,
-            "range": [0.0, TOP_SCORE] if clip else None,
-        },
-        "features": list(FEATURES),
-        "feature_mean": mean.tolist(),
-        "feature_std": std.tolist(),
-        **(_codec_layout() if contract.has_codec else {}),
-        "trained_encoders": _ordered(trained_encoders),
-        "teacher": teacher,
-        "recipe": dict(recipe),
-        "corpus": dict(corpus),
-        "loso": dict(loso) if loso is not None else None,
-        "self_test": dict(self_test),
-        "run_provenance": dict(run_provenance),
-    }
-
-
-def self_test_rows(
-    features: ArrayLike, codec: ArrayLike | None, score: ArrayLike
-) -> dict[str, Any]:
-    """Real rows with the answers torch gave, spread evenly over what is passed (at most 64).
-
-    `features` (N, 6) RAW, `codec` (N, 14) or None, `score` (N,) = the exported network's output in
-    VMAF points, from torch. The gate and every later check run the ONNX file on these rows and
-    compare.
-    """
-    x, y = np.asarray(features, np.float64), np.asarray(score, np.float64).reshape(-1)
-    if x.shape != (len(y), NUM_FEATURES) or len(y) == 0:
-        raise ValueError(
-            f"self-test rows need features (N, 6) and score (N,), got {x.shape} and {y.shape}"
-        )
-    keep = np.unique(np.linspace(0, len(y) - 1, SELF_TEST_ROWS).round().astype(int))
-    blocks = None if codec is None else np.asarray(codec, np.float64)[keep].tolist()
-    return {"features": x[keep].tolist(), "codec": blocks, "score": y[keep].tolist()}
-
-
-def save_candidate(folder: Path, onnx_bytes: bytes, sidecar: Mapping[str, Any]) -> None:
-    """Write `candidate.onnx` and `candidate.json` into a run's folder, each whole or not at all."""
-    files.write_bytes(folder / "candidate.onnx", onnx_bytes)
-    files.write_json(folder / "candidate.json", sidecar)
 
 
 def import_onnx() -> Any:
@@ -275,7 +179,7 @@ class _Graph:
         return data
 
 
-def _contract(model_id: str) -> ModelContract:
+def contract_of(model_id: str) -> ModelContract:
     if model_id not in MODELS:
         raise ValueError(f"no model is called {model_id!r}; known are {', '.join(MODELS)}")
     return MODELS[model_id]
@@ -303,7 +207,7 @@ def _check_layers(
     return checked
 
 
-def _check_scaler(
+def check_scaler(
     mean: ArrayLike, std: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
@@ -316,26 +220,13 @@ def _check_scaler(
     return m, s
 
 
-def _ordered(encoders: Sequence[str]) -> list[str]:
+def ordered(encoders: Sequence[str]) -> list[str]:
     strange = set(encoders) - set(VOCABULARY)
     if strange:
         raise ValueError(
             f"trained_encoders holds {', '.join(sorted(strange))}: not in the vocabulary"
         )
     return [name for name in VOCABULARY if name in encoders]
-
-
-def _codec_layout() -> dict[str, Any]:
-    return {
-        "vocabulary": list(VOCABULARY),
-        "codec_block": list(CODEC_BLOCK),
-        "preset_ordinals": {
-            name: dict(table) for name, table in PRESET_ORDINALS.items() if name in VOCABULARY
-        },
-        "preset_scale": PRESET_SCALE,
-        "quality_max": {name: value for name, value in QUALITY_MAX.items() if name in VOCABULARY},
-        "quality_scale": QUALITY_SCALE,
-    }
 
 
 def _metadata(
@@ -353,7 +244,7 @@ def _metadata(
         "features": list(FEATURES),
         "feature_mean": mean.tolist(),
         "feature_std": std.tolist(),
-        "trained_encoders": _ordered(encoders),
+        "trained_encoders": ordered(encoders),
         "smoke": smoke,
     }
     if contract.has_codec:

@@ -19,11 +19,10 @@ from vmaf_train.contract import (
     FEATURES,
     MODELS,
     NUM_FEATURES,
-    VOCABULARY,
     ModelContract,
 )
 from vmaf_train.errors import ModelError
-from vmaf_train.model_file.graph import IR_VERSION, OPERATORS, OPSET, SIDECAR_VERSION, import_onnx
+from vmaf_train.model_file.graph import IR_VERSION, OPERATORS, OPSET, import_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -81,35 +80,6 @@ def inspect(data: bytes, model_id: str) -> Artifact:
         trained_encoders=tuple(metadata["trained_encoders"]),
         smoke=metadata["smoke"] is not False,
     )
-
-
-def check_sidecar(artifact: Artifact, sidecar: Mapping[str, Any]) -> None:
-    """Raise ModelError unless `sidecar` belongs to `artifact` and says the same as its metadata."""
-    contract = artifact.contract
-    expected: dict[str, Any] = {
-        "schema_version": SIDECAR_VERSION,
-        "id": contract.id,
-        "sha256": artifact.sha256,
-        "smoke": artifact.smoke,
-        "features": list(FEATURES),
-        "trained_encoders": list(artifact.trained_encoders),
-    }
-    if contract.has_codec:
-        expected |= {"vocabulary": list(VOCABULARY), "codec_block": list(CODEC_BLOCK)}
-    for name, value in expected.items():
-        if sidecar.get(name) != value:
-            raise ModelError(
-                f"{contract.id}: the sidecar's {name} is not the model's; ship the model again"
-            )
-    for name, values in (
-        ("feature_mean", artifact.feature_mean),
-        ("feature_std", artifact.feature_std),
-    ):
-        if sidecar.get(name) != values.tolist():
-            raise ModelError(
-                f"{contract.id}: {name} differs between the ONNX metadata and the sidecar, so the"
-                " features cannot be scaled as the model expects; ship the model again"
-            )
 
 
 def _parse(data: bytes) -> onnx.ModelProto:

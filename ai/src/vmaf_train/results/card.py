@@ -14,13 +14,15 @@ import pandas as pd
 from vmaf_train.contract import MODELS
 from vmaf_train.corpus.dataset import LOEO, LOSO
 from vmaf_train.results.metrics import METRICS
-from vmaf_train.results.run_folder import BLIND_INPUT, CODEC_BLIND, MODEL, RIDGE, Run
+from vmaf_train.results.run_folder import Run
+from vmaf_train.results.tables import BLIND_INPUT, CODEC_BLIND, MODEL, RIDGE, TEACHER
 
 COLUMN_NAMES = {
     MODEL: "model",
     BLIND_INPUT: "model, codec-blind input",
     CODEC_BLIND: "codec-blind network",
     RIDGE: "ridge on the six features",
+    TEACHER: "the teacher's own function, untrained",
 }
 LIFT_MARGIN = 0.01
 """VMAF points that the interval of a lift must stay clear of zero by: the ends of a bootstrap over

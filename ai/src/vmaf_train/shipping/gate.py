@@ -23,13 +23,14 @@ from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import LOSO, Dataset
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.model_file.graph import PARITY_LIMIT
-from vmaf_train.results import run_folder
-from vmaf_train.results.run_folder import Run, Spread
+from vmaf_train.results import tables
+from vmaf_train.results.run_folder import Run
+from vmaf_train.results.tables import Spread
 from vmaf_train.shipping import predictor, registry
 from vmaf_train.shipping.candidate import Candidate
 from vmaf_train.shipping.predictor import Predictor
 from vmaf_train.shipping.verdict import Check, Verdict, at_least, at_most, must, told
-from vmaf_train.training.baselines import fit_scaler
+from vmaf_train.training.scaler import fit_scaler
 
 MIN_GROUPS = 9
 MIN_SEEDS = 3
@@ -125,8 +126,8 @@ class _Means:
 
     def spread(self, column: str, metric: str) -> Spread | None:
         if column not in self._tables:
-            self._tables[column] = run_folder.group_table(self._held_out, column)
-        return run_folder.spread(self._tables[column], metric)
+            self._tables[column] = tables.group_table(self._held_out, column)
+        return tables.spread(self._tables[column], metric)
 
     def mean(self, column: str, metric: str) -> float | None:
         """None when the column is absent or has gaps."""
@@ -138,8 +139,7 @@ class _Means:
 
     def figures(self) -> dict[str, float]:
         found = {
-            metric: self.mean(run_folder.MODEL, metric)
-            for metric in ("plcc", "srocc", "rmse", "mae")
+            metric: self.mean(tables.MODEL, metric) for metric in ("plcc", "srocc", "rmse", "mae")
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -212,7 +212,7 @@ def _scaler_problem(run: Run, data: Dataset) -> str | None:
 
 def _accuracy(means: _Means) -> Iterator[Check]:
     """Check 1, the part about PLCC, and check 2."""
-    plcc, rmse = means.spread(run_folder.MODEL, "plcc"), means.spread(run_folder.MODEL, "rmse")
+    plcc, rmse = means.spread(tables.MODEL, "plcc"), means.spread(tables.MODEL, "rmse")
     undefined = f"{plcc.undefined} undefined" if plcc and plcc.undefined else ""
     yield at_least(
         1, "mean PLCC, lowest seed", min(plcc.seed_means) if plcc else None, MIN_MEAN_PLCC
@@ -262,7 +262,7 @@ def _incumbent(run: Run, model_dir: Path, means: _Means) -> Check:
             limit=limit,
             note=f"not comparable: {entry.file} was trained on another corpus",
         )
-    ours = means.mean(run_folder.MODEL, "rmse")
+    ours = means.mean(tables.MODEL, "rmse")
     if theirs is None or ours is None:
         return told(
             3,
@@ -277,12 +277,12 @@ def _incumbent(run: Run, model_dir: Path, means: _Means) -> Check:
 def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
     """Checks 3b and 4: what the codec block may cost."""
     rows = (
-        (3, "mean RMSE minus the codec-blind network's", "rmse", run_folder.MODEL, MAX_RMSE_LOSS),
+        (3, "mean RMSE minus the codec-blind network's", "rmse", tables.MODEL, MAX_RMSE_LOSS),
         (
             4,
             "codec-blind input: MAE minus the codec-blind network's",
             "mae",
-            run_folder.BLIND_INPUT,
+            tables.BLIND_INPUT,
             MAX_BLIND_MAE_LOSS,
         ),
     )
@@ -292,7 +292,7 @@ def _codec_checks(contract: ModelContract, means: _Means) -> Iterator[Check]:
                 section, name, None, limit=f"<= {limit:g}", note=f"{contract.id} takes no codec"
             )
             continue
-        ours, theirs = means.mean(column, metric), means.mean(run_folder.CODEC_BLIND, metric)
+        ours, theirs = means.mean(column, metric), means.mean(tables.CODEC_BLIND, metric)
         value = ours - theirs if ours is not None and theirs is not None else None
         note = (
             "the run has no such predictions"
@@ -337,8 +337,8 @@ def _artifact(
         answers = candidate.predict(data.features, data.codec if contract.has_codec else None)
         value = None
         if np.isfinite(answers).all():
-            table = run_folder.group_table(
-                run_folder.score_table(data, answers), run_folder.MODEL, run_folder.CORPUS
+            table = tables.group_table(
+                tables.score_table(data, answers), tables.MODEL, tables.CORPUS
             )
             value = float(table["rmse"].mean()) - figures["rmse"]
         yield at_most(
@@ -354,7 +354,7 @@ def _stranger_problem(run: Run, data: Dataset | None, figures: Mapping[str, floa
     """Why the candidate's sidecar does not belong to the run's recipe, predictions and corpus."""
     if run.sidecar.get("recipe") != run.recipe:
         return "its recipe is not the run's"
-    told = ((run.sidecar.get("loso") or {}).get("metrics") or {}).get(run_folder.MODEL) or {}
+    told = ((run.sidecar.get("loso") or {}).get("metrics") or {}).get(tables.MODEL) or {}
     for name, value in figures.items():
         if not np.isclose((told.get(name) or {}).get("mean", np.nan), value, rtol=0, atol=1e-6):
             return f"its held-out mean {name} is not that of the run's predictions"

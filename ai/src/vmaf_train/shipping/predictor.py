@@ -31,6 +31,7 @@ from vmaf_train.contract import (
 from vmaf_train.errors import DependencyError, ModelError
 from vmaf_train.model_file import inspect
 from vmaf_train.model_file.inspect import Artifact
+from vmaf_train.model_file.sidecar import check_sidecar
 from vmaf_train.shipping import registry
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -158,7 +159,7 @@ def from_pair(
     `load` does.
     """
     inspected = inspect.inspect(onnx_bytes, model_id)
-    inspect.check_sidecar(inspected, sidecar)
+    check_sidecar(inspected, sidecar)
     session = _session(onnx_bytes, device)
     provider = session.get_providers()[0]
     return Predictor(

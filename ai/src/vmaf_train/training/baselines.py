@@ -8,19 +8,9 @@ import numpy as np
 
 from vmaf_train.contract import SCORE_RANGE
 from vmaf_train.corpus.dataset import Floats
+from vmaf_train.training.scaler import fit_scaler
 
 RIDGE_ALPHA = 1.0
-
-
-def fit_scaler(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and population deviation (6,) of raw features (N,6), the training rows of a fold; a
-    constant gets 1.
-
-    Constant = a spread that is only rounding: motion2 depends on the source alone, so a fold of one
-    source has that.
-    """
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    return mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
 
 
 def ridge(train_x: Floats, train_y: Floats, test_x: Floats, alpha: float = RIDGE_ALPHA) -> Floats:

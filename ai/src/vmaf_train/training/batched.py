@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from vmaf_train.corpus.dataset import Dataset, Floats, Ints
-from vmaf_train.training.baselines import fit_scaler
 from vmaf_train.training.network import initial_weights, widths
 from vmaf_train.training.recipes import Recipe
 from vmaf_train.training.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
+from vmaf_train.training.scaler import fit_scaler
 from vmaf_train.training.train import (
     BETAS,
     EPSILON,

@@ -23,15 +23,20 @@ import torch
 
 from vmaf_train import files
 from vmaf_train.contract import blind_block
-from vmaf_train.corpus.dataset import LOSO, Dataset, Fold, kfold_folds, loeo_folds, loso_folds
-from vmaf_train.errors import DatasetError
-from vmaf_train.model_file.graph import (
-    build_onnx,
-    build_sidecar,
-    save_candidate,
-    self_test_rows,
+from vmaf_train.corpus.dataset import (
+    LOSO,
+    Dataset,
+    Floats,
+    Fold,
+    kfold_folds,
+    loeo_folds,
+    loso_folds,
 )
-from vmaf_train.results import run_folder
+from vmaf_train.errors import DatasetError
+from vmaf_train.model_file.graph import build_onnx
+from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_test_rows
+from vmaf_train.results import run_folder, tables
+from vmaf_train.teacher import Teacher
 from vmaf_train.training.baselines import ridge
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import Recipe
@@ -57,6 +62,7 @@ class Experiment:
     num_seeds: int
     device: torch.device
     smoke: bool
+    teacher: Teacher | None = None
 
 
 def plan(
@@ -68,12 +74,16 @@ def plan(
     num_seeds: int,
     device: torch.device,
     smoke: bool,
+    teacher: Teacher | None = None,
 ) -> Experiment:
     """The experiment: with `loso` all hold-out schemes of the recipe, without it the candidate
     alone.
 
-    Raises DatasetError for a corpus with too few groups.
+    `teacher` is the teacher's own function, a baseline where it applies to the corpus. Raises
+    DatasetError for a corpus with too few groups, or one whose features are not its teacher's.
     """
+    if data.strange_features:
+        raise DatasetError(data.strange_features)
     folds: list[Fold] = []
     if loso:
         folds = [*loso_folds(data), *loeo_folds(data)]
@@ -87,6 +97,7 @@ def plan(
         num_seeds=num_seeds,
         device=device,
         smoke=smoke,
+        teacher=teacher,
     )
 
 
@@ -127,6 +138,7 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
     """Out-of-fold predictions of every fold and seed: the columns of docs/predictions.md."""
     data, parts = experiment.data, []
     found = {(n.job.scheme, n.job.fold, n.job.seed, n.job.codec_blind): n for n in networks}
+    exact = teacher_scores(experiment.teacher, data)
     for fold in experiment.folds:
         test = fold.test
         x = data.features[test]
@@ -137,9 +149,9 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
             parts.append(
                 _rows(data, fold, seed)
                 | _scores(data, test, model, blind)
-                | {run_folder.RIDGE: linear}
+                | {tables.RIDGE: linear, tables.TEACHER: exact[test]}
             )
-    columns = [*run_folder.COLUMNS, "preset", "crf"]
+    columns = [*run_folder.COLUMNS, tables.TEACHER, "preset", "crf"]
     if not parts:
         return pd.DataFrame({name: [] for name in columns})
     stacked = {name: np.concatenate([part[name] for part in parts]) for name in columns}
@@ -150,6 +162,13 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
     for name in ("key", "group", "encoder", "preset", "scheme", "fold"):
         table[name] = table[name].astype("category")
     return table
+
+
+def teacher_scores(teacher: Teacher | None, data: Dataset) -> Floats:
+    """The teacher's own function on every row (N,); NaN where there is none or it is another's."""
+    if teacher is None or not teacher.applies_to(data.teacher, data.features_of):
+        return np.full(len(data), np.nan)
+    return teacher.score(data.features)
 
 
 def _rows(data: Dataset, fold: Fold, seed: int) -> dict[str, Any]:
@@ -173,15 +192,15 @@ def _scores(data: Dataset, test: Any, model: Trained, blind: Trained | None) -> 
     if blind is None:
         gap = np.full(len(x), np.nan)
         return {
-            run_folder.MODEL: predict(model, x, None),
-            run_folder.BLIND_INPUT: gap,
-            run_folder.CODEC_BLIND: gap,
+            tables.MODEL: predict(model, x, None),
+            tables.BLIND_INPUT: gap,
+            tables.CODEC_BLIND: gap,
         }
     nothing = np.tile(blind_block(), (len(x), 1))
     return {
-        run_folder.MODEL: predict(model, x, data.codec[test]),
-        run_folder.BLIND_INPUT: predict(model, x, nothing),
-        run_folder.CODEC_BLIND: predict(blind, x, nothing),
+        tables.MODEL: predict(model, x, data.codec[test]),
+        tables.BLIND_INPUT: predict(model, x, nothing),
+        tables.CODEC_BLIND: predict(blind, x, nothing),
     }
 
 
@@ -211,7 +230,7 @@ def write(
     buffer = io.BytesIO()
     predictions.to_parquet(buffer, compression="zstd", index=False)
     files.write_bytes(folder / run_folder.PREDICTIONS, buffer.getvalue())
-    summary = run_folder.summary(predictions)
+    summary = tables.summary(predictions)
     _write_candidate(folder, experiment, networks[0], provenance, summary.get(LOSO))
     files.write_json(folder / "recipe.json", experiment.recipe.as_json())
     files.write_json(folder / "provenance.json", provenance)
@@ -282,6 +301,8 @@ def corpus_facts(experiment: Experiment) -> dict[str, Any]:
         "groups": data.groups,
         "encoders": sorted(set(data.encoder)),
         "teacher": data.teacher,
+        "features_of": data.features_of,
+        "sources": {group: list(digests) for group, digests in data.sources.items()},
         "notes": list(data.notes),
     }
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from vmaf_train.contract import SCORE_RANGE, VOCABULARY
 from vmaf_train.corpus.dataset import Dataset, Floats, Ints
 from vmaf_train.errors import DependencyError
-from vmaf_train.training.baselines import fit_scaler
 from vmaf_train.training.network import Regressor, initial_weights, share_unknown
 from vmaf_train.training.recipes import Recipe
 from vmaf_train.training.sampling import Job, Pool, draw_epoch, samples_per_epoch
+from vmaf_train.training.scaler import fit_scaler
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 WARM_UP = 0.3

@@ -49,11 +49,11 @@ def evaluate(
             raise UsageError("--card describes a training run; leave out --corpus")
         _score(target or "fr_regressor_v2", corpus, model_dir, as_json=as_json)
         return
-    from vmaf_train.results import run_folder
+    from vmaf_train.results import run_folder, tables
 
     run = run_folder.load_run(_run_folder(target, runs_dir))
     run_folder.require_facts(run)
-    result = run_folder.evaluation(run.predictions)
+    result = tables.evaluation(run.predictions)
     if as_json:
         facts = {k: run.metrics[k] for k in ("model_id", "smoke", "corpus", "num_seeds")}
         console.json_document({"run": str(run.path), **facts, **result})
@@ -171,16 +171,16 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
 def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None:
     """A shipped model on every row of a corpus."""
     from vmaf_train.corpus.dataset import load
-    from vmaf_train.results import card, run_folder
+    from vmaf_train.results import card, tables
     from vmaf_train.shipping import predictor
 
     model = predictor.load(model_id, model_dir)
     data = load(path, per_frame=model.contract.unit == "frame")
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
-    table = run_folder.score_table(
+    table = tables.score_table(
         data, model.predict(data.features, data.codec if model.contract.has_codec else None)
     )
-    result = run_folder.evaluation(table)
+    result = tables.evaluation(table)
     notes = [
         *data.notes,
         *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None)),
@@ -203,7 +203,7 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
         return
     for note in notes:
         console.warn(note)
-    part = result["summary"][run_folder.CORPUS]
+    part = result["summary"][tables.CORPUS]
     label = "in sample" if same else "on another corpus than its own (sources may be in both)"
     title = f"{model_id} {label}: {data.path}, {model.provider_note}"
     rows = [row for row in card.model_rows(part) if row[0] != "± over seeds"]

@@ -19,6 +19,7 @@ from vmaf_train.training.recipes import Recipe
 
 from vmaftune import console
 from vmaftune.errors import UsageError
+from vmaftune.media.teacher import load_or_reason
 
 if TYPE_CHECKING:
     from vmaf_train.corpus.dataset import Dataset
@@ -76,6 +77,16 @@ def train(
         int | None, typer.Option(help="Grouped folds besides --loso, such as 5 (0: none).")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    teacher_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=(
+                "libvmaf's vmaf_v0.6.1.json, for the baseline of the teacher's own function."
+                " Default: the one inside the ffmpeg."
+            ),
+        ),
+    ] = None,
     smoke: Annotated[
         bool,
         typer.Option(
@@ -122,9 +133,21 @@ def train(
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
     chosen = choose_device(device)
     data, frames = _corpus(corpus[0] if corpus else None, runs_dir, wanted, folder, smoke)
+    if not smoke:
+        _check_groups(data, loso=loso)
     wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
+    teacher, missing = load_or_reason(teacher_model)
+    if missing and loso:
+        console.warn(missing)
     experiment = rundir.plan(
-        wanted, data, frames, loso=loso, num_seeds=num_seeds, device=chosen, smoke=smoke
+        wanted,
+        data,
+        frames,
+        loso=loso,
+        num_seeds=num_seeds,
+        device=chosen,
+        smoke=smoke,
+        teacher=teacher,
     )
     provenance = _provenance(
         model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options}
@@ -225,6 +248,20 @@ def _corpus(
     return data, None
 
 
+def _check_groups(data: Dataset, *, loso: bool) -> None:
+    """Raise DatasetError where two groups show the same pictures and one is to be held out."""
+    from vmaf_train.corpus import duplicates
+    from vmaf_train.errors import DatasetError
+
+    found = duplicates.find(data.path)
+    if found.note:
+        console.warn(found.note)
+    if found.twins and loso:
+        raise DatasetError(f"{data.path}: {found.twins[0].sentence}")
+    for twins in found.twins:
+        console.warn(twins.sentence)
+
+
 def _fit(wanted: Recipe, data: Dataset, *, loso: bool, explicit_kfold: bool) -> Recipe:
     """The recipe as this corpus allows it; a setting that is ignored is told."""
 
@@ -273,7 +310,8 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
 
 def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
     from vmaf_train.corpus.dataset import LOSO
-    from vmaf_train.results.run_folder import MODEL, load_run
+    from vmaf_train.results.run_folder import load_run
+    from vmaf_train.results.tables import MODEL
 
     run = load_run(folder)
     summary = run.metrics["summary"].get(LOSO)

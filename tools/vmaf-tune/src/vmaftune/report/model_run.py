@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from vmaf_train.corpus.dataset import LOSO, corpus_digest
 from vmaf_train.errors import DatasetError
-from vmaf_train.results import run_folder
+from vmaf_train.results import run_folder, tables
 from vmaf_train.results.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ MAX_DRAWN = 4000
 """Points of the scatter plot; a run with more rows is thinned evenly, its tables are not."""
 
 _BASELINES = {
-    run_folder.CODEC_BLIND: "codec-blind network",
-    run_folder.RIDGE: "ridge on the six features",
+    tables.CODEC_BLIND: "codec-blind network",
+    tables.RIDGE: "ridge on the six features",
 }
 
 
@@ -142,12 +142,12 @@ def read(folder: Path, *corpora: Path) -> ModelRun:
     Raises DatasetError when it is incomplete or holds no out-of-fold prediction.
     """
     run = run_folder.load_run(folder)
-    schemes = run_folder.schemes(run.predictions)
+    schemes = tables.schemes(run.predictions)
     if not schemes:
         raise DatasetError(f"{folder} holds no out-of-fold predictions; train with --loso")
     scheme = LOSO if LOSO in schemes else schemes[0]
     rows = run.predictions[run.predictions["scheme"] == scheme]
-    table = run_folder.group_table(run.predictions, run_folder.MODEL, scheme)
+    table = tables.group_table(run.predictions, tables.MODEL, scheme)
     means = _seed_means(rows)
     verdict = _verdict(folder)
     learned = run.metrics.get("corpus") or {}
@@ -160,8 +160,8 @@ def read(folder: Path, *corpora: Path) -> ModelRun:
         smoke=run.smoke,
         num_rows=len(means),
         num_seeds=int(rows["seed"].nunique()),
-        groups=_groups(run_folder.over_seeds(table)),
-        overall={name: _overall(run_folder.spread(table, name)) for name in METRICS},
+        groups=_groups(tables.over_seeds(table)),
+        overall={name: _overall(tables.spread(table, name)) for name in METRICS},
         baselines=_baselines(run.predictions, scheme),
         group_names=groups,
         encoder_names=encoders,
@@ -195,7 +195,7 @@ def _scatter(means: pd.DataFrame, groups: Sequence[str], encoders: Sequence[str]
     drawn = means.iloc[:: math.ceil(len(means) / MAX_DRAWN)]
     return Scatter(
         y=tuple(round(float(v), 2) for v in drawn["y"]),
-        p=tuple(round(float(v), 2) for v in drawn[run_folder.MODEL]),
+        p=tuple(round(float(v), 2) for v in drawn[tables.MODEL]),
         group=tuple(groups.index(str(v)) for v in drawn["group"]),
         encoder=tuple(encoders.index(str(v)) for v in drawn["encoder"]),
     )
@@ -204,11 +204,11 @@ def _scatter(means: pd.DataFrame, groups: Sequence[str], encoders: Sequence[str]
 def _seed_means(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per held-out row: score and prediction averaged over seeds."""
     index = ["key"] + (["frame_index"] if rows["frame_index"].notna().any() else [])
-    kept = {"group": "first", "encoder": "first", "y": "first", run_folder.MODEL: "mean"}
+    kept = {"group": "first", "encoder": "first", "y": "first", tables.MODEL: "mean"}
     return rows.groupby(index, sort=True).agg(kept).reset_index()
 
 
-def _overall(spread: run_folder.Spread | None) -> OverGroups:
+def _overall(spread: tables.Spread | None) -> OverGroups:
     if spread is None:
         return OverGroups()
     return OverGroups(mean=spread.mean, std=spread.std_groups, worst=spread.worst_mean)
@@ -218,8 +218,8 @@ def _baselines(predictions: pd.DataFrame, scheme: str) -> dict[str, float]:
     """Mean RMSE over groups of every baseline that was trained on the same folds."""
     found = {}
     for column, name in _BASELINES.items():
-        if run_folder.has(predictions, column):
-            spread = run_folder.spread(run_folder.group_table(predictions, column, scheme), "rmse")
+        if tables.has(predictions, column):
+            spread = tables.spread(tables.group_table(predictions, column, scheme), "rmse")
             if spread is not None:
                 found[name] = spread.mean
     return found
@@ -227,8 +227,8 @@ def _baselines(predictions: pd.DataFrame, scheme: str) -> dict[str, float]:
 
 def _bands(means: pd.DataFrame) -> Iterator[Band]:
     y = means["y"].to_numpy(dtype=float)
-    residual = means[run_folder.MODEL].to_numpy(dtype=float) - y
-    edges = run_folder.SCORE_BANDS
+    residual = means[tables.MODEL].to_numpy(dtype=float) - y
+    edges = tables.SCORE_BANDS
     for low, high in zip(edges, edges[1:], strict=False):
         inside = residual[(y >= low) & ((y < high) | (high == edges[-1]))]
         if len(inside):
