@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 from vmaftune.cell import Tools
-from vmaftune.engine.folder import latest_rows, lock, read_jsonl
-from vmaftune.engine.study import Options, open_folder
+from vmaftune.engine.events import to_json
+from vmaftune.engine.folder import latest_rows, read_jsonl
+from vmaftune.engine.study import Options, Study
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
-from vmaftune.questions.grid import Sweep
+from vmaftune.questions import grid
 from vmaftune.request.cells import Plan, plan_cells
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.sources import resolve_sources
@@ -203,7 +204,6 @@ def swept(planned: Callable[..., Plan], tools: Tools, tmp_path: Path) -> Callabl
         **flags: Any,
     ) -> Swept:
         folder = out or tmp_path / "run"
-        folder.mkdir(parents=True, exist_ok=True)
         used = replace(
             tools, ffmpeg=ffmpeg or tools.ffmpeg, ffmpeg_version=version or tools.ffmpeg_version
         )
@@ -212,10 +212,16 @@ def swept(planned: Callable[..., Plan], tools: Tools, tmp_path: Path) -> Callabl
         options = Options(
             jobs=jobs, timeout_s=timeout_s, keep_encodes=keep_encodes, retry_failed=retry_failed
         )
-        with lock(folder):
-            open_folder(folder, whole, ["vmaf-tune"], extend=extend, part=bool(flags.get("select")))
-            sweep = Sweep(plan, folder, Ffmpeg(identity=used, runner=Runner()), options)
-            events = list(sweep.run(["vmaf-tune"]))
+        with Study.open(
+            folder,
+            whole,
+            Ffmpeg(identity=used, runner=Runner()),
+            options,
+            argv=["vmaf-tune"],
+            extend=extend,
+            part=bool(flags.get("select")),
+        ) as study:
+            events = [to_json(event) for event in grid.run(plan, study)]
         return read_folder(folder, events)
 
     return run

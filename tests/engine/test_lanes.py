@@ -8,29 +8,30 @@ import heapq
 import itertools
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from vmaftune.engine.lanes import (
-    CPU,
-    RETRIES,
-    RETRY_S,
-    TOO_MANY,
-    Board,
-    Ended,
-    Job,
-    LaneExecutor,
-    Stage,
-    Started,
-    Task,
-)
+from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Started, Task
+from vmaftune.engine.lanes import RETRIES, RETRY_S, TOO_MANY, Board, Job, LaneExecutor
 
 Plan = tuple[list[Task], dict[str, int]]
 
 
-def nothing(value: Any) -> Any:
+def nothing(_: Any, value: Any) -> Any:
     return value
+
+
+def run(lanes: Mapping[str, int], tasks: Sequence[Task]) -> Iterator[Happening]:
+    """What happens to `tasks` on `lanes`."""
+    executor = LaneExecutor(lanes)
+    executor.start(None)
+    try:
+        executor.submit(tasks)
+        for batch in executor.events():
+            yield from batch
+    finally:
+        executor.close()
 
 
 def stage(name: str, lane: str, cost_s: float, *others: str) -> Stage:
@@ -251,7 +252,7 @@ class Sessions:
         self.lock = threading.Lock()
         self.two = threading.Event()
 
-    def encode(self, _: Any) -> str:
+    def encode(self, *_: Any) -> str:
         with self.lock:
             if self.open >= self.most:
                 self.refusals += 1
@@ -274,9 +275,9 @@ def test_threads_retry_what_a_device_refuses() -> None:
         run=device.encode,
         refused=lambda e: "memory (10)" in str(e),
     )
-    score = Stage(name="score", lane=CPU, cost_s=1, run=lambda made: f"{made}, scored")
+    score = Stage(name="score", lane=CPU, cost_s=1, run=lambda _, made: f"{made}, scored")
     tasks = [Task(id=str(i), stages=(encode, score)) for i in range(9)]
-    events = list(LaneExecutor({CPU: 2, "nvenc:0": 5}).run(tasks))
+    events = list(run({CPU: 2, "nvenc:0": 5}, tasks))
     ended = [e for e in events if isinstance(e, Ended)]
     assert sorted(e.task.id for e in ended) == [str(i) for i in range(9)]
     assert {(e.value, e.error) for e in ended} == {("encoded, scored", None)}
@@ -284,7 +285,7 @@ def test_threads_retry_what_a_device_refuses() -> None:
 
 
 def test_another_error_fails_its_task_alone_and_frees_what_waits_for_it() -> None:
-    def broken(_: Any) -> Any:
+    def broken(*_: Any) -> Any:
         raise RuntimeError("no such thing")
 
     tasks = [
@@ -301,7 +302,7 @@ def test_another_error_fails_its_task_alone_and_frees_what_waits_for_it() -> Non
             after=frozenset({"bad"}),
         ),
     ]
-    ended = [e for e in LaneExecutor({CPU: 2}).run(tasks) if isinstance(e, Ended)]
+    ended = [e for e in run({CPU: 2}, tasks) if isinstance(e, Ended)]
     assert [(e.task.id, str(e.error)) for e in ended] == [
         ("bad", "no such thing"),
         ("good", "None"),
@@ -312,38 +313,31 @@ def test_a_stage_runs_where_it_was_taken() -> None:
     ran: list[str] = []
     both = threading.Barrier(2, timeout=20)
 
-    def on(name: str) -> Callable[[Any], None]:
-        def run(_: Any) -> None:
+    def on(name: str) -> Callable[[Any, Any], None]:
+        def note(*_: Any) -> None:
             ran.append(name)
             both.wait()
 
-        return run
+        return note
 
     task = Stage(
         name="encode", lane="gpu:0", cost_s=1, run=on("gpu:0"), others={"gpu:1": on("gpu:1")}
     )
-    list(
-        LaneExecutor({"gpu:0": 1, "gpu:1": 1}).run(
-            [Task(id=str(i), stages=(task,)) for i in range(2)]
-        )
-    )
+    list(run({"gpu:0": 1, "gpu:1": 1}, [Task(id=str(i), stages=(task,)) for i in range(2)]))
     assert sorted(ran) == ["gpu:0", "gpu:1"], "side by side, or the barrier would break"
 
 
 def test_scoring_goes_on_while_hardware_encodes() -> None:
     scored = threading.Event()
 
-    def encode(value: Any) -> Any:
-        return value
-
-    def long_encode(_: Any) -> None:
+    def long_encode(*_: Any) -> None:
         assert scored.wait(20), "no scoring ran beside this encode"
 
-    def score(_: Any) -> None:
+    def score(*_: Any) -> None:
         scored.set()
 
     def chain(
-        name: str, run: Callable[[Any], Any], cost: float, then: Callable[[Any], Any]
+        name: str, run: Callable[[Any, Any], Any], cost: float, then: Callable[[Any, Any], Any]
     ) -> Task:
         return Task(
             id=name,
@@ -353,8 +347,8 @@ def test_scoring_goes_on_while_hardware_encodes() -> None:
             ),
         )
 
-    tasks = [chain("first", encode, 9, score), chain("second", long_encode, 1, nothing)]
-    ended = [e for e in LaneExecutor({CPU: 1, "qsv": 1}).run(tasks) if isinstance(e, Ended)]
+    tasks = [chain("first", nothing, 9, score), chain("second", long_encode, 1, nothing)]
+    ended = [e for e in run({CPU: 1, "qsv": 1}, tasks) if isinstance(e, Ended)]
     assert [e.error for e in ended] == [None, None]
 
 
@@ -363,7 +357,7 @@ def test_closing_stops_new_stages(slots: int) -> None:
     begun: list[int] = []
     closing = threading.Event()
 
-    def note(_: Any) -> None:
+    def note(*_: Any) -> None:
         begun.append(1)
         assert closing.wait(20)
 
@@ -371,7 +365,7 @@ def test_closing_stops_new_stages(slots: int) -> None:
         Task(id=str(i), stages=(Stage(name="encode", lane=CPU, cost_s=1, run=note),))
         for i in range(50)
     ]
-    happening = LaneExecutor({CPU: slots}).run(tasks)
+    happening = run({CPU: slots}, tasks)
     next(happening)
     threading.Timer(0.2, closing.set).start()  # while close() waits for the slots
     happening.close()  # type: ignore[attr-defined]
@@ -380,4 +374,4 @@ def test_closing_stops_new_stages(slots: int) -> None:
 
 def test_a_lane_that_does_not_exist_is_our_mistake() -> None:
     with pytest.raises(ValueError, match="no lane is called qsv"):
-        list(LaneExecutor({CPU: 1}).run([Task(id="a", stages=(stage("encode", CPU, 1, "qsv"),))]))
+        list(run({CPU: 1}, [Task(id="a", stages=(stage("encode", CPU, 1, "qsv"),))]))

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmaftune.encoders import select
-from vmaftune.engine.folder import latest_rows, lock
-from vmaftune.engine.study import Options, open_folder
+from vmaftune.engine.folder import latest_rows
+from vmaftune.engine.study import Options, Study
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
 from vmaftune.hardware.selection import Cache, choose_encoders, slots
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.questions.grid import Sweep
+from vmaftune.questions import grid
 from vmaftune.request.cells import Plan
 
 # A session is a lock that the encoding process holds until it ends; the encode is slow enough for
@@ -80,9 +80,8 @@ def test_cells_go_to_both_gpus_and_a_refused_session_is_no_failed_cell(
         clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20:41:3"
     )
     folder.mkdir()
-    with lock(folder):
-        open_folder(folder, plan, [], extend=False)
-        list(Sweep(plan, folder, pretending, Options(jobs=2), hardware).run([]))
+    with Study.open(folder, plan, pretending, Options(jobs=2), hardware=hardware) as study:
+        list(grid.run(plan, study))
     rows = list(latest_rows(folder).values())
     assert [(r["status"], r["error"]) for r in rows] == [("ok", None)] * 8
     assert {r["device"] for r in rows} == {"GeForce 0 570.1", "GeForce 1 570.1"}
@@ -112,11 +111,11 @@ def test_the_command_to_paste_names_the_gpu_that_failed(
         wanted_gpus=["1"],
         cache=Cache(pretending.identity, one, tmp_path / "cache"),
     )
-    with lock(tmp_path):
-        plan = planned(
-            clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20"
-        )
-        list(Sweep(plan, tmp_path, pretending, Options(jobs=1), hardware).run([]))
-    (row,) = latest_rows(tmp_path).values()
+    plan = planned(clip("lanes.mkv", frames=6), encoders="h264_nvenc", presets="p4", quality="20")
+    with Study.open(
+        tmp_path / "run", plan, pretending, Options(jobs=1), hardware=hardware
+    ) as study:
+        list(grid.run(plan, study))
+    (row,) = latest_rows(tmp_path / "run").values()
     assert (row["status"], row["device"]) == ("failed", "GeForce 1 570.1")
     assert "-gpu 0 " in row["error"]["command"] and "-gpu" not in row["argv"]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.engine.folder import lock
+from vmaftune.engine.events import to_json
 from vmaftune.engine.lanes import LaneExecutor
-from vmaftune.engine.study import Options, open_folder
+from vmaftune.engine.study import Options, Study
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.questions.grid import Sweep
+from vmaftune.questions import grid
 from vmaftune.request.cells import Plan
 
 Make = Callable[..., Path]
@@ -343,10 +343,10 @@ class Counting(LaneExecutor):
         super().__init__({"cpu": 2})
         self.folder, self.most = folder, 0
 
-    def run(self, tasks: Any) -> Any:
-        for event in super().run(tasks):
+    def events(self) -> Any:
+        for batch in super().events():
             self.most = max(self.most, sum(p.stat().st_size for p in self.folder.rglob("ref*.yuv")))
-            yield event
+            yield batch
 
 
 def test_references_are_bounded_and_removed_after_their_last_cell(
@@ -354,18 +354,14 @@ def test_references_are_bounded_and_removed_after_their_last_cell(
     planned: Callable[..., Plan],
     real: Ffmpeg,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = planned(*(clip(f"bound {i}.mkv", frames=4 + i) for i in range(4)), quality="30,40")
     sizes = [s.frame_bytes * s.expected_frames for s in plan.sources]
-    monkeypatch.setattr("vmaftune.questions.grid.REFERENCE_BUDGET_BYTES", sizes[-1] + sizes[-2])
+    options = Options(jobs=2, budget_bytes=sizes[-1] + sizes[-2])
     folder = tmp_path / "run"
-    folder.mkdir()
     executor = Counting(folder)
-    with lock(folder):
-        open_folder(folder, plan, [], extend=False)
-        sweep = Sweep(plan, folder, real, Options(jobs=2), executor=executor)
-        events = list(sweep.run([]))
+    with Study.open(folder, plan, real, options, executor=executor) as study:
+        events = [to_json(event) for event in grid.run(plan, study)]
     assert events[-1]["num_ok"] == 8
     assert 0 < executor.most <= sizes[-1] + sizes[-2]
     assert not (folder / "tmp").exists()
@@ -377,9 +373,11 @@ def test_too_little_room_is_said_before_anything_runs(
     plan = planned(clip("asked.mkv"))
     huge = replace(plan.sources[0], expected_frames=10**12)
     plan = replace(plan, sources=(huge,), cells=tuple(replace(c, window=huge) for c in plan.cells))
-    with lock(tmp_path), pytest.raises(ToolError, match="GiB free .*--frames"):
-        open_folder(tmp_path, plan, [], extend=False)
-        list(Sweep(plan, tmp_path, real, Options(jobs=1)).run([]))
+    with (
+        pytest.raises(ToolError, match="GiB free .*--frames"),
+        Study.open(tmp_path, plan, real, Options(jobs=1)) as study,
+    ):
+        list(grid.run(plan, study))
     assert not (tmp_path / "cells.jsonl").exists()
 
 

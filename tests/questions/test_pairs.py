@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.dataset import load
-from vmaftune.engine.folder import TABLE, lock
-from vmaftune.engine.study import Options, open_folder
+from vmaftune.engine.events import to_json
+from vmaftune.engine.folder import TABLE
+from vmaftune.engine.study import Options, Study
 from vmaftune.errors import FolderError, SourceError, UsageError
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.metrics import FULL
 from vmaftune.questions import pairs
-from vmaftune.questions.pair_run import PairRun
 
 N = 30
 SIZE = "160x96"
@@ -80,14 +80,11 @@ def score(real: Ffmpeg, tmp_path: Path, read_run: Callable[..., Any]) -> Callabl
             select_globs=select,
         )
         folder = tmp_path / out
-        folder.mkdir(exist_ok=True)
-        with lock(folder):
-            open_folder(folder, plan, ["vmaf-tune"], extend=extend, part=bool(select))
-            events = list(
-                PairRun(plan, folder, real, Options(jobs=2, retry_failed=retry_failed)).run(
-                    ["vmaf-tune"]
-                )
-            )
+        options = Options(jobs=2, retry_failed=retry_failed)
+        with Study.open(
+            folder, plan, real, options, argv=["vmaf-tune"], extend=extend, part=bool(select)
+        ) as study:
+            events = [to_json(event) for event in pairs.run(plan, study)]
         return read_run(folder, events)
 
     return run

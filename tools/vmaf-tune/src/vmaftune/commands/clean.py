@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.cell import TMP
 from vmaftune.engine.folder import SWEEP, lock
-from vmaftune.engine.study import TMP, stale
+from vmaftune.engine.study import stale
 from vmaftune.errors import UsageError
 
 

@@ -17,13 +17,14 @@ from typing import Any
 from vmaftune import console
 from vmaftune.cell import Tools
 from vmaftune.encoders import ENCODERS, Encoder, Selection, planar
+from vmaftune.engine.events import CellEvent
 from vmaftune.engine.folder import latest_rows
-from vmaftune.engine.study import Options
+from vmaftune.engine.study import Options, Study
 from vmaftune.errors import SweepFailed, ToolError
 from vmaftune.hardware import selection as usable
 from vmaftune.hardware.gpus import Gpus
 from vmaftune.media.ffmpeg import Ffmpeg, packages, usable_cores
-from vmaftune.questions.grid import Sweep
+from vmaftune.questions import grid
 from vmaftune.request.cells import plan_cells
 from vmaftune.request.flags import Flags, request_from
 from vmaftune.request.sources import resolve_sources
@@ -162,13 +163,13 @@ def sweep(
         sources, _ = resolve_sources(request)
         plan = plan_cells(request, sources, rows, select_globs=globs)
         out = folder / "run"
-        out.mkdir()
-        with console.Steps("confirming", len(plan.cells)) as steps:
+        study = Study.open(out, plan, ffmpeg, Options(jobs=usable_cores()), hardware=resolved)
+        with study, console.Steps("confirming", len(plan.cells)) as steps:
             done = 0
-            for event in Sweep(plan, out, ffmpeg, Options(jobs=usable_cores()), resolved).run([]):
-                if event["event"] == "cell":
+            for event in grid.run(plan, study):
+                if isinstance(event, CellEvent):
                     done += 1
-                    steps.update(done, event["cell"])
+                    steps.update(done, event.cell)
         found = list(latest_rows(out).values())
     return [r for r in found if r["status"] == "ok"], [r for r in found if r["status"] != "ok"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from vmaftune.commands.pairs import score_pairs
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.signals import interruptible
 from vmaftune.engine import folder as rows
-from vmaftune.engine.study import Options, State, expected_seconds
+from vmaftune.engine.answers import State
+from vmaftune.engine.rows import Item
+from vmaftune.engine.study import Options, Study, expected_seconds, need_bytes, standing
 from vmaftune.errors import SweepFailed
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import choose_encoders
@@ -286,22 +289,25 @@ def corpus(
 
         if dry_run:
             foresee(folder, whole, extend=extend, part=bool(select))
-            state = grid.state(plan, folder, used.identity, retry_failed=retry_failed)
+            state = standing(plan.cells, folder, used, retry_failed=retry_failed)
             show_plan(plan, folder, state, slots, as_json=as_json)
             return
         settings = Options(
             jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed
         )
-        num_failed = drive(
+        study = Study.open(
             folder,
             whole,
-            lambda: grid.Sweep(plan, folder, used, settings, hardware, scorer=on_gpu),
-            jobs=slots,
+            used,
+            settings,
+            argv=sys.argv,
+            hardware=hardware,
+            scorer=on_gpu,
             extend=extend,
             part=bool(select),
-            as_json=as_json,
             skipped=hardware.skipped if hardware else (),
         )
+        num_failed = drive(study, plan.cells, lambda study: grid.run(plan, study), as_json=as_json)
         if not as_json:
             summary(plan, folder)
         if num_failed < len(plan.cells):
@@ -325,11 +331,11 @@ def unproven(request: Request) -> tuple[str, ...]:
     )
 
 
-def show_plan(plan: Plan, folder: Path, state: State[Cell], slots: int, *, as_json: bool) -> None:
+def show_plan(plan: Plan, folder: Path, state: State[Item], slots: int, *, as_json: bool) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
 
     seconds = expected_seconds(state.left, slots)
-    need = grid.need_bytes(state.left)
+    need = need_bytes([item.window for item in state.left if isinstance(item, Cell)])
     for notice in plan.notices:
         console.warn(notice)
     if as_json:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from vmaftune import console
-from vmaftune.cell import TEACHER, Tools, check_utf8
+from vmaftune.cell import TEACHER, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
-from vmaftune.engine import study
 from vmaftune.engine.folder import latest_rows
-from vmaftune.engine.study import Options
+from vmaftune.engine.study import Options, Study, expected_seconds, standing
 from vmaftune.errors import SweepFailed, UsageError
-from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
-from vmaftune.questions.pair_run import PairRun, state
+from vmaftune.questions import pairs
 from vmaftune.questions.pairs import PairPlan, plan_pairs
 from vmaftune.request.flags import Flags, RunFlags
 
@@ -77,24 +77,25 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
     ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), teacher)
     folder = flags.out or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
-    options = study.Options(
+    options = Options(
         jobs=run.jobs or usable_cores(),
         timeout_s=run.timeout,
         retry_failed=run.retry_failed,
     )
     if run.dry_run:
         foresee(folder, plan, extend=run.extend, part=bool(run.select))
-        _show_plan(plan, folder, ffmpeg.identity, options, as_json=run.as_json)
+        _show_plan(plan, folder, ffmpeg, options, as_json=run.as_json)
         return
-    num_failed = drive(
+    study = Study.open(
         folder,
         plan,
-        lambda: PairRun(plan, folder, ffmpeg, options),
-        jobs=options.jobs,
+        ffmpeg,
+        options,
+        argv=sys.argv,
         extend=run.extend,
         part=bool(run.select),
-        as_json=run.as_json,
     )
+    num_failed = drive(study, plan.pairs, lambda study: pairs.run(plan, study), as_json=run.as_json)
     if not run.as_json:
         _summary(plan, folder)
     if num_failed < len(plan.pairs):
@@ -122,11 +123,11 @@ def check_useless(flags: Flags, run: RunFlags) -> None:
 
 
 def _show_plan(
-    plan: PairPlan, folder: Path, tools: Tools, options: Options, *, as_json: bool
+    plan: PairPlan, folder: Path, ffmpeg: Ffmpeg, options: Options, *, as_json: bool
 ) -> None:
 
-    found = state(plan, folder, tools, retry_failed=options.retry_failed)
-    seconds = study.expected_seconds(found.left, options.jobs)
+    found = standing(plan.pairs, folder, ffmpeg, retry_failed=options.retry_failed)
+    seconds = expected_seconds(found.left, options.jobs)
     if as_json:
         console.json_document(
             {

@@ -1,77 +1,50 @@
-"""What a sweep and scored pairs share as commands: a run's folder, locked, and its screen."""
+"""What a sweep and scored pairs share as commands: a study with its screen."""
 
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from vmaftune import console
-from vmaftune.cell import check_utf8
-from vmaftune.engine.folder import CELLS, LOCK, RUNS, SWEEP, lock
-from vmaftune.engine.study import Planned, Run, open_folder
-from vmaftune.errors import FolderError, Interrupted, ToolError, UsageError
+from vmaftune.engine.events import EndEvent, Event, to_json
+from vmaftune.engine.folder import CELLS
+from vmaftune.engine.plan_file import Planned
+from vmaftune.engine.rows import Item
+from vmaftune.engine.study import Study, expected_seconds
+from vmaftune.errors import FolderError, Interrupted
 from vmaftune.request.document import agreed
 
 
 def drive(
-    folder: Path,
-    plan: Planned,
-    make: Callable[[], Run[Any]],
+    study: Study,
+    items: Sequence[Item],
+    question: Callable[[Study], Generator[Event]],
     *,
-    jobs: int,
-    extend: bool,
-    part: bool,
     as_json: bool,
-    skipped: Sequence[str] = (),
 ) -> int:
-    """Open `folder` for `plan`, or with `part` for some of it, run what `make` gives then, and show
-    it.
+    """Ask `question` of a study and show what happens; `items` are the cells it will ask for.
 
-    Returns the number of failed cells. Raises UsageError and ToolError for a folder that cannot be
-    one, FolderError for one that is in use or holds another plan. Of a run that did not begin
-    neither plan nor folder are left.
+    Returns the number of failed cells. Closes the study.
     """
-
-    check_utf8(*sys.argv)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder with --out")
-    made, fresh = not folder.exists(), not (folder / SWEEP).exists()
+    num_failed = 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        holder = lock(folder)
-    except OSError as failure:
-        raise ToolError(
-            f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out"
-        ) from failure
-    try:
-        open_folder(folder, plan, sys.argv, extend=extend, part=part, skipped=skipped)
-        run = make()
-        costs = {c.id: (c.kind, c.expected_encode_s + c.expected_score_s) for c in run.state.left}
-        last: dict[str, Any] = {}
-        with (
-            console.SweepView(costs, jobs, as_json=as_json) as view,
-            closing(run.run(sys.argv)) as events,
-        ):
-            for event in events:
-                view.feed(event)
-                last = event
-        return int(last["num_failed"])
+        with study:
+            costs = {i.id: (i.kind, expected_seconds([i], 1)) for i in study.state(items).left}
+            with (
+                console.SweepView(costs, study.options.jobs, as_json=as_json) as view,
+                closing(question(study)) as events,
+            ):
+                for event in events:
+                    view.feed(to_json(event))
+                    if isinstance(event, EndEvent):
+                        num_failed = event.num_failed
+        return num_failed
     except (BrokenPipeError, SystemExit) as failure:
         if not console.reader_left(failure):
             raise
         raise Interrupted("nobody reads the output any more") from failure
-    finally:
-        if fresh and not (folder / RUNS).exists():
-            (folder / SWEEP).unlink(missing_ok=True)
-        holder.close()
-        if made and not (folder / SWEEP).exists():
-            (folder / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # so that nothing hides why we are here
-                folder.rmdir()
 
 
 def foresee(folder: Path, plan: Planned, *, extend: bool, part: bool) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
-from vmaf_train.contract import FEATURES, feature_set
+from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.ids import number as number
 from vmaf_train.corpus.pooling import pooled
 from vmaf_train.corpus.rows import CELLS as CELLS
@@ -29,11 +29,9 @@ from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
 from vmaf_train.files import write_json as write_json
 
-from vmaftune.cell import SCHEMA_VERSION, Cell, Tools
 from vmaftune.errors import FolderError, ToolError
-from vmaftune.media.encode import CellFailure, Encode
 from vmaftune.media.metrics import FULL
-from vmaftune.media.score import Frame, Score
+from vmaftune.media.score import Frame
 
 if TYPE_CHECKING:
     import filelock
@@ -134,56 +132,6 @@ def lock(folder: Path) -> Held:
     return Held(folder, held)
 
 
-def cell_facts(
-    cell: Cell, key: str, argv: Sequence[str], tools: Tools, device: str | None = None
-) -> dict[str, Any]:
-    """The part of a cell row that is known before anything runs; `device` names GPU and driver,
-    None for the CPU.
-    """
-    source = cell.window
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "cell": cell.id,
-        "key": key,
-        "status": "ok",
-        "flags": list(source.flags),
-        "src": source.name,
-        "group": source.group,
-        "src_sha256": source.sha256,
-        "width": source.width,
-        "height": source.height,
-        "pix_fmt": cell.pix_fmt,
-        "fps": source.fps,
-        "num_frames": None,
-        "encoder": cell.encoder.name,
-        "encoder_version": None,
-        "preset": cell.preset,
-        "crf": number(cell.quality),
-        "rate_control": cell.encoder.rate_control,
-        "argv": list(argv),
-        "threads": cell.threads,
-        "size_bytes": None,
-        "bitrate_kbps": None,
-        "encode_wall_s": None,
-        "encode_cpu_s": None,
-        "score_cpu_s": None,
-        "vmaf_score": None,
-        "vmaf_harmonic_mean": None,
-        "vmaf_min": None,
-        "vmaf_p5": None,
-        "per_frame_features": None,
-        "scorer": None,
-        "scorer_difference": None,
-        "teacher": cell.teacher,
-        "features_of": feature_set(cell.teacher),
-        "ffmpeg_version": tools.ffmpeg_version,
-        "libvmaf_version": tools.libvmaf_version,
-        "device": device,
-        "finished_at": None,
-        "error": None,
-    }
-
-
 def pool(frames: Sequence[Frame]) -> dict[str, Any]:
     """Poolings of the clipped per-frame scores, VMAF points, and the arithmetic means of the six
     features.
@@ -195,68 +143,6 @@ def pool(frames: Sequence[Frame]) -> dict[str, Any]:
             for i, name in enumerate(FEATURES)
         },
     }
-
-
-def ok_row(facts: Mapping[str, Any], cell: Cell, made: Encode, score: Score) -> dict[str, Any]:
-    """A finished cell's row. `size_bytes` is the video stream's packets; kbps from those, the
-    frames and their rate.
-    """
-    num_frames = len(score.frames)
-    seconds = num_frames / cell.window.frame_rate
-    changed = made.rate_control is not None and made.rate_control.lower() != facts["rate_control"]
-    return {
-        **facts,
-        **pool(score.frames),
-        "num_frames": num_frames,
-        "encoder_version": made.encoder_version,
-        "rate_control": made.rate_control.lower() if made.rate_control else facts["rate_control"],
-        "flags": [*facts["flags"], "rate_control_changed"] if changed else facts["flags"],
-        "size_bytes": score.distorted.num_bytes,
-        "bitrate_kbps": float(score.distorted.num_bytes * 8 / 1000 / seconds),
-        "encode_wall_s": round(made.wall_s, 4),
-        "encode_cpu_s": _seconds(made.cpu_s),
-        "score_cpu_s": _seconds(score.cpu_s),
-        "scorer": score.scorer,
-        "scorer_difference": score.difference,
-        "finished_at": now(),
-    }
-
-
-def failed_row(facts: Mapping[str, Any], failure: CellFailure, command: str) -> dict[str, Any]:
-    """A failed cell's row: why, the exit code, the end of stderr, and commands that can
-    be pasted.
-    """
-    return {
-        **facts,
-        "status": "failed",
-        "finished_at": now(),
-        "error": {
-            "class": failure.kind,
-            "message": str(failure),
-            "exit_code": failure.exit_code,
-            "stderr_tail": failure.stderr_tail,
-            "command": command,
-        },
-    }
-
-
-def frame_rows(facts: Mapping[str, Any], frames: Sequence[Frame]) -> list[dict[str, Any]]:
-    """The frame rows of one cell."""
-    head = {name: facts[name] for name in ("key", "cell", "src", "encoder", "preset", "crf")}
-    return [
-        {
-            **head,
-            "frame_index": f.index,
-            "vmaf": f.vmaf,
-            "vmaf_unclipped": f.vmaf_unclipped,
-            **dict(zip(FEATURES, f.features, strict=True)),
-        }
-        for f in frames
-    ]
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 class Writer:

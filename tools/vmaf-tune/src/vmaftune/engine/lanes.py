@@ -14,74 +14,28 @@ fewer slots than thought: the lane shrinks, and the stage is done again, not fai
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from vmaftune.cell import Window
+from vmaftune.engine.executor import Ended, Happening, Preparing, Stage, Started, Task
+from vmaftune.engine.references import reference_bytes, reference_id
+from vmaftune.engine.stages import Worker, prepare_task
 from vmaftune.errors import Interrupted
 
-CPU = "cpu"
 # Results of other lanes that wait for a lane, per slot of it: beyond the first they go before new
 # tasks, beyond the second nobody makes more.
 MANY, TOO_MANY = 2, 16
 # A lane's last slot that is refused waits for other programs to let go: this often, this long.
 RETRIES, RETRY_S = 6, 10.0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One step of a task: `run` gets what the step before it returned (None for the first).
-    `cost_s` is expected seconds.
-
-    `others` are further lanes that can do it, each with its own `run`. `refused` tells an error
-    that means "no session was free" from one that is the task's own.
-    """
-
-    name: str
-    lane: str
-    cost_s: float
-    run: Callable[[Any], Any]
-    others: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    refused: Callable[[Exception], bool] | None = None
-
-    def on(self, lane: str) -> Callable[[Any], Any]:
-        """What to call on `lane`."""
-        return self.run if lane == self.lane else self.others[lane]
-
-    def fits(self, lane: str) -> bool:
-        """True when `lane` can do it."""
-        return lane == self.lane or lane in self.others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A chain of stages that starts once the tasks named in `after` have ended, well or not."""
-
-    id: str
-    stages: tuple[Stage, ...]
-    after: frozenset[str] = frozenset()
-    first: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A stage has begun."""
-
-    task: Task
-    stage: Stage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A task has ended: with the last stage's value, or with the error of the stage that failed."""
-
-    task: Task
-    value: Any = None
-    error: Exception | None = None
+Kind = tuple[tuple[str, ...], bool, bool, str | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -102,42 +56,99 @@ class Job:
         """The stage it is at."""
         return self.task.stages[self.step]
 
+    @property
+    def next_lane(self) -> str | None:
+        """The lane that its result is handed over to; None where this lane goes on with it."""
+        following = self.task.stages[self.step + 1 : self.step + 2]
+        if not following or following[0].fits(self.stage.lane):
+            return None
+        return following[0].lane
+
+    @property
+    def kind(self) -> Kind:
+        """Jobs of one kind differ by rank alone: when one may start, all may."""
+        handed_over = self.step > 0
+        return (self.stage.lanes, handed_over, handed_over or self.task.first, self.next_lane)
+
+
+@dataclass(slots=True, eq=False)
+class _Heap:
+    """Jobs of one kind, the best on top."""
+
+    is_urgent: bool
+    next_lane: str | None
+    jobs: list[tuple[tuple[bool, float, int], Job]] = field(default_factory=list)
+
 
 class Board:
     """What waits, what runs, and what may start next. Not thread-safe: its user holds a lock.
 
-    `slots` is how many jobs each lane may run at once; `refuse` lowers it.
+    `slots` is how many jobs each lane may run at once; `refuse` lowers it. A choice looks at one
+    job per kind, never at all of them, and a task that ends touches only those that wait for it.
     """
 
-    def __init__(self, tasks: Sequence[Task], lanes: Mapping[str, int]) -> None:
+    def __init__(self, tasks: Iterable[Task], lanes: Mapping[str, int]) -> None:
         self.slots = dict(lanes)
         self.running: Counter[str] = Counter()
-        self._ready: list[Job] = []
         self._handed_over: Counter[str] = Counter()
-        self._waiting = {t.id: (t, set(t.after)) for t in tasks if t.after}
+        self._heaps: dict[Kind, _Heap] = {}
+        self._of_lane: dict[str, list[_Heap]] = {}
+        self._unfinished: set[str] = set()
+        self._waits: dict[str, tuple[Task, set[str]]] = {}
+        self._wakes: dict[str, list[str]] = {}
         self._order = itertools.count()
+        self.add(tasks)
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Take more tasks. What is named in `after` and is not on the board has ended already."""
+        tasks = list(tasks)
+        self._unfinished.update(task.id for task in tasks)
         for task in tasks:
-            if not task.after:
+            awaited = {name for name in task.after if name in self._unfinished}
+            if not awaited:
                 self._put(self._job(task))
+                continue
+            self._waits[task.id] = (task, awaited)
+            for name in awaited:
+                self._wakes.setdefault(name, []).append(task.id)
+
+    def clear(self) -> list[Task]:
+        """Forget every task that no slot has begun; they are returned."""
+        waiting = [task for task, _ in self._waits.values()]
+        for heap in self._heaps.values():
+            fresh = [job.task for _, job in heap.jobs if job.step == 0]
+            waiting += fresh
+            if fresh:
+                heap.jobs.clear()
+        self._unfinished.difference_update(task.id for task in waiting)
+        self._waits.clear()
+        self._wakes.clear()
+        return waiting
 
     def _job(self, task: Task, step: int = 0, value: Any = None, lane: str = "") -> Job:
         """Ranked: what others wait for, then the longest work left, then the order of arrival."""
         left = sum(s.cost_s for s in task.stages[step:])
         return Job(task, step, value, (not task.first, -left, next(self._order)), lane)
 
-    def _put(self, job: Job, change: int = 1) -> None:
-        (self._ready.append if change > 0 else self._ready.remove)(job)
+    def _put(self, job: Job) -> None:
+        kind = job.kind
+        heap = self._heaps.get(kind)
+        if heap is None:
+            heap = self._heaps[kind] = _Heap(is_urgent=kind[2], next_lane=kind[3])
+            for lane in kind[0]:
+                self._of_lane.setdefault(lane, []).append(heap)
+        heapq.heappush(heap.jobs, (job.rank, job))
+        self._count(job, 1)
+
+    def _count(self, job: Job, change: int) -> None:
         if job.step:
-            for lane in (job.stage.lane, *job.stage.others):
+            for lane in job.stage.lanes:
                 self._handed_over[lane] += change
 
-    def _may_start(self, job: Job) -> bool:
-        """False when what the job hands over would only add to a heap."""
-        following = job.task.stages[job.step + 1 : job.step + 2]
-        if not following or following[0].fits(job.stage.lane):
-            return True
-        lane = following[0].lane
-        return self._handed_over[lane] < TOO_MANY * self.slots[lane]
+    def _may_start(self, heap: _Heap) -> bool:
+        """False when what its jobs hand over would only add to a pile."""
+        lane = heap.next_lane
+        return lane is None or self._handed_over[lane] < TOO_MANY * self.slots[lane]
 
     def take(self, lane: str) -> Job | None:
         """The best job for a free slot of `lane`; None when there is none, or all its slots are in
@@ -146,17 +157,19 @@ class Board:
         if self.running[lane] >= self.slots[lane]:
             return None
         crowded = self._handed_over[lane] > MANY * self.slots[lane]
-        choice = (
-            j for j in self._ready if j.stage.fits(lane) and (j.step or j.task.first or not crowded)
-        )
-        best = min(
-            (job for job in choice if self._may_start(job)), key=lambda job: job.rank, default=None
-        )
-        if best:
-            self._put(best, -1)
-            best.lane = lane
-            self.running[lane] += 1
-        return best
+        best: _Heap | None = None
+        for heap in self._of_lane.get(lane, ()):
+            if not heap.jobs or (crowded and not heap.is_urgent) or not self._may_start(heap):
+                continue
+            if best is None or heap.jobs[0][0] < best.jobs[0][0]:
+                best = heap
+        if best is None:
+            return None
+        _, job = heapq.heappop(best.jobs)
+        self._count(job, -1)
+        job.lane = lane
+        self.running[lane] += 1
+        return job
 
     def done(self, job: Job, value: Any) -> Job | None:
         """A stage has ended well. The next one, if the same slot goes on with it; else it waits, or
@@ -175,10 +188,12 @@ class Board:
     def end(self, job: Job) -> None:
         """A task has ended, well or not: whatever waited for it may start."""
         self.running[job.lane] -= 1
-        for task, others in list(self._waiting.values()):
-            others.discard(job.task.id)
-            if not others:
-                del self._waiting[task.id]
+        self._unfinished.discard(job.task.id)
+        for name in self._wakes.pop(job.task.id, ()):
+            task, awaited = self._waits[name]
+            awaited.discard(job.task.id)
+            if not awaited:
+                del self._waits[name]
                 self._put(self._job(task))
 
     def refuse(self, job: Job) -> float | None:
@@ -200,31 +215,137 @@ class Board:
         self._put(job)
 
 
-class Executor(Protocol):
-    """The seam between a sweep and whatever runs it."""
+@dataclass(slots=True)
+class _Open:
+    """A window whose tasks are on the board."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Started | Ended]:
-        """Run all tasks; yield what happens as it happens. Closing the iterator stops new stages
-        from starting.
+    window: Window
+    num_bytes: int
+    num_left: int
+
+
+class _Windows:
+    """Which windows are worked on: as many as fit the budget, the others wait with their tasks."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._open: dict[str, _Open] = {}
+        self._waiting: dict[str, list[Task]] = {}
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Let tasks wait for their windows: the window with the longest single task first, so that
+        what is left for the end is small.
         """
+        groups: dict[str, list[Task]] = {}
+        for task in tasks:
+            if task.window is not None:
+                groups.setdefault(reference_id(task.window), []).append(task)
+        for name in sorted(groups, key=lambda name: -max(t.cost_s for t in groups[name])):
+            self._waiting.setdefault(name, []).extend(groups[name])
+
+    def ready(self) -> Iterator[tuple[Window, list[Task]]]:
+        """Windows that may be worked on now, each with the tasks that waited for it."""
+        for name, tasks in list(self._waiting.items()):
+            window = tasks[0].window
+            assert window is not None
+            found = self._open.get(name)
+            if found is None and not self._fits(reference_bytes(window)):
+                continue
+            if found is None:
+                size = reference_bytes(window)
+                found = self._open[name] = _Open(window=window, num_bytes=size, num_left=0)
+            found.num_left += len(tasks)
+            del self._waiting[name]
+            yield window, tasks
+
+    def _fits(self, num_bytes: int) -> bool:
+        used = sum(o.num_bytes for o in self._open.values())
+        return not self._open or used + num_bytes <= self._budget
+
+    def ended(self, window: Window) -> bool:
+        """Count one task of `window` off; True when that was the last one known."""
+        name = reference_id(window)
+        self._open[name].num_left -= 1
+        if self._open[name].num_left:
+            return False
+        del self._open[name]
+        return name not in self._waiting
+
+    def clear(self) -> list[Task]:
+        """Forget what waits; it is returned."""
+        waiting = [task for tasks in self._waiting.values() for task in tasks]
+        self._waiting.clear()
+        return waiting
 
 
 class LaneExecutor:
-    """Runs tasks on this machine: `lanes` maps a lane's name to its number of slots."""
+    """Runs tasks on this machine: `lanes` maps a lane's name to its number of slots. See Executor.
+
+    A window that several tasks need is prepared by a task of its own, before them.
+    """
 
     def __init__(self, lanes: Mapping[str, int]) -> None:
         self._lanes = dict(lanes)
+        self._board = Board((), lanes)
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._happened: queue.SimpleQueue[Happening | Exception] = queue.SimpleQueue()
+        self._unfinished = 0
+        self._slots: Iterator[None] | None = None
+        self._worker: Worker | None = None
+        self._keep = False
+        self._windows = _Windows(0)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Started | Ended]:
-        """See Executor.run. Raises ValueError for a stage on a lane that does not exist."""
+    def start(self, worker: Worker | None, *, keep_references: bool = False) -> None:
+        """See Executor.start; without a worker no task may name a window."""
+        self._worker, self._keep = worker, keep_references
+        if worker is not None:
+            self._windows = _Windows(worker.references.budget_bytes)
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """See Executor.submit."""
+        asked = {lane for task in tasks for stage in task.stages for lane in stage.lanes}
+        unknown = sorted(asked - set(self._lanes))
+        if unknown:
+            raise ValueError(f"no lane is called {', '.join(unknown)}")
+        with self._changed:
+            self._unfinished += len(tasks)
+            self._board.add(task for task in tasks if task.window is None)
+            self._windows.add(tasks)
+            self._open_windows()
+            self._changed.notify_all()
+        self._start_slots()
+
+    def events(self) -> Iterator[list[Happening]]:
+        """See Executor.events."""
+        while self._unfinished:
+            found = [self._happened.get()]
+            while not self._happened.empty():
+                found.append(self._happened.get())
+            batch: list[Happening] = []
+            for event in found:
+                if isinstance(event, Exception):
+                    raise event
+                batch.append(event)
+            self._unfinished -= sum(isinstance(event, Ended) for event in batch)
+            yield batch
+
+    def close(self) -> None:
+        """See Executor.close."""
+        self._closed.set()
+        with self._changed:
+            self._board.clear()
+            self._windows.clear()
+            self._changed.notify_all()
+        for _ in self._slots or ():  # every slot has returned before this does
+            pass
+        self._slots, self._unfinished = None, 0
+
+    def _start_slots(self) -> None:
+        if self._slots is not None:
+            return
         from joblib import Parallel, delayed
 
-        unknown = {lane for t in tasks for s in t.stages for lane in (s.lane, *s.others)} - set(
-            self._lanes
-        )
-        if unknown:
-            raise ValueError(f"no lane is called {', '.join(sorted(unknown))}")
-        crew = _Crew(Board(tasks, self._lanes))
         slots = [lane for lane, count in self._lanes.items() for _ in range(count)]
         # Never 1: joblib would then run the slot in this thread, and only when its result is asked
         # for.
@@ -235,34 +356,17 @@ class LaneExecutor:
             pre_dispatch="all",
             return_as="generator_unordered",
         )
-        ended = pool(delayed(crew.work)(lane) for lane in slots)
-        try:
-            left = len(tasks)
-            while left:
-                event = crew.events.get()
-                left -= isinstance(event, Ended)
-                yield event
-        finally:
-            crew.close()
-            for _ in ended:  # every slot has returned before the iterator ends
-                pass
+        self._slots = pool(delayed(self._work)(lane) for lane in slots)
 
+    def _open_windows(self) -> None:
+        """Put what may start now on the board, with a preparation before it where one is due."""
+        for window, tasks in self._windows.ready():
+            name = f"prepare {reference_id(window)}"
+            if not (self._worker and self._worker.references.has(window)):
+                self._board.add([prepare_task(window, name)])
+            self._board.add(replace(task, after=task.after | {name}) for task in tasks)
 
-class _Crew:
-    """The slots' threads around one board."""
-
-    def __init__(self, board: Board) -> None:
-        self.events: queue.SimpleQueue[Started | Ended] = queue.SimpleQueue()
-        self._board = board
-        self._changed = threading.Condition()
-        self._closed = threading.Event()
-
-    def close(self) -> None:
-        self._closed.set()
-        with self._changed:
-            self._changed.notify_all()
-
-    def work(self, lane: str) -> None:
+    def _work(self, lane: str) -> None:
         """One slot's life: take the best job of the lane, run it, go on."""
         while True:
             with self._changed:
@@ -276,33 +380,53 @@ class _Crew:
 
     def _step(self, job: Job) -> Job | None:
         """Run one stage; the next one of the same task if this slot goes on with it."""
-        self.events.put(Started(task=job.task, stage=job.stage))
+        task, stage = job.task, job.stage
+        if not task.first:
+            self._happened.put(Started(task=task, stage=stage))
+        elif task.window is not None:
+            self._happened.put(Preparing(window=task.window))
         try:
             if self._closed.is_set():
                 raise Interrupted("stopped")
-            value = job.stage.on(job.lane)(job.value)
+            value = stage.on(job.lane)(self._worker, job.value)
         except Exception as error:
             self._fail(job, error)
             return None
-        if job.step + 1 == len(job.task.stages):
-            self.events.put(Ended(task=job.task, value=value))
-        with self._changed:
-            following = self._board.done(job, value)
-            self._changed.notify_all()
-        return following
+        if job.step + 1 < len(task.stages):
+            with self._changed:
+                following = self._board.done(job, value)
+                self._changed.notify_all()
+            return following
+        self._end(job)
+        if not task.first:
+            self._happened.put(Ended(task=task, value=value, lane=job.lane))
+        return None
 
     def _fail(self, job: Job, error: Exception) -> None:
         wait_s = None
         if job.stage.refused and job.stage.refused(error):
             with self._changed:
                 wait_s = self._board.refuse(job)
-        if wait_s is None:
-            self.events.put(Ended(task=job.task, error=error))
-        else:
+        if wait_s is not None:
             self._closed.wait(wait_s)
-        with self._changed:
-            if wait_s is None:
-                self._board.end(job)
-            else:
+            with self._changed:
                 self._board.put_back(job)
+                self._changed.notify_all()
+            return
+        self._end(job)
+        failed = Ended(task=job.task, value=job.value, error=error, lane=job.lane)
+        self._happened.put(error if job.task.first else failed)
+
+    def _end(self, job: Job) -> None:
+        """A task has ended, well or not: its window may be done with, and others may start."""
+        task = job.task
+        unused = None
+        with self._changed:
+            if task.window is not None and not task.first and self._windows.ended(task.window):
+                unused = task.window
+        if unused is not None and self._worker and not self._keep:
+            self._worker.references.drop(unused)
+        with self._changed:
+            self._board.end(job)
+            self._open_windows()
             self._changed.notify_all()

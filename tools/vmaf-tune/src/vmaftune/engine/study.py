@@ -1,263 +1,440 @@
-"""One run of cells in a folder: what is done already, what the executor does of the rest, the
-single writer, the events.
+"""A study: a run folder that is being measured into.
 
-Sweeps and scored pairs share it. Events are plain dicts (docs/events.md), so that one command can
-drive another without its screen.
+Give it cells, or pairs of files, at any time. What the folder holds under the same key is answered
+from there; the rest is measured, written by this process alone, and told of as events. A study
+never knows why a cell was asked for; a question (questions/) never starts a process.
+
+    with Study.open(folder, plan, ffmpeg, options) as study:
+        study.submit(cells)                 # any time, also from inside the loop
+        for event in study.events():        # ends when nothing that was submitted is unfinished
+            ...
+        study.result(cells[0])              # its row; None when it was not asked for
+
+Events are typed (engine/events.py), so that one command can drive another without its screen.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Self
 
-from vmaftune.cell import TMP as TMP
-from vmaftune.engine.folder import CELLS, SWEEP, Writer, append_run, cell_rows, now, write_json
-from vmaftune.engine.lanes import Ended, Executor, Started, Task
-from vmaftune.errors import ToolError
+from vmaf_train.corpus.rows import CellRow, checked, to_row
+
+from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
+from vmaftune.engine.answers import Answers, State, Wanted
+from vmaftune.engine.events import CellEvent, Event, PrepareEvent, StageEvent
+from vmaftune.engine.executor import CPU, Ended, Executor, Happening, Preparing, Started, Task
+from vmaftune.engine.folder import LOCK, RUNS, SWEEP, Writer, append_run, lock, now, write_json
+from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
+from vmaftune.engine.references import reference_bytes, reference_id
+from vmaftune.engine.rows import (
+    FrameRow,
+    Item,
+    command_of,
+    facts,
+    failed_row,
+    frame_rows,
+    key_of,
+    ok_row,
+)
+from vmaftune.engine.stages import (
+    Encoded,
+    Limits,
+    Measured,
+    Worker,
+    cell_task,
+    lanes_of,
+    pair_task,
+)
+from vmaftune.errors import ToolError, UsageError
+from vmaftune.hardware.gpus import Device
+from vmaftune.hardware.selection import Resolved, slots
 from vmaftune.media.encode import CellFailure
-from vmaftune.media.ffmpeg import Ffmpeg, machine, packages
-from vmaftune.request.document import Document, agreed, read_document
+from vmaftune.media.ffmpeg import Ffmpeg, machine, packages, usable_cores
+from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer
+from vmaftune.media.score_pair import PairScore
+from vmaftune.request.document import Document, plan_document
 
-Event = dict[str, Any]
-MIN_TIMEOUT_S = 600.0
-# A stall is told from slowness by this factor over the expected time of one process.
-TIMEOUT_FACTOR = 60.0
+BUDGET_BYTES = 8 * 2**30
+# Kept encodes: room for the key and the suffix within the 255 bytes of a file's name.
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a sweep runs; nothing here changes a result. `timeout_s` None derives one from the
-    expected cost.
+    """How a study measures; nothing here changes a result.
+
+    `timeout_s` None derives one from the expected cost. `budget_bytes` is what prepared references
+    may take of the disk at a time.
     """
 
     jobs: int
     timeout_s: float | None = None
     keep_encodes: bool = False
     retry_failed: bool = False
-
-
-class Work(Protocol):
-    """What a run asks of a cell, or of a scored pair."""
-
-    @property
-    def id(self) -> str:
-        """Readable, unique in the folder."""
-
-    @property
-    def kind(self) -> str:
-        """What its cost goes by: encoder and preset, or the set of features."""
-
-    @property
-    def expected_encode_s(self) -> float:
-        """Seconds of one core."""
-
-    @property
-    def expected_score_s(self) -> float:
-        """Seconds of one core."""
-
-
-W = TypeVar("W", bound=Work)
-
-
-class Planned(Protocol):
-    """What a folder is opened for: a plan of cells or of scored pairs."""
-
-    def document(self) -> Document:
-        """The plan as sweep.json holds it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State(Generic[W]):
-    """Where a plan stands in its folder: rows that still count, by cell id, and the cells left to
-    do.
-
-    `hidden` are rows that count but are not the last of their cell: other tools were used since.
-    """
-
-    keys: Mapping[str, str]
-    done: Mapping[str, Mapping[str, Any]]
-    failed: Mapping[str, Mapping[str, Any]]
-    left: tuple[W, ...]
-    hidden: tuple[Mapping[str, Any], ...] = ()
+    budget_bytes: int = BUDGET_BYTES
 
 
 def standing(
-    cells: Sequence[W], keys: Mapping[str, str], folder: Path, *, retry_failed: bool
-) -> State[W]:
-    """Compare cells with a folder's rows by key: a row made with other tools or content does not
-    count.
+    items: Sequence[Item], folder: Path, ffmpeg: Ffmpeg, *, retry_failed: bool = False
+) -> State[Item]:
+    """Where a plan's cells stand in a folder, which may not exist; nothing is written."""
+    keys = {item.id: key_of(item, ffmpeg.identity) for item in items}
+    return Answers(folder).state(items, keys, retry_failed=retry_failed)
+
+
+def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
+    """Wall seconds for `items` on `jobs` slots."""
+    return sum(i.expected_encode_s + i.expected_score_s for i in items) / max(1, jobs)
+
+
+def need_bytes(windows: Sequence[Window], budget_bytes: int = BUDGET_BYTES) -> int:
+    """Largest disk space that work on `windows` takes at one time: references (bounded by the
+    budget) and encodes in flight.
     """
-    last: dict[str, Mapping[str, Any]] = {}
-    rows: dict[str, Mapping[str, Any]] = {}
-    for row in cell_rows(folder):
-        last[row["cell"]] = row
-        if keys.get(row["cell"]) == row["key"]:
-            rows[row["cell"]] = row
-    done = {i: row for i, row in rows.items() if row["status"] == "ok"}
-    failed = {i: row for i, row in rows.items() if row["status"] != "ok"}
-    settled = done if retry_failed else rows
-    return State(
-        keys=keys,
-        done=done,
-        failed=failed,
-        left=tuple(c for c in cells if c.id not in settled),
-        hidden=tuple(row for i, row in settled.items() if last[i] is not row),
-    )
+    sizes = {reference_id(w): reference_bytes(w) for w in windows}
+    if not sizes:
+        return 0
+    most = max(sizes.values())
+    references = max(most, min(sum(sizes.values()), budget_bytes))
+    return references + 2 * most // 4 + 64 * 2**20
 
 
-def open_folder(
-    folder: Path,
-    plan: Planned,
-    argv: Sequence[str],
-    *,
-    extend: bool,
-    part: bool = False,
-    skipped: Sequence[str] = (),
-) -> Document:
-    """Write sweep.json once; later runs must hold the same plan, a `part` of it, or add cells to it
-    with `extend`.
+class Study:
+    """A run folder that this process holds the lock of. Use it with `with`; see the module.
 
-    The encoders that the latest run left out are noted in it. Raises FolderError as `agreed`.
-    """
-    new = replace(
-        plan.document(),
-        argv=tuple(argv),
-        created_at=now(),
-        skipped_encoders=tuple(skipped),
-    )
-    path = folder / SWEEP
-    document = agreed(folder, new, extend=extend, part=part, has_rows=(folder / CELLS).exists())
-    if skipped:
-        document = replace(document, skipped_encoders=tuple(skipped))
-    if not path.exists() or document != read_document(path):
-        write_json(path, document.to_json())
-    return document
-
-
-def expected_seconds(cells: Sequence[Work], jobs: int, pace: float = 1.0) -> float:
-    """Wall seconds for `cells` on `jobs` slots; `pace` is measured over expected so far."""
-    return pace * sum(c.expected_encode_s + c.expected_score_s for c in cells) / max(1, jobs)
-
-
-class Run(ABC, Generic[W]):
-    """One run of cells in a folder that this process holds the lock of: what sweeps and scored
-    pairs share.
+    `hardware` and `scorer` say which GPUs encode and score; `executor` None runs on this machine.
     """
 
     def __init__(
         self,
-        cells: Sequence[W],
-        state: State[W],
-        notices: Sequence[str],
         folder: Path,
+        document: Document,
         ffmpeg: Ffmpeg,
         options: Options,
-        executor: Executor,
+        *,
+        argv: Sequence[str] = (),
+        hardware: Resolved | None = None,
+        scorer: GpuScorer | None = None,
+        executor: Executor | None = None,
+        release: _Release,
     ) -> None:
-        self._cells, self.state, self._notices = cells, state, notices
-        self._folder, self._ffmpeg, self._options = folder, ffmpeg, options
-        self._executor = executor
+        self.folder, self.ffmpeg, self.options = folder, ffmpeg, options
+        self._document, self._argv, self._release = document, list(argv), release
+        self._devices = hardware.devices if hardware else {}
+        self._hardware, self._scorer, self._executor = hardware, scorer, executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = Writer(folder)
-        for row in state.hidden:  # their frames are there already
-            self._writer.append(row)
+        self.notices: tuple[str, ...] = tuple(self._writer.notices)
+        self._answers = Answers(folder)
+        self._items: dict[str, Item] = {}
+        self._keys: dict[str, str] = {}
+        self._keep: set[str] = set()
+        self._planned = set(document.cell_ids)
+        self._roomy: set[str] = set()
+        self._has_begun = False
 
-    @abstractmethod
-    def _check_room(self, left: Sequence[W]) -> None:
-        """Raise ToolError when the disk is too small for what is left."""
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        plan: Planned,
+        ffmpeg: Ffmpeg,
+        options: Options,
+        *,
+        argv: Sequence[str] = (),
+        hardware: Resolved | None = None,
+        scorer: GpuScorer | None = None,
+        executor: Executor | None = None,
+        open_plan: bool = False,
+        extend: bool = False,
+        part: bool = False,
+        skipped: Sequence[str] = (),
+    ) -> Study:
+        """Lock `folder`, made if need be, and hold it to `plan` (see `open_folder`).
 
-    @abstractmethod
-    def _tasks(self, left: Sequence[W]) -> list[Task]:
-        """What to do, for the executor; the last stage of a cell's task has the cell's id."""
-
-    @abstractmethod
-    def _finish(self, cell: W, ended: Ended) -> Event:
-        """Write a cell's row and tell of it."""
-
-    def run(self, argv: Sequence[str]) -> Generator[Event, None, None]:
-        """Do what is left. Yields events; ends with `end`. Raises ToolError when the disk is full
-        or too small.
+        Raises UsageError and ToolError for a folder that cannot be one, FolderError for one that is
+        in use or holds another plan. Of a study that never measured anything neither plan nor
+        folder are left.
         """
-        for notice in (*self._notices, *self._writer.notices):
-            yield {"event": "notice", "message": notice}
-        left = self.state.left
-        yield {
-            "event": "start",
-            "folder": str(self._folder),
-            "num_cells": len(self._cells),
-            "num_done": len(self.state.done),
-            "num_failed": len(self.state.failed),
-            "num_left": len(left),
-            "jobs": self._options.jobs,
-            "expected_s": round(expected_seconds(left, self._options.jobs), 1),
-        }
-        shutil.rmtree(self._folder / TMP, ignore_errors=True)
-        counts = Counter(ok=0, failed=0)
-        if left:
-            self._check_room(left)
-            self._note_run(argv)
-            self._tmp.mkdir(parents=True)
-            try:
-                for event in self._drive(left):
-                    counts[event.get("status", "")] += 1
-                    yield event
-            finally:
-                shutil.rmtree(self._folder / TMP, ignore_errors=True)
-        carried = 0 if self._options.retry_failed else len(self.state.failed)
-        yield {
-            "event": "end",
-            "num_ok": counts["ok"],
-            "num_failed": counts["failed"] + carried,
-            "num_done": len(self.state.done) + counts["ok"],
-            "num_cells": len(self._cells),
-        }
+        check_utf8(*argv)
+        release = _Release.take(folder)
+        try:
+            document = open_folder(
+                folder,
+                plan,
+                argv,
+                extend=extend,
+                part=part,
+                skipped=skipped,
+                open_plan=open_plan,
+            )
+            return cls(
+                folder,
+                document,
+                ffmpeg,
+                options,
+                argv=argv,
+                hardware=hardware,
+                scorer=scorer,
+                executor=executor,
+                release=release,
+            )
+        except BaseException:
+            release()
+            raise
 
-    def _note_run(self, argv: Sequence[str]) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.ffmpeg.runner.stop()  # kills what is running, so that the slots return at once
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """True when the plan takes cells as they are asked for."""
+        return self._document.open
+
+    def close(self) -> None:
+        """Start nothing more, wait for what runs, and give the folder back."""
+        try:
+            if self._executor is not None and self._has_begun:
+                self._executor.close()
+        finally:
+            if self._has_begun:
+                shutil.rmtree(self.folder / TMP, ignore_errors=True)
+                self._writer.close()
+            self._release()
+
+    def state(self, items: Sequence[Item]) -> State[Item]:
+        """Where `items` stand in the folder, before they are submitted."""
+        for item in items:
+            self._key(item)
+        return self._answers.state(items, self._keys, retry_failed=self.options.retry_failed)
+
+    def result(self, item: Item) -> CellRow | None:
+        """The row of a cell, ok or failed; None when the folder has none under its key."""
+        answer = self._answers.find(item.id, self._key(item))
+        return checked(self._answers.row(answer)) if answer else None
+
+    def kept(self, cell: Cell) -> Path:
+        """Where a cell's encode is, once it was measured with `keep`."""
+        # The key tells apart ids that look the same once no sign is left that a shell or a file
+        # system minds.
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id)[:LONGEST_NAME]
+        return self.folder / ENCODES / f"{name}-{self._key(cell)[:8]}.mkv"
+
+    def finish(self) -> None:
+        """Note in an open plan that its question has ended: the folder is complete."""
+        extra = {**self._document.extra, ENDED: now()}
+        self._document = replace(self._document, extra=extra)
+        write_json(self.folder / SWEEP, self._document.to_json())
+
+    def submit(self, items: Sequence[Item], *, keep: bool | None = None) -> None:
+        """Measure what the folder does not answer. `keep` keeps the encodes; None is as the options
+        say. What was submitted before is not measured again.
+
+        Raises UsageError for a window that is longer than the budget, ToolError when the disk is
+        too small.
+        """
+        keep = self.options.keep_encodes if keep is None else keep
+        if self.is_open:
+            self._grow(items)
+        new = [item for item in items if not self._is_settled(item, keep=keep)]
+        if not new:
+            return
+        self._check_room(new)
+        if keep:
+            self._keep.update(item.id for item in new)
+        self._items.update((item.id, item) for item in new)
+        self._begin(len(new)).submit([self._task(item) for item in new])
+
+    def events(self) -> Iterator[Event]:
+        """What happens to what was submitted, until nothing is unfinished.
+
+        Raises ToolError when the disk is full, and what broke a stage other than its cell.
+        """
+        if self._executor is None or not self._has_begun:
+            return
+        for batch in self._executor.events():
+            yield from self._settle(batch)
+
+    def _key(self, item: Item) -> str:
+        key = self._keys.get(item.id)
+        if key is None:
+            key = self._keys[item.id] = key_of(item, self.ffmpeg.identity)
+        return key
+
+    def _is_settled(self, item: Item, *, keep: bool) -> bool:
+        """True when the folder answers for `item`, or it was submitted before."""
+        if item.id in self._items:
+            return True
+        answer = self._answers.find(item.id, self._key(item))
+        if answer is None or (self.options.retry_failed and not answer.is_ok):
+            return False
+        if keep and self.is_open and isinstance(item, Cell) and not self.kept(item).exists():
+            return False
+        if not self._answers.is_last(item.id, answer):  # its frames are there already
+            self._writer.append(self._answers.row(answer))
+            self._answers.read_more()
+        return True
+
+    def _grow(self, items: Sequence[Item]) -> None:
+        """Note cells in an open plan that were not in it."""
+        new = [item for item in items if item.id not in self._planned]
+        cells = tuple(item for item in new if isinstance(item, Cell))
+        if not cells:
+            return
+        windows = {cell.window.name: cell.window for cell in cells}
+        part = replace(plan_document(cells, tuple(windows.values())), open=True)
+        self._document = grown(self.folder, self._document, part)
+        write_json(self.folder / SWEEP, self._document.to_json())
+        self._planned.update(cell.id for cell in cells)
+
+    def _check_room(self, items: Sequence[Item]) -> None:
+        windows = {reference_id(i.window): i.window for i in items if isinstance(i, Cell)}
+        new = [window for name, window in windows.items() if name not in self._roomy]
+        need, free = self._need(new), shutil.disk_usage(self.folder).free
+        if free < need:
+            raise ToolError(
+                f"{self.folder} has {free / 2**30:.1f} GiB free and this sweep takes up to"
+                f" {need / 2**30:.1f} GiB at a time; make room, or use shorter windows (--frames)"
+                " or a smaller --scale"
+            )
+        for window in new:
+            size, budget = reference_bytes(window), self.options.budget_bytes
+            if size > budget:
+                raise UsageError(
+                    f"the reference of {window.name} takes {size / 2**30:.2f} GiB, and"
+                    f" --scratch-budget allows {budget / 2**30:.2f}; use a shorter window"
+                    " (--frames) or a smaller --scale, or allow more"
+                )
+        self._roomy.update(windows)
+
+    def _need(self, windows: Sequence[Window]) -> int:
+        return need_bytes(windows, self.options.budget_bytes)
+
+    def _begin(self, num_items: int) -> Executor:
+        """The executor, started with the first cells that have to be measured."""
+        if self._executor is None:
+            self._executor = LaneExecutor(self._lanes(num_items))
+        if not self._has_begun:
+            shutil.rmtree(self.folder / TMP, ignore_errors=True)
+            self._note_run()
+            self._tmp.mkdir(parents=True)
+            self._has_begun = True
+            worker = Worker(
+                self._tmp,
+                self.ffmpeg,
+                budget_bytes=self.options.budget_bytes,
+                limits=Limits(timeout_s=self.options.timeout_s),
+                scorer=self._scorer,
+            )
+            self._executor.start(worker, keep_references=self.is_open)
+        return self._executor
+
+    def _lanes(self, num_items: int) -> Mapping[str, int]:
+        """Slots by lane. No more of the CPU than cells are left: a slot is a thread. A question may
+        ask for more cells later.
+        """
+        most = max(num_items, 4 * usable_cores()) if self.is_open else num_items
+        found = {CPU: max(1, min(self.options.jobs, most))}
+        if self._hardware:
+            found |= slots(self._hardware)
+        if self._scorer:
+            found[LANE] = SLOTS
+        return found
+
+    def _note_run(self) -> None:
+        used = self.ffmpeg.identity
         row = {
             "started_at": now(),
-            "argv": list(argv),
-            "jobs": self._options.jobs,
-            "ffmpeg_version": self._ffmpeg.identity.ffmpeg_version,
-            "ffmpeg_sha256": self._ffmpeg.identity.ffmpeg_sha256,
-            "libvmaf_version": self._ffmpeg.identity.libvmaf_version,
+            "argv": self._argv,
+            "jobs": self.options.jobs,
+            "ffmpeg_version": used.ffmpeg_version,
+            "ffmpeg_sha256": used.ffmpeg_sha256,
+            "libvmaf_version": used.libvmaf_version,
             "packages": packages(),
             "machine": machine(),
         }
-        append_run(self._folder, row)
+        append_run(self.folder, row)
 
-    def _drive(self, left: Sequence[W]) -> Iterator[Event]:
-        cells = {cell.id: cell for cell in left}
-        happening = self._executor.run(self._tasks(left))
+    def _devices_of(self, cell: Cell) -> tuple[Device | None, ...]:
+        return tuple(self._devices.get(cell.encoder.name) or (None,))
+
+    def _task(self, item: Item) -> Task:
+        place = self._key(item)[:24]
+        if isinstance(item, Pair):
+            return pair_task(item, place)
+        devices = self._devices_of(item)
+        return cell_task(item, place, devices, gpu_scores=self._scorer is not None)
+
+    def _settle(self, batch: Sequence[Happening]) -> list[Event]:
+        """Write what ended, all in one append, and tell of everything in order. What was measured
+        before an error is written first.
+        """
+        told: list[Event] = []
+        rows: list[tuple[CellRow, list[FrameRow]]] = []
         try:
-            for event in happening:
-                cell = cells.get(event.task.id)
-                if isinstance(event, Started):
-                    if cell is not None:
-                        yield {"event": "stage", "cell": cell.id, "stage": event.stage.name}
-                    else:
-                        yield {"event": "prepare", "src": event.task.id.removeprefix("prepare ")}
-                elif cell is None:
-                    if event.error is not None:
-                        raise event.error
+            for happening in batch:
+                if isinstance(happening, Ended):
+                    row, frames = self._row(happening)
+                    rows.append((row, frames))
+                    told.append(self._told(self._items[happening.task.id], row))
                 else:
-                    yield self._finish(cell, event)
-        except BaseException:
-            self._ffmpeg.runner.stop()  # kills what is running, so that the slots return at once
-            raise
+                    told.append(_event(happening))
         finally:
-            happening.close()  # type: ignore[attr-defined]
+            if rows:
+                self._writer.append_many([(to_row(row), frames) for row, frames in rows])
+                self._answers.read_more()
+        for happening in batch:
+            if isinstance(happening, Ended):
+                shutil.rmtree(self._tmp / self._place(happening), ignore_errors=True)
+        return told
 
-    def _timeout(self, expected_s: float) -> float:
-        return self._options.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
+    def _place(self, ended: Ended) -> str:
+        return self._keys[ended.task.id][:24]
 
-    def _place(self, cell: W) -> Path:
-        return self._tmp / self.state.keys[cell.id][:24]
+    def _row(self, ended: Ended) -> tuple[CellRow, list[FrameRow]]:
+        """The rows of a task that ended. Its encode is kept before its row, which is the commit."""
+        item = self._items[ended.task.id]
+        failure = self._failure(ended)
+        device = self._device(item, ended)
+        name = f"{device.name} {device.driver or ''}".strip() if device else None
+        known = facts(item, self._key(item), self.ffmpeg.identity, device=name, host=ended.host)
+        if failure is not None:
+            address = device.address if device else None
+            return failed_row(known, failure, command_of(item, self.ffmpeg.path, address)), []
+        found: Measured | PairScore = ended.value
+        row = ok_row(known, item, found)
+        if isinstance(found, Measured) and isinstance(item, Cell) and item.id in self._keep:
+            place = self.kept(item)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(found.made.path, place)
+        return row, frame_rows(known, found)
+
+    def _device(self, item: Item, ended: Ended) -> Device | None:
+        """The GPU that encoded a cell, or tried to."""
+        if isinstance(ended.value, (Measured, Encoded)):
+            return ended.value.device
+        if isinstance(item, Pair):
+            return None
+        return lanes_of(item, self._devices_of(item)).get(ended.lane)
 
     def _failure(self, ended: Ended) -> CellFailure | None:
         """Why a task failed, if that is its cell's matter: a full disk or an interrupt is raised,
@@ -268,27 +445,68 @@ class Run(ABC, Generic[W]):
             raise failure
         if failure is not None and failure.kind == "disk_full":
             raise ToolError(
-                f"the disk of {self._folder} is full; make room and run the same command again:"
+                f"the disk of {self.folder} is full; make room and run the same command again:"
                 " finished cells are kept"
             ) from failure
         return failure
 
     @staticmethod
-    def _told(cell: W, row: Mapping[str, Any]) -> Event:
+    def _told(item: Item, row: CellRow) -> CellEvent:
         """A written row as an event."""
-        return {
-            "event": "cell",
-            "cell": cell.id,
-            "status": row["status"],
-            "vmaf_score": row["vmaf_score"],
-            "bitrate_kbps": row["bitrate_kbps"],
-            "num_frames": row["num_frames"],
-            "encode_cpu_s": row["encode_cpu_s"],
-            "score_cpu_s": row["score_cpu_s"],
-            "encode_wall_s": row["encode_wall_s"],
-            "error": row["error"] and row["error"]["message"],
-            "expected_s": round(cell.expected_encode_s + cell.expected_score_s, 3),
-        }
+        return CellEvent(
+            cell=item.id,
+            status=row.status,
+            vmaf_score=row.vmaf_score,
+            bitrate_kbps=row.bitrate_kbps,
+            num_frames=row.num_frames,
+            encode_cpu_s=row.encode_cpu_s,
+            score_cpu_s=row.score_cpu_s,
+            encode_wall_s=row.encode_wall_s,
+            expected_s=round(item.expected_encode_s + item.expected_score_s, 3),
+            error=row.error.message if row.error else None,
+        )
+
+
+def _event(happening: Started | Preparing) -> Event:
+    if isinstance(happening, Preparing):
+        return PrepareEvent(src=happening.window.name)
+    return StageEvent(cell=happening.task.id, stage=happening.stage.name)
+
+
+class _Release:
+    """Gives a folder back: its lock, and what opening it left if nothing was measured."""
+
+    def __init__(self, folder: Path, holder: Any, *, is_made: bool, is_fresh: bool) -> None:
+        self._folder, self._holder = folder, holder
+        self._is_made, self._is_fresh = is_made, is_fresh
+        self._is_done = False
+
+    @classmethod
+    def take(cls, folder: Path) -> _Release:
+        """Lock `folder`, made if need be."""
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; give a folder with --out")
+        is_made, is_fresh = not folder.exists(), not (folder / SWEEP).exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            holder = lock(folder)
+        except OSError as failure:
+            raise ToolError(
+                f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out"
+            ) from failure
+        return cls(folder, holder, is_made=is_made, is_fresh=is_fresh)
+
+    def __call__(self) -> None:
+        if self._is_done:
+            return
+        self._is_done = True
+        if self._is_fresh and not (self._folder / RUNS).exists():
+            (self._folder / SWEEP).unlink(missing_ok=True)
+        self._holder.close()
+        if self._is_made and not (self._folder / SWEEP).exists():
+            (self._folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # so that nothing hides why we are here
+                self._folder.rmdir()
 
 
 def stale(folder: Path) -> list[Path]:

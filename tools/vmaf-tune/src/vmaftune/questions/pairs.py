@@ -10,16 +10,20 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vmaftune import encoders
 from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8
+from vmaftune.engine.events import EndEvent, Event
+from vmaftune.engine.folder import write_table
+from vmaftune.engine.study import Study
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
 from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, probe, raw_format
+from vmaftune.questions.grid import measure
 from vmaftune.request.cells import matches
 from vmaftune.request.document import Document, pair_document
 from vmaftune.request.sources import hashed
@@ -56,6 +60,17 @@ class PairPlan:
     def document(self) -> Document:
         """The plan as sweep.json holds it: no grid, but every pair by name and content."""
         return pair_document(self.pairs)
+
+
+def run(plan: PairPlan, study: Study) -> Generator[Event]:
+    """Score the pairs of a plan that its folder does not answer, and make the table of the full set
+    where it was asked for. Yields events, from the notices and `start` to `end`.
+    """
+    is_full = any(pair.features == "full" for pair in plan.pairs)
+    for event in measure(plan.pairs, plan.notices, study):
+        if isinstance(event, EndEvent) and is_full:
+            write_table(study.folder)
+        yield event
 
 
 def source_stem(path: Path) -> str:

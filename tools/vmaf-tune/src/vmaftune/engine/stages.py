@@ -1,0 +1,217 @@
+"""The steps of a cell and of a scored pair: functions of frozen values and of the worker that runs
+them.
+
+A worker is one machine's scratch folder, its prepared references and its ffmpeg. Whatever a stage
+is bound to and returns can be pickled, and so can its error.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from vmaftune.cell import Cell, Pair, Window
+from vmaftune.engine.executor import CPU, Stage, Step, Task
+from vmaftune.engine.references import References
+from vmaftune.hardware.diagnosis import Reason, classify
+from vmaftune.hardware.gpus import Device
+from vmaftune.hardware.selection import lane_name
+from vmaftune.media import encode as encoding
+from vmaftune.media.encode import CellFailure, Encode
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.score import Score, score
+from vmaftune.media.score_cuda import LANE, GpuScorer, eligible
+from vmaftune.media.score_pair import PairScore
+from vmaftune.media.score_pair import score_pair as score_files
+
+MIN_TIMEOUT_S = 600.0
+# A stall is told from slowness by this factor over the expected time of one process.
+TIMEOUT_FACTOR = 60.0
+# Preparing: seconds of one core a frame of the window, and a frame that is decoded on the way.
+PREPARE_S, SKIP_S = 0.01, 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds after which a process counts as stalled: `timeout_s`, or None for many times what it
+    is expected to take.
+    """
+
+    timeout_s: float | None = None
+
+    def of(self, expected_s: float) -> float:
+        """For a process that is expected to take `expected_s` seconds."""
+        return self.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
+
+
+class Worker:
+    """What a machine needs to run stages: a folder to work in, references, an ffmpeg, and the GPU
+    that scores, if one does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ffmpeg: Ffmpeg,
+        *,
+        budget_bytes: int,
+        limits: Limits,
+        scorer: GpuScorer | None = None,
+    ) -> None:
+        self.folder, self.ffmpeg, self.limits, self.scorer = folder, ffmpeg, limits, scorer
+        self.references = References(folder, budget_bytes, self._make)
+
+    def _make(self, window: Window, path: Path) -> int:
+        expected_s = SKIP_S * (window.start_frame + window.expected_frames)
+        return encoding.prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
+
+    def place(self, name: str) -> Path:
+        """The folder of one cell, made if need be."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)  # it exists when a session was refused before
+        return folder
+
+    def clear(self, name: str) -> None:
+        """Remove the folder of one cell."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellWork:
+    """A cell to measure. `place` names its folder; `device` is the GPU that encodes it, None for
+    the CPU or ffmpeg's own choice.
+    """
+
+    cell: Cell
+    place: str
+    device: Device | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairWork:
+    """A pair to score. `place` names its folder."""
+
+    pair: Pair
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A cell's encode on its way to the scoring, and the GPU that made it."""
+
+    made: Encode
+    device: Device | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A cell's result on its way to the writer."""
+
+    made: Encode
+    device: Device | None
+    score: Score
+
+
+def prepare(window: Window, worker: Worker, _: None) -> None:
+    """Make a window's reference. A failure is kept for the cells that need it."""
+    try:
+        with worker.references.hold(window):
+            pass
+    except CellFailure:
+        pass
+
+
+def encode(work: CellWork, worker: Worker, _: None) -> Encoded:
+    """Encode a cell. Raises CellFailure, also when its window cannot be prepared."""
+    cell, device = work.cell, work.device
+    with worker.references.hold(cell.window) as reference:
+        made = encoding.encode(
+            cell,
+            worker.ffmpeg,
+            reference.path,
+            worker.place(work.place) / "out.mkv",
+            reference.num_frames,
+            worker.limits.of(cell.expected_encode_s),
+            device.address if device else None,
+        )
+    return Encoded(made=made, device=device)
+
+
+def score_cell(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
+    """Score an encoded cell. Raises CellFailure."""
+    cell, made = work.cell, encoded.made
+    run = worker.scorer.score if worker.scorer else score
+    with worker.references.hold(cell.window) as reference:
+        found = run(
+            cell,
+            worker.ffmpeg,
+            reference.path,
+            made.path,
+            reference.num_frames,
+            worker.limits.of(cell.expected_score_s),
+        )
+    return Measured(made=made, device=encoded.device, score=found)
+
+
+def score_pair(work: PairWork, worker: Worker, _: None) -> PairScore:
+    """Score a pair of files. Raises CellFailure."""
+    pair = work.pair
+    place = worker.place(work.place)
+    return score_files(pair, worker.ffmpeg, place, worker.limits.of(pair.expected_score_s))
+
+
+def session_refused(error: Exception) -> bool:
+    """True when the driver had no NVENC session left: the cell is done again on fewer."""
+    return isinstance(error, CellFailure) and classify(error.stderr_tail).reason is Reason.SESSIONS
+
+
+def prepare_task(window: Window, name: str) -> Task:
+    """The task that makes a window's reference before its cells."""
+    seconds = PREPARE_S * (window.num_frames or window.expected_frames)
+    stage = Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(prepare, window))
+    return Task(id=name, first=True, stages=(stage,), window=window)
+
+
+def lanes_of(cell: Cell, devices: tuple[Device | None, ...]) -> dict[str, Device | None]:
+    """The lanes that can encode a cell, with the device of each."""
+    kind = cell.encoder.kind
+    return {lane_name(kind, device): device for device in devices} if kind else {CPU: None}
+
+
+def cell_task(
+    cell: Cell, place: str, devices: tuple[Device | None, ...] = (None,), *, gpu_scores: bool
+) -> Task:
+    """A cell as a task: encode it on one of `devices`, then score it."""
+    runs: dict[str, Step] = {
+        lane: partial(encode, CellWork(cell=cell, place=place, device=device))
+        for lane, device in lanes_of(cell, devices).items()
+    }
+    first, *others = runs
+    encoding_stage = Stage(
+        name="encode",
+        lane=first,
+        cost_s=cell.expected_encode_s,
+        run=runs[first],
+        others={lane: runs[lane] for lane in others},
+        refused=session_refused if cell.encoder.kind == "nvenc" else None,
+    )
+    scoring = Stage(
+        name="score",
+        lane=LANE if gpu_scores and eligible(cell) else CPU,
+        cost_s=cell.expected_score_s,
+        run=partial(score_cell, CellWork(cell=cell, place=place)),
+    )
+    return Task(id=cell.id, stages=(encoding_stage, scoring), window=cell.window)
+
+
+def pair_task(pair: Pair, place: str) -> Task:
+    """A pair as a task: score it. Nothing is prepared: both files are read as they are."""
+    stage = Stage(
+        name="score",
+        lane=CPU,
+        cost_s=pair.expected_score_s,
+        run=partial(score_pair, PairWork(pair=pair, place=place)),
+    )
+    return Task(id=pair.id, stages=(stage,))
