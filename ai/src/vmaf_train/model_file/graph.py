@@ -112,7 +112,7 @@ def import_onnx() -> Any:
         import onnx
     except ImportError as failure:
         raise DependencyError(
-            "ONNX models need the package onnx: pip install 'vmaf-tune[train]'"
+            "ONNX models need the package onnx: pip install 'vmaf-tune[predict]'"
         ) from failure
     return onnx
 

@@ -195,7 +195,7 @@ def _session(onnx_bytes: bytes, device: Device) -> Any:
         import onnxruntime as ort
     except ImportError as failure:
         raise DependencyError(
-            "predictions need onnxruntime: pip install 'vmaf-tune[train]'"
+            "predictions need onnxruntime: pip install 'vmaf-tune[predict]'"
         ) from failure
     # A GPU build without a GPU logs errors while it falls back; `get_providers` says what really
     # happened.

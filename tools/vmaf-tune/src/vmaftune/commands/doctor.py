@@ -108,11 +108,12 @@ def show(found: Mapping[str, Any]) -> None:
     console.table("machine", ("what", "found"), facts(found), left=2)
     if found["libvmaf"] and found["libvmaf"]["warning"]:
         console.warn(found["libvmaf"]["warning"])
-    for name in ("torch", "onnxruntime"):
+    for name, use, extra in (
+        ("torch", "training needs it", "train"),
+        ("onnxruntime", "models answer through it", "predict"),
+    ):
         if found["runtimes"][name] is None:
-            console.warn(
-                f"{name} does not work here; training needs it: pip install 'vmaf-tune[train]'"
-            )
+            console.warn(f"{name} does not work here; {use}: pip install 'vmaf-tune[{extra}]'")
 
 
 def encoder_lines(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -12,12 +12,13 @@ import json
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 from vmaftune.cell import Tools, digest
 from vmaftune.encoders import ENCODERS, Encoder, Selection
@@ -121,12 +122,7 @@ def try_encoder(
 
 def cache_folder() -> Path:
     """Where this user's programs keep what can be made again."""
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "vmaf-tune"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "vmaf-tune"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "vmaf-tune"
+    return platformdirs.user_cache_path("vmaf-tune")
 
 
 class Cache:

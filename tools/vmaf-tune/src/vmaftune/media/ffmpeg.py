@@ -210,10 +210,10 @@ def machine() -> Mapping[str, object]:
 
 
 def usable_cores() -> int:
-    """Cores this process may use (affinity respected), at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    """Cores this process may use, at least 1: affinity and the limits of a container respected."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def _cpu_name() -> str:
