@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-browser contracts check bench reproduce clean
+.PHONY: help demo test test-browser contracts check bench bench-find reproduce clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -89,6 +89,10 @@ check: .venv/.test ## lint, types, import contracts: under a minute
 bench: .venv/.demo ## the sweep against a plain loop, batched training against plain training; wants an idle machine
 	$(BIN)/python tools/vmaf-tune/dev/bench_sweep.py
 	$(BIN)/python ai/dev/bench_training.py
+	$(BIN)/python tools/vmaf-tune/dev/bench_find.py
+
+bench-find: .venv/.demo ## encodes for a target, against the rules of other tools: about a minute, on stored rows
+	$(BIN)/python tools/vmaf-tune/dev/bench_find.py
 
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
 	$(BIN)/python ai/dev/reproduce.py

@@ -1,0 +1,181 @@
+"""How many encodes a target takes: the search of this project against the rules of others.
+
+    python tools/vmaf-tune/dev/bench_find.py [--corpus RUN ...] [--dense RUN] [--statistic mean]
+
+Replays every search on two sets of curves. `held out`: each group of the corpus with a prior fitted
+on the others, through its measured values (a curve without jitter, which flatters every rule that
+foretells a neighbour). `dense`: every integer quality value measured, on clips that no prior is
+fitted on. A target counts where it is met somewhere and not everywhere in the range. CPU seconds
+are those of the rows (encode and score), a search on average; on a held-out curve they are
+interpolated. Needs torch; no encode is made, so a busy machine changes nothing but the waiting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import peers
+from vmaf_train.prior import Prior
+from vmaf_train.results import choosing, foretelling
+from vmaf_train.results.foretelling import Dense, Replay, Rule
+from vmaf_train.training import fit_prior
+from vmaf_train.training.fit_prior import Content
+
+ROOT = Path(__file__).resolve().parents[3]
+SOFTWARE, DENSE = ROOT / "runs/phase_a/software", ROOT / "runs/phase_a/dense"
+FEW = 8
+"""A setting that fewer contents have is left out of the held-out curves: its mean curve says
+nothing of them."""
+
+RULES: dict[str, Callable[[Prior, str], Rule]] = {
+    "bisection, proven": lambda prior, s: peers.bisection(),
+    "bisection, tolerance 0.5": lambda prior, s: peers.bisection(0.5),
+    "ab-av1's rule, its tolerance": lambda prior, s: peers.ab_av1(peers.doubling),
+    "ab-av1's rule, proven": lambda prior, s: peers.ab_av1(peers.never),
+    "Av1an's rule, 4 probes": lambda prior, s: peers.av1an(),
+    "plain prior, proven": peers.plain_prior,
+    "find, proven": lambda prior, s: foretelling.search_rule(prior, "proven", s),
+    "find, confident": lambda prior, s: foretelling.search_rule(prior, "confident", s),
+    "find, tolerance=0.5": lambda prior, s: foretelling.search_rule(prior, "tolerance=0.5", s),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """Curves of one content with the prior that may be used on them."""
+
+    prior: Prior
+    curves: Sequence[Dense]
+
+
+def main() -> None:
+    """Print both tables, and what a choice between encoders loses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Raw)
+    parser.add_argument("--corpus", action="append", type=Path, help="run folder to fit on")
+    parser.add_argument("--dense", type=Path, default=DENSE)
+    parser.add_argument("--statistic", default="mean", choices=list(fit_prior.STATISTICS))
+    asked = parser.parse_args()
+    paths, statistic = asked.corpus or [SOFTWARE], asked.statistic
+    known, held = fit_prior.contents(paths), fit_prior.contents([asked.dense])
+    seconds = cpu_seconds([*paths, asked.dense])
+    folds = {g: _fit_without(known, g, statistic) for g in sorted({c.group for c in known})}
+    whole = fit_prior.fit(known, statistics=[statistic])
+    usual = common_settings(known)
+    sets = {
+        f"held out: {len(known)} contents of {len(folds)} groups": [
+            _curves(folds[c.group], c, usual, statistic, seconds) for c in known
+        ],
+        f"dense: {len(held)} contents": [_curves(whole, c, None, statistic, seconds) for c in held],
+    }
+    for name, members in sets.items():
+        show(name, members, statistic)
+    if statistic == "mean":
+        show_choice(sets, [_curves(whole, c, None, statistic, seconds) for c in held])
+
+
+class _Raw(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def _fit_without(known: Sequence[Content], group: str, statistic: str) -> Prior:
+    return fit_prior.fit([c for c in known if c.group != group], statistics=[statistic])
+
+
+def common_settings(known: Sequence[Content]) -> set[tuple[str, str]]:
+    """The settings that enough contents have."""
+    all_of = [{(c.encoder, c.preset) for c in content.cells} for content in known]
+    return {s for s in set().union(*all_of) if sum(s in one for one in all_of) >= FEW}
+
+
+def cpu_seconds(paths: Sequence[Path]) -> dict[tuple[str, str, str, float], float]:
+    """CPU seconds of encode and score by source, encoder, preset and quality value."""
+    found = {}
+    for path in paths:
+        for line in (path / "cells.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["status"] == "ok":
+                name = (row["src"], row["encoder"], row["preset"], float(row["crf"]))
+                found[name] = row["encode_cpu_s"] + row["score_cpu_s"]
+    return found
+
+
+def _curves(
+    prior: Prior,
+    content: Content,
+    only: set[tuple[str, str]] | None,
+    statistic: str,
+    seconds: dict[tuple[str, str, str, float], float],
+) -> Curves:
+    cells = [c for c in content.cells if only is None or (c.encoder, c.preset) in only]
+    cost = [seconds[content.name, c.encoder, c.preset, c.quality] for c in cells]
+    return Curves(
+        prior=prior,
+        curves=foretelling.dense_curves(content.name, cells, statistic, cost),
+    )
+
+
+def replays(make: Callable[[Prior, str], Rule], members: Sequence[Curves], s: str) -> list[Replay]:
+    """Every normal target on every curve by one rule."""
+    done = []
+    for member in members:
+        rule = make(member.prior, s)
+        for curve in member.curves:
+            wanted = [t for t in foretelling.TARGETS if curve.is_normal(t)]
+            done += [foretelling.replay(rule, curve, target) for target in wanted]
+    return done
+
+
+def show(name: str, members: Sequence[Curves], statistic: str) -> None:
+    """One table, a line for each rule."""
+    print(f"\n{name}, {statistic}")
+    print(
+        f"{'rule':30} {'targets':>7} {'encodes':>7} {'most':>4} {'exact %':>7} {'below':>5}"
+        f" {'bits lost %':>11} {'p95':>5} {'CPU s':>6}"
+    )
+    for label, make in RULES.items():
+        done = replays(make, members, statistic)
+        made = [r.num_encodes for r in done]
+        lost = [100 * r.bits_lost for r in done if not r.below]
+        print(
+            f"{label:30} {len(done):7} {np.mean(made):7.2f} {max(made):4}"
+            f" {100 * np.mean([r.exact for r in done]):7.1f} {sum(r.below for r in done):5}"
+            f" {np.mean(lost):11.2f} {np.percentile(lost, 95):5.1f}"
+            f" {np.mean([r.cpu_s for r in done]):6.2f}",
+            flush=True,
+        )
+
+
+def show_choice(sets: dict[str, list[Curves]], held: Sequence[Curves]) -> None:
+    """What choosing an encoder by two probes costs in bits."""
+    print("\nfewest bits at a target among several encoders: bits over the true best")
+    print(f"{'curves':44} {'candidates':>10} {'plan':30} {'right %':>7} {'lost %':>6} {'p95':>5}")
+    logo = next(iter(sets.values()))
+    cheap = [("libx264", "veryfast"), ("libsvtav1", "10"), ("libvpx-vp9", "realtime")]
+    for label, members, only, probes in (
+        ("held out, 13 settings", logo, None, choosing.PROBES),
+        ("held out, the three fastest", logo, cheap, choosing.PROBES),
+        ("dense", held, None, (("libx264", "medium"), ("libsvtav1", "8"))),
+    ):
+        for plan, searched in (("two probes", 0), ("two probes, best two searched", 2)):
+            picked = [
+                choosing.choose(m.prior, m.curves, target, probes, num_searched=searched, only=only)
+                for m in members
+                for target in foretelling.TARGETS[:5]
+            ]
+            done = [p for p in picked if p is not None]
+            lost = [100 * p.bits_lost for p in done]
+            print(
+                f"{label:44} {done[0].num_candidates:10} {plan:30}"
+                f" {100 * np.mean([p.right for p in done]):7.1f} {np.mean(lost):6.2f}"
+                f" {np.percentile(lost, 95):5.1f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
