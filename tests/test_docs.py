@@ -20,7 +20,7 @@ PAGES = sorted(
     page
     for pattern in (
         "*.md",
-        "docs/*.md",
+        "docs/**/*.md",
         "tools/*/*.md",
         "ai/*.md",
         "model/*.md",

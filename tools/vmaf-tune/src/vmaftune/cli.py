@@ -54,6 +54,9 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
     "Measure": (
         Entry("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
     ),
+    "Decide": (
+        Entry("compare", "compare:compare", "Hold one encoder build or option set against another"),
+    ),
     "Learn": (
         Entry("train", "train:train", "Train a model on a corpus"),
         Entry("eval", "evaluate:evaluate", "Show held-out figures of a training run"),

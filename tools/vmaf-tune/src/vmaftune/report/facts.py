@@ -52,7 +52,9 @@ def source_lines(
 
 
 def _source_line(name: str, plans: Sequence[Document], cells: Sequence[MeasuredCell]) -> SourceLine:
-    sources = [source for plan in plans for source in plan.sources if source.name == name]
+    sources = [
+        source for plan in plans for source in plan.sources if source.name == cells[0].row.src
+    ]
     return SourceLine(
         name=name,
         group=_all(cell.row.group for cell in cells),

@@ -61,8 +61,8 @@ def read(*folders: Path) -> Sweep:
     """
     runs = read_folders(folders)
     if len(runs) > 1:
-        _check_teachers(runs)
-        runs = _with_origins(_with_same_names(runs))
+        check_teachers(runs)
+        runs = _with_origins(same_names(runs))
     cells = _newest(runs)
     drawn = [cell for cell in cells if cell.drawable]
     frames: dict[str, FrameScores] = {}
@@ -103,16 +103,17 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
-def _check_teachers(runs: Sequence[RunFolder]) -> None:
+def check_teachers(runs: Sequence[RunFolder]) -> None:
+    """Raises DatasetError for folders whose scores are of different VMAF models."""
     teachers = {run.label: {c.row.teacher for c in run.cells if c.drawable} for run in runs}
     if len(set().union(*teachers.values())) > 1:
         told = "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in teachers.items())
         raise DatasetError(
-            f"the folders were scored by different VMAF models ({told}); report them one by one"
+            f"the folders were scored by different VMAF models ({told}); use them one by one"
         )
 
 
-def _with_same_names(runs: Sequence[RunFolder]) -> list[RunFolder]:
+def same_names(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """One name for the same pictures in all folders, and different names for different ones."""
     names: dict[tuple[object, ...], str] = {}
     owner: dict[str, tuple[object, ...]] = {}
