@@ -17,7 +17,7 @@ from statistics import fmean, geometric_mean
 
 import numpy as np
 from vmaf_train.errors import DatasetError
-from vmaf_train.results.run_folder import bootstrap
+from vmaf_train.results.tables import bootstrap
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
