@@ -106,10 +106,10 @@ def test_a_path_that_is_no_utf8_is_refused_before_anything_is_written(
 def test_a_sweep_that_needs_more_room_than_there_is_leaves_no_plan(
     clip: Make, tool: Any, tmp_path: Path
 ) -> None:
-    source = clip("odd names.mkv", frames=4)
+    source, long = clip("odd names.mkv", frames=4), clip("long.mkv", frames=5000)
     (tmp_path / "there").mkdir()
     for out in ("new", "there"):
-        done = tool.run("corpus", source, *ONE, "--scale", "200000x200000", "--out", out, code=3)
+        done = tool.run("corpus", long, *ONE, "--scale", "16384x16384", "--out", out, code=3)
         assert "GiB free" in done.stderr
         tool.run("corpus", source, *ONE, "--out", out)
 

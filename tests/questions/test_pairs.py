@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.dataset import load
+from vmaftune.cell import parse_size
 from vmaftune.engine.events import to_json
 from vmaftune.engine.folder import TABLE
 from vmaftune.engine.study import Options, Study
@@ -71,7 +72,7 @@ def score(real: Ffmpeg, tmp_path: Path, read_run: Callable[..., Any]) -> Callabl
     ) -> Any:
         plan = pairs.plan_pairs(
             place,
-            size=size,
+            size=parse_size(size) if size else None,
             fps=None,
             pix_fmt=None,
             allow=(),

@@ -71,11 +71,13 @@ class Request:
     """A sweep file and the flags over it, checked against the encoder table.
 
     `name` is the sweep file's stem, or empty; `out` the folder that was named, if any. Without
-    `clips` the folder sources/ is meant. `skip_unfit` leaves out clips that are refused.
+    `clips` the folder sources/ is meant, prepared by `preparation`. `skip_unfit` leaves out clips
+    that are refused.
     """
 
     clips: tuple[Clip, ...]
     blocks: tuple[Block, ...]
+    preparation: Preparation
     teacher: str
     threads: int
     name: str = ""

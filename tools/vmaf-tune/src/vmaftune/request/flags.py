@@ -224,11 +224,12 @@ def request_from(flags: Flags) -> Request:
                 flags.preparation.over(clip.preparation.over(common)), str(clip.path)
             ),
         )
-        for clip in clips or find_clips([Path("sources")])
+        for clip in clips
     )
     return Request(
         clips=clips,
         blocks=blocks,
+        preparation=common,
         threads=threads,
         teacher=flags.teacher or file.teacher or TEACHER,
         name=file.name,

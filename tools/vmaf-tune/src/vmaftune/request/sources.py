@@ -308,12 +308,15 @@ def resolve_sources(request: Request) -> tuple[tuple[Window, ...], tuple[str, ..
     Raises UsageError, and SourceError that names every clip that is refused, unless unfit clips
     are to be left out.
     """
-    _check_raw_flags(request.clips)
+    # The usual folder is looked for only now, after what this machine can do is known.
+    clips = request.clips or tuple(
+        replace(clip, preparation=request.preparation) for clip in find_clips([Path("sources")])
+    )
+    _check_raw_flags(clips)
     windows: list[Window] = []
     notices: list[str] = []
     refused: list[str] = []
-    names = name_clips(request.clips)
-    for clip, name in zip(request.clips, names, strict=True):
+    for clip, name in zip(clips, name_clips(clips), strict=True):
         try:
             found = resolve_clip(clip, name)
         except SourceError as failure:
@@ -322,7 +325,7 @@ def resolve_sources(request: Request) -> tuple[tuple[Window, ...], tuple[str, ..
         windows += found.windows
         notices += found.notices
     if refused and (not request.skip_unfit or not windows):
-        raise SourceError(_all_refused(refused, len(request.clips)))
+        raise SourceError(_all_refused(refused, len(clips)))
     notices += [f"left out: {sentence}" for sentence in refused]
     cache: dict[tuple[str, int], str] = {}
     hashed_windows = tuple(hashed(window, cache) for window in windows)
