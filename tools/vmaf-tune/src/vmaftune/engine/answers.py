@@ -1,20 +1,20 @@
-"""What a run folder has measured already, by cell and key: numbers of bytes, not rows.
+"""What a run folder has measured already, by cell and key: marks of where rows are, not rows.
 
-100,000 rows are 175 MB of text and ten times that as objects; where each row begins is enough.
+100,000 rows are 175 MB of text and ten times that as objects.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
+from vmaf_train.corpus.rows import CELLS, CellRow
 
-from vmaftune.engine.folder import CELLS, cell_rows
-from vmaftune.errors import UsageError
+if TYPE_CHECKING:
+    from vmaf_train.corpus.ledger import Ledger, Mark, Unit
 
 
 class Wanted(Protocol):
@@ -40,21 +40,6 @@ class Wanted(Protocol):
 T = TypeVar("T", bound=Wanted)
 
 
-class _Mark(msgspec.Struct):
-    cell: str
-    key: str
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Where the row of a cell with this key begins in cells.jsonl, and whether it is an ok one."""
-
-    key: str
-    is_ok: bool
-    offset: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State(Generic[T]):
     """Where a plan stands in its folder: ids of cells that are done or have failed, and the cells
@@ -66,59 +51,59 @@ class State(Generic[T]):
     left: Sequence[T]
 
 
-class Answers:
-    """The rows of a folder by cell and key. A row made with other tools or content has another key
-    and does not count.
+class _Named(msgspec.Struct):
+    cell: str
+    key: str
+    status: str
 
-    Raises UsageError naming the line of a row that is none.
+
+class Answers:
+    """The rows of a folder by cell and key: what its ledger believes, and what was written since.
+
+    A row made with other tools or content has another key and does not count.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._path = folder, folder / CELLS
-        self._found: dict[str, tuple[Answer, ...]] = {}
-        self._end = 0
-        self._decoder = msgspec.json.Decoder(_Mark)
-        self.read_more()
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._path = ledger, ledger.folder / CELLS
+        self._new: dict[Unit, Mark] = {}
+        self._last: dict[str, Mark] = {}
+        self._end = self._path.stat().st_size if self._path.exists() else 0
+        self._num_lines = max((mark.line for mark in ledger.units.values()), default=0)
 
     def read_more(self) -> None:
         """Take in the rows that were written since the last call."""
-        if not self._path.exists():
-            return
+        from vmaf_train.corpus.ledger import Mark
+
         with self._path.open("rb") as file:
             file.seek(self._end)
             for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._note(line)
-                self._end += len(line)
+                named = msgspec.json.decode(line, type=_Named)
+                self._num_lines += 1
+                mark = Mark(
+                    cell=named.cell,
+                    key=named.key,
+                    line=self._num_lines,
+                    offset=self._end,
+                    end=self._end + len(line),
+                    is_ok=named.status == "ok",
+                )
+                self._end = mark.end
+                self._new[mark.unit] = self._last[mark.cell] = mark
 
-    def _note(self, line: bytes) -> None:
-        try:
-            mark = self._decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
-            for _ in cell_rows(self._folder):  # knows the number of the line and what to say
-                pass
-            raise UsageError(f"{self._path} holds a line that is not a cell row: {failure}") from (
-                failure
-            )
-        answer = Answer(key=mark.key, is_ok=mark.status == "ok", offset=self._end)
-        before = (a for a in self._found.get(mark.cell, ()) if a.key != mark.key)
-        self._found[mark.cell] = (*before, answer)
+    def find(self, cell: str, key: str) -> Mark | None:
+        """The mark of a cell's row with this key; None when it was never measured, or cannot be
+        believed.
+        """
+        new = self._new.get((key, cell))
+        return new or self._ledger.finished(cell, key) or self._ledger.failed(cell, key)
 
-    def find(self, cell: str, key: str) -> Answer | None:
-        """The answer for a cell with this key; None when it was never measured."""
-        return next((a for a in self._found.get(cell, ()) if a.key == key), None)
-
-    def is_last(self, cell: str, answer: Answer) -> bool:
+    def is_last(self, mark: Mark) -> bool:
         """True when this is what readers take for the cell: its last row."""
-        return self._found[cell][-1] is answer
+        return (self._last.get(mark.cell) or self._ledger.last.get(mark.cell)) == mark
 
-    def row(self, answer: Answer) -> dict[str, Any]:
+    def row(self, mark: Mark) -> CellRow:
         """The row itself."""
-        with self._path.open("rb") as file:
-            file.seek(answer.offset)
-            found: dict[str, Any] = json.loads(file.readline())
-        return found
+        return self._ledger.row(mark)
 
     def state(self, items: Iterable[T], keys: Mapping[str, str], *, retry_failed: bool) -> State[T]:
         """Where `items` stand, by their `keys`."""
@@ -126,9 +111,16 @@ class Answers:
         failed: set[str] = set()
         left: list[T] = []
         for item in items:
-            answer = self.find(item.id, keys[item.id])
-            if answer is not None:
-                (done if answer.is_ok else failed).add(item.id)
-            if answer is None or (retry_failed and not answer.is_ok):
+            mark = self.find(item.id, keys[item.id])
+            if mark is not None:
+                (done if mark.is_ok else failed).add(item.id)
+            if mark is None or (retry_failed and not mark.is_ok):
                 left.append(item)
         return State(done=frozenset(done), failed=frozenset(failed), left=tuple(left))
+
+
+def answers_of(folder: Path) -> Answers:
+    """What a folder that nobody writes into answers; it may not exist."""
+    from vmaf_train.corpus.ledger import read_ledger
+
+    return Answers(read_ledger(folder))

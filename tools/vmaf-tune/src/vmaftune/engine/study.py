@@ -25,10 +25,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vmaf_train.corpus.rows import CellRow, checked, to_row
+from vmaf_train.corpus.rows import CellRow, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
-from vmaftune.engine.answers import Answers, State, Wanted
+from vmaftune.engine.answers import Answers, State, Wanted, answers_of
 from vmaftune.engine.events import CellEvent, Event, PrepareEvent, StageEvent
 from vmaftune.engine.executor import CPU, Ended, Executor, Happening, Preparing, Started, Task
 from vmaftune.engine.folder import LOCK, RUNS, SWEEP, Writer, append_run, lock, now, write_json
@@ -88,7 +88,7 @@ def standing(
 ) -> State[Item]:
     """Where a plan's cells stand in a folder, which may not exist; nothing is written."""
     keys = {item.id: key_of(item, ffmpeg.identity) for item in items}
-    return Answers(folder).state(items, keys, retry_failed=retry_failed)
+    return answers_of(folder).state(items, keys, retry_failed=retry_failed)
 
 
 def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
@@ -127,14 +127,16 @@ class Study:
         executor: Executor | None = None,
         release: _Release,
     ) -> None:
-        self.folder, self.ffmpeg, self.options = folder, ffmpeg, options
+        self.folder, self.options = folder, options
+        # A branch: what a question no longer wants is killed without ending the command.
+        self.ffmpeg = replace(ffmpeg, runner=ffmpeg.runner.branch())
         self._document, self._argv, self._release = document, list(argv), release
         self._devices = hardware.devices if hardware else {}
         self._hardware, self._scorer, self._executor = hardware, scorer, executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
         self._writer = Writer(folder)
         self.notices: tuple[str, ...] = tuple(self._writer.notices)
-        self._answers = Answers(folder)
+        self._answers = Answers(self._writer.ledger)
         self._items: dict[str, Item] = {}
         self._keys: dict[str, str] = {}
         self._keep: set[str] = set()
@@ -201,8 +203,6 @@ class Study:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            self.ffmpeg.runner.stop()  # kills what is running, so that the slots return at once
         self.close()
 
     @property
@@ -211,7 +211,8 @@ class Study:
         return self._document.open
 
     def close(self) -> None:
-        """Start nothing more, wait for what runs, and give the folder back."""
+        """Kill what still runs, so that the slots return at once, and give the folder back."""
+        self.ffmpeg.runner.stop()
         try:
             if self._executor is not None and self._has_begun:
                 self._executor.close()
@@ -229,8 +230,8 @@ class Study:
 
     def result(self, item: Item) -> CellRow | None:
         """The row of a cell, ok or failed; None when the folder has none under its key."""
-        answer = self._answers.find(item.id, self._key(item))
-        return checked(self._answers.row(answer)) if answer else None
+        mark = self._answers.find(item.id, self._key(item))
+        return self._answers.row(mark) if mark else None
 
     def kept(self, cell: Cell) -> Path:
         """Where a cell's encode is, once it was measured with `keep`."""
@@ -284,13 +285,13 @@ class Study:
         """True when the folder answers for `item`, or it was submitted before."""
         if item.id in self._items:
             return True
-        answer = self._answers.find(item.id, self._key(item))
-        if answer is None or (self.options.retry_failed and not answer.is_ok):
+        mark = self._answers.find(item.id, self._key(item))
+        if mark is None or (self.options.retry_failed and not mark.is_ok):
             return False
         if keep and self.is_open and isinstance(item, Cell) and not self.kept(item).exists():
             return False
-        if not self._answers.is_last(item.id, answer):  # its frames are there already
-            self._writer.append(self._answers.row(answer))
+        if not self._answers.is_last(mark):  # its frames are there already
+            self._writer.append(to_row(self._answers.row(mark)))
             self._answers.read_more()
         return True
 
@@ -394,7 +395,8 @@ class Study:
             for happening in batch:
                 if isinstance(happening, Ended):
                     row, frames = self._row(happening)
-                    rows.append((row, frames))
+                    if not self._has_ok(row):  # encoded again to be kept: its frames are there
+                        rows.append((row, frames))
                     told.append(self._told(self._items[happening.task.id], row))
                 else:
                     told.append(_event(happening))
@@ -406,6 +408,10 @@ class Study:
             if isinstance(happening, Ended):
                 shutil.rmtree(self._tmp / self._place(happening), ignore_errors=True)
         return told
+
+    def _has_ok(self, row: CellRow) -> bool:
+        mark = self._answers.find(row.cell, row.key)
+        return mark is not None and mark.is_ok
 
     def _place(self, ended: Ended) -> str:
         return self._keys[ended.task.id][:24]

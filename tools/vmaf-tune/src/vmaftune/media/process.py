@@ -104,6 +104,7 @@ class Runner:
         self._tell = tell
         self._lock = threading.Lock()
         self._children: set[subprocess.Popen[bytes]] = set()
+        self._branches: list[Runner] = []
         self._stopped = threading.Event()
         self._tie = _die_with_parent()
 
@@ -123,6 +124,18 @@ class Runner:
         with self._lock:
             for child in self._children:
                 self._kill(child)
+            branches = list(self._branches)
+        for branch in branches:
+            branch.stop()
+
+    def branch(self) -> Runner:
+        """A runner that can be stopped by itself, and is stopped with this one."""
+        branch = Runner(most_s=self._most_s, tell=self._tell)
+        with self._lock:
+            self._branches.append(branch)
+        if self.stopped:
+            branch.stop()
+        return branch
 
     def run(
         self,

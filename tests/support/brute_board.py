@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vmaftune.engine.lanes import MANY, RETRIES, RETRY_S, TOO_MANY, Job, Task
+from vmaftune.engine.executor import Task
+from vmaftune.engine.lanes import MANY, RETRIES, RETRY_S, TOO_MANY, Job
 
 
 class BruteBoard:
@@ -23,10 +24,18 @@ class BruteBoard:
         self.running: Counter[str] = Counter()
         self._ready: list[Job] = []
         self._handed_over: Counter[str] = Counter()
-        self._waiting = {t.id: (t, set(t.after)) for t in tasks if t.after}
+        self._waiting: dict[str, tuple[Task, set[str]]] = {}
+        self._unfinished: set[str] = set()
         self._order = itertools.count()
+        self.add(tasks)
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Take more tasks. What is named in `after` and is not on the board has ended already."""
+        self._unfinished |= {task.id for task in tasks}
         for task in tasks:
-            if not task.after:
+            if awaited := task.after & self._unfinished:
+                self._waiting[task.id] = (task, set(awaited))
+            else:
                 self._put(self._job(task))
 
     def _job(self, task: Task, step: int = 0, value: Any = None, lane: str = "") -> Job:
@@ -84,6 +93,7 @@ class BruteBoard:
     def end(self, job: Job) -> None:
         """A task has ended, well or not: whatever waited for it may start."""
         self.running[job.lane] -= 1
+        self._unfinished.discard(job.task.id)
         for task, others in list(self._waiting.values()):
             others.discard(job.task.id)
             if not others:
