@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from vmaf_train.contract import ORDINARY_FEATURES, feature_set
 
+from vmaftune.costs import encode_s, score_s
 from vmaftune.encoders import Encoder, OptionSet, format_quality, planar
 from vmaftune.errors import UsageError
 
@@ -364,20 +365,14 @@ class Cell:
 
     @property
     def expected_encode_s(self) -> float:
-        """Seconds of one core, from the encoder table's cost per 640x360 frame; only orders cells
-        and seeds the ETA.
-        """
-        ms = self.encoder.cost_ms.get(self.preset, 50.0)
-        width, height = self.encode_size
-        return ms / 1000 * self.num_frames * (width * height / (640 * 360))
+        """Seconds of one core (costs.py)."""
+        ms = self.encoder.cost_ms.get(self.preset)
+        return encode_s(ms, self.num_frames, *self.encode_size)
 
     @property
     def expected_score_s(self) -> float:
-        """Seconds of one core for scoring: about 8 ms per 640x360 frame at 8 bit, twice that
-        deeper.
-        """
-        ms = 16.0 if self.pix_fmt.endswith("le") else 8.0
-        return ms / 1000 * self.num_frames * (self.window.width * self.window.height / (640 * 360))
+        """Seconds of one core (costs.py)."""
+        return score_s(self.num_frames, self.window.width, self.window.height, self.pix_fmt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,17 +483,11 @@ class Pair:
 
     @property
     def expected_score_s(self) -> float:
-        """Seconds of one core: about 8 ms per 640x360 frame, 150 with the full set; half as much
-        again at 10 bit.
-        """
-        ms = (150.0 if self.features == "full" else 8.0) * (
-            1.5 if self.pix_fmt.endswith("le") else 1.0
-        )
-        return (
-            ms
-            / 1000
-            * self.reference.expected_frames
-            * self.reference.width
-            * self.reference.height
-            / (640 * 360)
+        """Seconds of one core (costs.py)."""
+        return score_s(
+            self.reference.expected_frames,
+            self.reference.width,
+            self.reference.height,
+            self.pix_fmt,
+            is_full=self.features == "full",
         )

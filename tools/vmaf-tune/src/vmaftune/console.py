@@ -220,8 +220,12 @@ class SweepView(AbstractContextManager["SweepView"]):
 
     def __init__(self, costs: Mapping[str, tuple[str, float]], jobs: int, *, as_json: bool) -> None:
         self._costs, self._jobs, self._json = dict(costs), jobs, as_json
+        # Running sums by group, so that an ETA does not cost more with more cells.
         self._expected: dict[str, float] = {}
         self._measured: dict[str, float] = {}
+        self._left: dict[str, float] = {}
+        for group, cost in self._costs.values():
+            self._left[group] = self._left.get(group, 0.0) + cost
         self._running: dict[str, tuple[str, float]] = {}
         self._ok = self._failed = self._frames = 0
         self._begin = time.monotonic()
@@ -268,6 +272,7 @@ class SweepView(AbstractContextManager["SweepView"]):
     def _count(self, event: Mapping[str, Any]) -> None:
         self._running.pop(event["cell"], None)
         group, cost = self._costs.pop(event["cell"], ("", 0.0))
+        self._left[group] = self._left.get(group, 0.0) - cost
         if event["status"] == "ok":
             self._ok += 1
             self._frames += event["num_frames"]
@@ -284,15 +289,14 @@ class SweepView(AbstractContextManager["SweepView"]):
 
     def eta_s(self) -> float:
         """Expected seconds of wall time until the last cell is done."""
-        overall = (
-            sum(self._measured.values()) / sum(self._expected.values())
-            if sum(self._expected.values())
-            else 1.0
-        )
+        if not self._costs:
+            return 0.0
+        total = sum(self._expected.values())
+        overall = sum(self._measured.values()) / total if total else 1.0
         left = 0.0
-        for group, cost in self._costs.values():
+        for group, cost in self._left.items():
             expected = self._expected.get(group, 0.0)
-            left += cost * (self._measured[group] / expected if expected else overall)
+            left += max(cost, 0.0) * (self._measured[group] / expected if expected else overall)
         # A busy machine gives the slots less than a core each: the pace so far tells, once a few
         # cells are done.
         done, seconds = sum(self._measured.values()), time.monotonic() - self._begin

@@ -12,15 +12,13 @@ from vmaf_train.corpus.rows import CellRow, latest
 from vmaf_train.errors import DatasetError
 
 from vmaftune import console
+from vmaftune.costs import encode_s, score_s
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import CELLS, RUNS, SWEEP, read_jsonl
 from vmaftune.errors import UsageError, VmafTuneError
 from vmaftune.request.document import Document, read_document
 
 HERE = Path("runs")
-_PIXELS = 640 * 360
-"""The size that the encoder table's costs are for."""
-_UNKNOWN_MS, _SCORE_MS = 50.0, 8.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,19 +95,16 @@ def _seconds_left(
 
 def _cost(plan: Document) -> Callable[[str], float]:
     """Seconds of processor time that a cell id should take, by the encoder table."""
-    work = {
-        source.name: (source.num_frames or source.expected_frames)
-        * source.width
-        * source.height
-        / _PIXELS
-        for source in plan.sources
-    }
+    sources = {source.name: source for source in plan.sources}
 
     def seconds(cell: str) -> float:
         # A scored pair is source/external/name: no cost is known.
-        source, encoder, preset, *_ = cell.split("/")
-        known = ENCODERS[encoder].cost_ms if encoder in ENCODERS else {}
-        return (known.get(preset, _UNKNOWN_MS) + _SCORE_MS) / 1000 * work[source]
+        name, encoder, preset, *_ = cell.split("/")
+        source, row = sources[name], ENCODERS.get(encoder)
+        pix_fmt = row.pix_fmt_for(source.pix_fmt) if row else source.pix_fmt
+        work = (source.num_frames or source.expected_frames, source.width, source.height)
+        ms = row.cost_ms.get(preset) if row else 0.0
+        return encode_s(ms, *work) + score_s(*work, pix_fmt)
 
     return seconds
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from vmaftune.cell import Cell, Pair, Window
+from vmaftune.costs import longest_prepare_s, prepare_s
 from vmaftune.engine.executor import CPU, Stage, Step, Task
 from vmaftune.engine.references import References
 from vmaftune.hardware.diagnosis import Reason, classify
@@ -29,8 +30,6 @@ from vmaftune.media.score_pair import score_pair as score_files
 MIN_TIMEOUT_S = 600.0
 # A stall is told from slowness by this factor over the expected time of one process.
 TIMEOUT_FACTOR = 60.0
-# Preparing: seconds of one core a frame of the window, and a frame that is decoded on the way.
-PREPARE_S, SKIP_S = 0.01, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Worker:
         self.references = References(folder, budget_bytes, self._make)
 
     def _make(self, window: Window, path: Path) -> int:
-        expected_s = SKIP_S * (window.start_frame + window.expected_frames)
+        expected_s = longest_prepare_s(window.start_frame + window.expected_frames)
         return encoding.prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
 
     def place(self, name: str) -> Path:
@@ -169,7 +168,7 @@ def session_refused(error: Exception) -> bool:
 
 def prepare_task(window: Window, name: str) -> Task:
     """The task that makes a window's reference before its cells."""
-    seconds = PREPARE_S * (window.num_frames or window.expected_frames)
+    seconds = prepare_s(window.num_frames or window.expected_frames)
     stage = Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(prepare, window))
     return Task(id=name, first=True, stages=(stage,), window=window)
 
