@@ -18,7 +18,14 @@ from vmaftune.commands.signals import interruptible
 from vmaftune.engine import folder as rows
 from vmaftune.engine.answers import State
 from vmaftune.engine.rows import Item
-from vmaftune.engine.study import Options, Study, expected_seconds, need_bytes, standing
+from vmaftune.engine.study import (
+    BUDGET_BYTES,
+    Options,
+    Study,
+    expected_seconds,
+    need_bytes,
+    standing,
+)
 from vmaftune.errors import SweepFailed
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import choose_encoders
@@ -29,6 +36,7 @@ from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan, default_folder, plan_cells
 from vmaftune.request.flags import Texts, parse_flags, parse_run_flags, request_from
 from vmaftune.request.sources import resolve_sources
+from vmaftune.request.values import parse_bytes
 
 
 def corpus(
@@ -160,6 +168,12 @@ def corpus(
             min=1, help="Seconds after which one process counts as stalled. Default: by its cost."
         ),
     ] = None,
+    scratch_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Disk that prepared references may take at a time. Default: 8GiB.", metavar="SIZE"
+        ),
+    ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
@@ -214,6 +228,7 @@ def corpus(
         jobs=jobs,
         keep_encodes=keep_encodes,
         timeout=timeout,
+        scratch_budget=parse_bytes(scratch_budget, "--scratch-budget") if scratch_budget else None,
         skip_unusable=skip_unusable,
         retry_failed=retry_failed,
         dry_run=dry_run,
@@ -286,14 +301,19 @@ def corpus(
         folder = request.out or default_folder(request, whole)
         check_utf8(folder)
         slots = jobs or max(1, usable_cores() // request.threads)
+        budget_bytes = run.scratch_budget or BUDGET_BYTES
 
         if dry_run:
             foresee(folder, whole, extend=extend, part=bool(select))
             state = standing(plan.cells, folder, used, retry_failed=retry_failed)
-            show_plan(plan, folder, state, slots, as_json=as_json)
+            show_plan(plan, folder, state, slots, budget_bytes=budget_bytes, as_json=as_json)
             return
         settings = Options(
-            jobs=slots, timeout_s=timeout, keep_encodes=keep_encodes, retry_failed=retry_failed
+            jobs=slots,
+            timeout_s=timeout,
+            keep_encodes=keep_encodes,
+            retry_failed=retry_failed,
+            budget_bytes=budget_bytes,
         )
         study = Study.open(
             folder,
@@ -331,11 +351,14 @@ def unproven(request: Request) -> tuple[str, ...]:
     )
 
 
-def show_plan(plan: Plan, folder: Path, state: State[Item], slots: int, *, as_json: bool) -> None:
+def show_plan(
+    plan: Plan, folder: Path, state: State[Item], slots: int, *, budget_bytes: int, as_json: bool
+) -> None:
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
 
     seconds = expected_seconds(state.left, slots)
-    need = need_bytes([item.window for item in state.left if isinstance(item, Cell)])
+    windows = [item.window for item in state.left if isinstance(item, Cell)]
+    need = need_bytes(windows, budget_bytes)
     for notice in plan.notices:
         console.warn(notice)
     if as_json:

@@ -42,6 +42,7 @@ NOT_WITH_PAIRS = (
     "deinterlace",
     "threads_per_encode",
     "keep_encodes",
+    "scratch_budget",
     "gpu",
     "skip_unusable",
 )

@@ -106,6 +106,7 @@ class RunFlags:
     jobs: int | None = None
     keep_encodes: bool = False
     timeout: float | None = None
+    scratch_budget: int | None = None
     gpu: tuple[str, ...] = ()
     scorer: str = "auto"
     skip_unusable: bool = False

@@ -286,6 +286,15 @@ def parse_time(value: object, what: str = "--start") -> Fraction:
     return seconds.limit_denominator(10**6)
 
 
+def parse_bytes(text: str, what: str) -> int:
+    """`8`, `8G`, `512M`, `8 GiB` as bytes; a bare number counts GiB. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", text.strip(), re.IGNORECASE)
+    size = float(match[1]) * 1024 ** ("kmgt".index((match[2] or "g").lower()) + 1) if match else 0
+    if not 1 <= size < 2**63:
+        raise UsageError(f"{what} takes a size such as 8GiB or 500MiB, not {text!r}")
+    return int(size)
+
+
 def parse_kbps(value: object, what: str) -> int:
     """A bitrate in kbit/s: `2000`, `2000k` or `2.5M`. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", str(value).strip())
