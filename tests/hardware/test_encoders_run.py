@@ -12,8 +12,9 @@ import pytest
 from vmaf_train.contract import FEATURES
 from vmaftune.cell import Cell, Setting
 from vmaftune.encoders import ENCODERS, GROUPS, select
-from vmaftune.media.encode import encode, prepare
+from vmaftune.media.encode import encode
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.prepare import prepare
 from vmaftune.request.cells import Plan
 
 Make = Callable[..., Path]

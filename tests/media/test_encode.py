@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vmaftune.cell import Cell, Color, Crop, Raw, Setting, Window
+from vmaftune.cell import Cell, Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.encode import (
     CellFailure,
@@ -19,7 +19,6 @@ from vmaftune.media.encode import (
     parse_encoder_version,
     parse_frame_count,
     paste,
-    prepare_argv,
     telling_line,
 )
 from vmaftune.media.process import Finished
@@ -96,42 +95,6 @@ def test_threads_are_set_the_way_the_encoder_obeys(name: str) -> None:
         threads=3,
     )
     assert THREADS[name] in shlex.join(encode_argv(cell)).partition("-c:v")[2]
-
-
-@pytest.mark.parametrize(
-    ("changes", "filters"),
-    [
-        ({}, "format=yuv420p|yuvj420p"),
-        (
-            {"start_frame": 5, "num_frames": 8},
-            "trim=start_frame=5:end_frame=13,format=yuv420p|yuvj420p",
-        ),
-        ({"start_frame": 5}, "trim=start_frame=5,format=yuv420p|yuvj420p"),
-        (
-            {
-                "deinterlace": True,
-                "crop": Crop(width=64, height=66, x=2, y=3),
-                "scale": (640, 360),
-                "pix_fmt": "yuv422p10le",
-            },
-            "bwdif=mode=send_frame,crop=64:66:2:3:exact=1,scale=640:360:flags=bicubic,format=yuv422p10le",
-        ),
-    ],
-)
-def test_preparation_filters_are_in_order(changes: dict[str, object], filters: str) -> None:
-    argv = prepare_argv(source(**changes))
-    assert argv[argv.index("-vf") + 1] == filters
-    assert ("-frames:v" in argv) == ("num_frames" in changes)
-
-
-def test_raw_sources_are_told_what_they_are() -> None:
-    argv = prepare_argv(
-        source(raw=Raw(width=96, height=64, fps="29.97", pix_fmt="yuv420p"), fps="30000/1001")
-    )
-    assert (
-        shlex.join(argv[argv.index("-f") : argv.index("-i")])
-        == "-f rawvideo -pixel_format yuv420p -video_size 96x64 -framerate 30000/1001"
-    )
 
 
 def test_paths_are_put_in_as_they_are() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from vmaftune.cell import Cell, scoring_format
-from vmaftune.media.encode import encode_argv, fill, prepare
+from vmaftune.media.encode import encode_argv, fill
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.graphs import chain, compiled, part, source
+from vmaftune.media.prepare import prepare
 from vmaftune.media.score import LOG, libvmaf_filter, pads, parse_log, score_argv
 from vmaftune.request.cells import Plan
 

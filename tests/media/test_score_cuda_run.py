@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vmaftune.media.encode import encode_argv, fill, prepare
+from vmaftune.media.encode import encode_argv, fill
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.prepare import prepare
 from vmaftune.media.score import LOG, parse_log, score
 from vmaftune.media.score_cuda import CHECKED_FRAMES, difference, first_frames_argv, gpu_score_argv
 from vmaftune.request.cells import Plan

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from vmaf_train.contract import FEATURES
-from vmaftune.media.encode import CellFailure, encode, prepare
+from vmaftune.media.encode import CellFailure, encode
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.prepare import prepare
 from vmaftune.media.score import score
 
 LOSSLESS_X264 = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p")

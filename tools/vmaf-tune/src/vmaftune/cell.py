@@ -136,6 +136,22 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seek:
+    """How a window late in a file is reached: seconds after the file's start to seek to, and where
+    an `earlier_s` point lies (None where there is none).
+
+    Frames whose stamps lie in `start_pts` up to `end_pts`, in ticks of the stream, are those of the
+    window; they must have `stamps`.
+    """
+
+    at_s: float
+    earlier_s: float | None
+    start_pts: int
+    end_pts: int
+    stamps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
     """A rectangle in pixels: width, height, left, top."""
 
@@ -171,7 +187,8 @@ class Window:
 
     `start_frame` and `num_frames` count decoded frames; `num_frames` None means to the end, and
     `expected_frames` is then the demuxer's count. `width`, `height`, `pix_fmt` are those of the
-    prepared reference. `fps` is a fraction as text.
+    prepared reference. `fps` is a fraction as text. `pad_before` and `pad_after` frames around the
+    window are prepared and encoded as well, and not scored. `seek` is a way to the first of them.
     """
 
     name: str
@@ -194,6 +211,21 @@ class Window:
     stream_index: int
     raw: Raw | None
     flags: tuple[str, ...] = ()
+    pad_before: int = 0
+    pad_after: int = 0
+    seek: Seek | None = None
+
+    @property
+    def first_frame(self) -> int:
+        """The first frame that is prepared."""
+        return self.start_frame - self.pad_before
+
+    @property
+    def num_prepared(self) -> int | None:
+        """Frames that are prepared; None for all there are."""
+        if self.num_frames is None:
+            return None
+        return self.pad_before + self.num_frames + self.pad_after
 
     @property
     def frame_bytes(self) -> int:
@@ -204,7 +236,9 @@ class Window:
         """What decides the prepared pixels and their rate: part of every key of this source's
         cells.
         """
+        pads = [self.pad_before, self.pad_after]
         return {
+            **({"pads": pads} if any(pads) else {}),
             "sha256": self.sha256,
             "start_frame": self.start_frame,
             "num_frames": self.num_frames,

@@ -15,7 +15,8 @@ from vmaftune.cell import Cell, Pair, Tools, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import now, pool
 from vmaftune.engine.stages import Measured
-from vmaftune.media.encode import CellFailure, encode_argv, paste, prepare_argv
+from vmaftune.media.encode import CellFailure, encode_argv, paste
+from vmaftune.media.prepare import prepare_argv
 from vmaftune.media.score import Frame, score_argv
 from vmaftune.media.score_pair import PairScore, command, pair_argv
 

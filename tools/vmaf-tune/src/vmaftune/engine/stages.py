@@ -20,6 +20,7 @@ from vmaftune.hardware.diagnosis import Reason, classify
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import lane_name
 from vmaftune.media import encode as encoding
+from vmaftune.media import prepare as preparing
 from vmaftune.media.encode import CellFailure, Encode
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.score import Score, score
@@ -64,7 +65,7 @@ class Worker:
 
     def _make(self, window: Window, path: Path) -> int:
         expected_s = longest_prepare_s(window.start_frame + window.expected_frames)
-        return encoding.prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
+        return preparing.prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
 
     def place(self, name: str) -> Path:
         """The folder of one cell, made if need be."""

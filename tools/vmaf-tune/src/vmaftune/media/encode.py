@@ -1,5 +1,4 @@
-"""Prepare a reference and encode it: argument builders (pure), and the calls between them and the
-checks.
+"""Encode a prepared reference: argument builders (pure), the call, and the checks.
 
 Built commands start after the program's name and hold `{src}`, `{ref}` and `{out}` where paths go,
 so that the same text is the golden of a test, part of a cell's key, and what its row records.
@@ -7,7 +6,6 @@ so that the same text is the golden of a test, part of a cell's key, and what it
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -88,68 +86,6 @@ def reference_input(source: Window) -> list[str]:
         "-threads",
         "1",
         "-i",
-        "file:{ref}",
-    ]
-
-
-def prepare_argv(source: Window) -> list[str]:
-    """The command that cuts, crops, scales and decodes a source window into `{ref}`, frame by
-    frame.
-    """
-    filters = []
-    if source.start_frame or source.num_frames is not None:
-        end = (
-            f":end_frame={source.start_frame + source.num_frames}"
-            if source.num_frames is not None
-            else ""
-        )
-        filters.append(f"trim=start_frame={source.start_frame}{end}")
-    if source.deinterlace:
-        filters.append("bwdif=mode=send_frame")
-    if source.crop:
-        filters.append(
-            f"crop={source.crop.width}:{source.crop.height}:{source.crop.x}:{source.crop.y}:exact=1"
-        )
-    if source.scale:
-        filters.append(f"scale={source.scale[0]}:{source.scale[1]}:flags=bicubic")
-    # Either name of the same 8-bit planes, so that a full-range clip is never squeezed into limited
-    # range.
-    full_range = (
-        "" if source.pix_fmt.endswith("le") else f"|{source.pix_fmt.replace('yuv', 'yuvj')}"
-    )
-    filters.append(f"format={source.pix_fmt}{full_range}")
-    raw_args: list[str] = []
-    if source.raw:
-        size = f"{source.raw.width}x{source.raw.height}"
-        raw_args = [
-            "-f",
-            "rawvideo",
-            "-pixel_format",
-            source.raw.pix_fmt,
-            "-video_size",
-            size,
-            "-framerate",
-            source.fps,
-        ]
-    limit = ["-frames:v", str(source.num_frames)] if source.num_frames is not None else []
-    return [
-        *COMMON,
-        "-v",
-        "verbose",
-        "-y",
-        *ONLY_FILES,
-        *raw_args,
-        "-i",
-        "file:{src}",
-        "-map",
-        f"0:{source.stream_index}",
-        "-vf",
-        ",".join(filters),
-        *limit,
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "rawvideo",
         "file:{ref}",
     ]
 
@@ -257,50 +193,6 @@ def telling_line(finished: Finished) -> str:
     if finished.returncode < 0 or not words:
         return "it said nothing of an error" if any(lines) else "it said nothing"
     return words[-1]
-
-
-def prepare(source: Window, ffmpeg: Ffmpeg, out: Path, timeout_s: float) -> int:
-    """Write the reference of `source` to `out`; returns its number of frames.
-
-    Raises CellFailure when the window is short, frames do not decode, or the file is no whole
-    number of frames.
-    """
-    argv = fill(prepare_argv(source), src=os.path.abspath(source.path), ref=out)
-    done = check(
-        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
-        "preparing the reference",
-        "source_failed",
-    )
-    errors = re.search(r"; (\d+) decode errors", done.stderr)
-    broken = int(errors[1]) if errors else 0
-    broken += done.stderr.count(
-        "corrupt decoded frame"
-    )  # what a decoder conceals it does not call an error
-    if broken:
-        raise CellFailure(
-            "source_broken", f"{source.path}: {broken} frames do not decode; repair the file", done
-        )
-    if "File ended prematurely" in done.stderr:
-        raise CellFailure(
-            "source_broken", f"{source.path} is truncated; copy or download it again", done
-        )
-    if not out.is_file():
-        raise CellFailure("source_failed", "preparing the reference wrote no file", done)
-    count, rest = divmod(out.stat().st_size, source.frame_bytes)
-    if rest or not count:
-        raise CellFailure(
-            "source_failed",
-            f"the reference is no whole number of frames ({out.stat().st_size} bytes)",
-            done,
-        )
-    if source.num_frames is not None and count != source.num_frames:
-        raise CellFailure(
-            "source_short",
-            f"{source.path} has {count} of the {source.num_frames} frames asked for from frame"
-            f" {source.start_frame} on",
-            done,
-        )
-    return count
 
 
 def encode(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
-from vmaftune.media.process import Finished, Runner
+from vmaftune.media.process import STDERR_LIMIT_BYTES, Finished, Runner
 
 ENV_FFMPEG = "VMAF_TUNE_FFMPEG"
 _PACKAGES = (
@@ -61,9 +61,12 @@ class Ffmpeg:
         timeout_s: float,
         cwd: Path | None = None,
         what: str | None = None,
+        keep_bytes: int = STDERR_LIMIT_BYTES,
     ) -> Finished:
         """Run it with `argv`, the arguments after the program's name; see Runner.run."""
-        return self.runner.run([self.path, *argv], timeout_s=timeout_s, cwd=cwd, what=what)
+        return self.runner.run(
+            [self.path, *argv], timeout_s=timeout_s, cwd=cwd, what=what, keep_bytes=keep_bytes
+        )
 
 
 def find_ffmpeg(wanted: str | None = None) -> str:

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
+import struct
+import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from vmaftune.cell import Color, Raw, frame_bytes
+from vmaftune.cell import Color, Raw, Seek, frame_bytes
 from vmaftune.errors import SourceError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
@@ -83,6 +86,14 @@ MATRICES = {
     10: "bt2020c",
 }
 RANGES = {1: "tv", 2: "pc"}
+# Streams without a container: their times are made up by whoever reads them.
+RAW_STREAMS = {"h264", "hevc", "obu", "m4v", "mpegvideo", "ivf", "yuv4mpegpipe"}
+# Codecs that know no fields.
+PROGRESSIVE = {"av1", "vp9", "vp8", "gif", "png"}
+NUM_LOOKED_AT, PLACES = 8, 5
+ALPHA = "has an alpha channel, which no score looks at"
+# av's log level is one for the whole process.
+_DESCRIBING = threading.Lock()
 COMMON_RATES = (
     *(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)),
     *(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 35, 48, 50, 60, 90, 100, 120)),
@@ -96,7 +107,12 @@ class Facts:
 
     `num_packets` counts packets that will be shown. `vfr_at` is the first shown frame whose
     interval is off, or None. `stamps` are the frames' times in units of `time_base` where the rate
-    varies and every frame has one, else empty.
+    varies and every frame has one, else empty. `notes` are what a user should know of the clip, as
+    the ends of sentences.
+
+    `shown` are the times of all frames that decode, `keys` those of the ones a decoder can start
+    at; both empty where seeking cannot be exact. `start_s` is the container's own start, `codec`
+    the name of its decoder.
     """
 
     width: int
@@ -113,6 +129,37 @@ class Facts:
     stamps: tuple[int, ...] = ()
     time_base: Fraction = Fraction(1)
     nominal: Fraction | None = None
+    notes: tuple[str, ...] = ()
+    shown: tuple[int, ...] = ()
+    keys: tuple[int, ...] = ()
+    start_s: Fraction = Fraction(0)
+    codec: str = ""
+
+    def seek(self, first: int, num_frames: int | None) -> Seek | None:
+        """The way to frames `first` up to `first + num_frames`; None where decoding from the start
+        is as near, or the only exact way.
+
+        The keyframe before the last one at or before the window: a decoder that starts at the last
+        one lacks what the window's first frames refer to (open GOPs), and demuxers land late.
+        """
+        if num_frames is None or not self.keys or first + num_frames > len(self.shown):
+            return None
+        stamps = self.shown[first : first + num_frames]
+        last = bisect_right(self.keys, stamps[0]) - 1
+        if last < 2:  # the file's first keyframe, or near it
+            return None
+        tick = (stamps[-1] - stamps[0]) // max(1, num_frames - 1) or 1
+        return Seek(
+            at_s=self._seconds(self.keys[last - 1], tick),
+            earlier_s=self._seconds(self.keys[last - 2], tick) if last > 2 else None,
+            start_pts=stamps[0],
+            end_pts=stamps[-1] + 1,
+            stamps=stamps,
+        )
+
+    def _seconds(self, key: int, tick: int) -> float:
+        """Half a frame behind a keyframe, from the container's start."""
+        return float((key + Fraction(tick, 2)) * self.time_base - self.start_s)
 
     def first_frame(self, start_s: Fraction) -> int:
         """The frame shown `start_s` seconds after the first one; that of a constant rate where that
@@ -238,59 +285,38 @@ def _raw_facts(path: Path, raw: Raw) -> Facts:
     )
 
 
-def _container_facts(path: Path, box: object) -> Facts:
-    import av
+@dataclass(slots=True)
+class _Packets:
+    """What one pass over a stream's packets, and its first frames, tell."""
+
+    num: int = 0
+    end: int = 0
+    stamps: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    frames: list[Any] = field(default_factory=list)
+
+
+def _container_facts(path: Path, box: Any) -> Facts:
     from av.stream import Disposition
 
-    videos = [s for s in box.streams.video if not s.disposition & Disposition.attached_pic]  # type: ignore[attr-defined]
+    videos = [s for s in box.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         raise SourceError(f"{path} holds no video stream")
     stream = videos[0]
-    stamps: list[int] = []
-    num_packets, first = 0, None
-    end = frames = 0
-    interlaced = False
-    for packet in box.demux(stream):  # type: ignore[attr-defined]
-        end = (packet.pos or 0) + packet.size or end
-        if packet.size and not packet.is_discard:
-            num_packets += 1
-            if packet.pts is not None:
-                stamps.append(packet.pts)
-        if frames < 8:
-            try:
-                for frame in packet.decode():
-                    frames += 1
-                    first = first or frame
-                    interlaced = interlaced or bool(frame.interlaced_frame)
-            except av.error.FFmpegError as failure:
-                if first is None and num_packets > 50:
-                    raise SourceError(
-                        f"{path}: the first frames do not decode: {failure.strerror}"
-                    ) from failure
-    if first is None or not num_packets:
+    read = _read_packets(path, box, stream)
+    if not read.frames or not read.num:
         raise SourceError(f"{path} holds no frame that decodes")
-    # The index at the front of a whole mov points inside the file; a whole y4m ends with a frame.
-    # (A short mkv shows when it is prepared.)
-    kind, size = box.format.name, path.stat().st_size  # type: ignore[attr-defined]
-    if (
-        max((e.pos + e.size for e in stream.index_entries), default=0) > size
-        or kind == "yuv4mpegpipe"
-        and end != size
-    ):
-        raise SourceError(
-            f"{path} is truncated: {num_packets} frames or fewer are whole; copy or download it"
-            " again"
-        )
-    width, height = first.width, first.height
-    if first.rotation % 180:
-        width, height = height, width
+    _check_whole(path, box, stream, read)
+    first = read.frames[0]
+    width, height = _shown_size(path, box, stream, first)
     context = stream.codec_context
-    stamps.sort()
+    stamps = sorted(read.stamps)
     nominal = stream.guessed_rate or stream.average_rate
     fps, vfr_at = _timing(stamps, stream.time_base, nominal)
     sar = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
     pix_fmt, full = _planar(path, first.format.name)
     rgb = first.format.is_rgb  # converted to limited-range yuv with ffmpeg's default matrix
+    shown, keys = _seekable(box, stream, read, first)
     return Facts(
         width=width,
         height=height,
@@ -305,15 +331,178 @@ def _container_facts(path: Path, box: object) -> Facts:
                 "tv" if rgb else "pc" if full else RANGES.get(int(context.color_range), "unknown")
             ),
         ),
-        num_packets=num_packets,
+        num_packets=read.num,
         stream_index=stream.index,
         num_streams=len(videos),
-        interlaced=interlaced,
+        interlaced=any(frame.interlaced_frame for frame in read.frames),
         vfr_at=vfr_at,
-        stamps=tuple(stamps) if vfr_at is not None and len(stamps) == num_packets else (),
+        stamps=tuple(stamps) if vfr_at is not None and len(stamps) == read.num else (),
         time_base=stream.time_base or Fraction(1),
         nominal=nominal,
+        notes=(ALPHA,) if any(c.is_alpha for c in first.format.components) else (),
+        shown=shown,
+        keys=keys,
+        start_s=Fraction(box.start_time or 0, 1_000_000),
+        codec=context.name,
     )
+
+
+def _read_packets(path: Path, box: Any, stream: Any) -> _Packets:
+    """One pass over the packets of `stream`, and its first frames decoded."""
+    import av
+
+    read = _Packets()
+    for packet in box.demux(stream):
+        read.end = (packet.pos or 0) + packet.size or read.end
+        if packet.size and not packet.is_discard:
+            read.num += 1
+            if packet.pts is not None:
+                read.stamps.append(packet.pts)
+                if packet.is_keyframe:
+                    read.keys.append(packet.pts)
+        if len(read.frames) < NUM_LOOKED_AT:
+            try:
+                read.frames += packet.decode()
+            except av.error.FFmpegError as failure:
+                if not read.frames and read.num > 50:
+                    raise SourceError(
+                        f"{path}: the first frames do not decode: {failure.strerror}"
+                    ) from failure
+    return read
+
+
+def _check_whole(path: Path, box: Any, stream: Any, read: _Packets) -> None:
+    """Raises SourceError for a file that says of itself that it is longer.
+
+    The index at the front of a whole mov points inside the file, a whole y4m ends with a frame, an
+    AVI's chunks say how long they are, a transport stream has packets of one size. (A short mkv
+    shows when it is prepared.)
+    """
+    kind, size = box.format.name, path.stat().st_size
+    indexed = max((e.pos + e.size for e in stream.index_entries), default=0)
+    short = indexed > size
+    if kind == "yuv4mpegpipe":
+        short = short or read.end != size
+    elif kind == "avi":
+        short = short or _riff_bytes(path) > size
+    elif kind == "mpegts":
+        short = short or bool(size % _ts_packet_bytes(path))
+    if short:
+        raise SourceError(
+            f"{path} is truncated: {read.num} frames or fewer are whole; copy or download it again"
+        )
+
+
+def _riff_bytes(path: Path) -> int:
+    """How long the RIFF chunks of an AVI say that the file is; 0 where they do not."""
+    end, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while end + 8 <= size:
+            file.seek(end)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name != b"RIFF" or not length:
+                break
+            end += 8 + length + length % 2
+    return end
+
+
+def _ts_packet_bytes(path: Path) -> int:
+    """188, or 192 for the transport streams of discs and cameras."""
+    with path.open("rb") as file:
+        head = file.read(4 + 192 + 1)
+    return 192 if head[4:5] == b"G" and head[196:197] == b"G" else 188
+
+
+def _shown_size(path: Path, box: Any, stream: Any, first: Any) -> tuple[int, int]:
+    """Width and height as ffmpeg decodes it: the container's cropping taken off, then turned."""
+    left, right, top, bottom = _cropping(box, stream)
+    width, height = first.width - left - right, first.height - top - bottom
+    if first.rotation % 90:
+        raise SourceError(
+            f"{path} is to be shown turned by {first.rotation % 360} degrees, and only multiples of"
+            " 90 can be measured; turn it first, or remove the rotation (ffmpeg -display_rotation 0"
+            " -i FILE -c copy NEW)"
+        )
+    return (height, width) if first.rotation % 180 else (width, height)
+
+
+def _cropping(box: Any, stream: Any) -> tuple[int, int, int, int]:
+    """Pixels that the container crops: left, right, top, bottom (a clean aperture in mov, PixelCrop
+    in mkv). PyAV tells of it only in the text that describes a file.
+    """
+    import av.logging
+
+    with _DESCRIBING:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            text = box.dumps_format()
+        finally:
+            av.logging.set_level(level)
+    own = re.search(rf"Stream #0:{stream.index}\b.*?(?=\n  Stream #|\Z)", text, re.S)
+    found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", own[0]) if own else None
+    if found is None:
+        return 0, 0, 0, 0
+    left, right, top, bottom = (int(n) for n in found.groups())
+    return left, right, top, bottom
+
+
+def _seekable(
+    box: Any, stream: Any, read: _Packets, first: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Times of all frames that decode and of the keyframes, where seeking by them is exact: every
+    packet has a time of its own, and it is not guessed.
+    """
+    guessed = box.format.name == "avi" and stream.codec_context.has_b_frames
+    whole = len(set(read.stamps)) == read.num and first.pts is not None
+    if guessed or not whole or box.format.name in RAW_STREAMS:
+        return (), ()
+    # What lies before the first frame that decodes is never shown.
+    shown = sorted(pts for pts in read.stamps if pts >= first.pts)
+    keys = sorted(pts for pts in read.keys if pts >= first.pts)
+    return tuple(shown), tuple(keys)
+
+
+def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False) -> Facts:
+    """`facts` with `interlaced` as frames `start` up to `end` say: those at five places of it, or
+    with `every` all of them.
+    """
+    import av
+
+    if facts.interlaced or not facts.shown:
+        return facts
+    num_frames = min(end, len(facts.shown)) - start
+    if num_frames <= 0 or facts.codec in PROGRESSIVE:
+        return facts
+    parts = 1 if every else PLACES
+    with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as box:
+        stream = box.streams[facts.stream_index]
+        for i in range(parts):
+            at = facts.shown[start + i * (num_frames - 1) // max(1, PLACES - 1)]
+            count = num_frames if every else NUM_LOOKED_AT
+            box.seek(at, stream=stream)
+            if _any_interlaced(box, stream, at, count):
+                return replace(facts, interlaced=True)
+    return facts
+
+
+def _any_interlaced(box: Any, stream: Any, at: int, count: int) -> bool:
+    """Whether one of `count` frames from time `at` on is interlaced."""
+    import av
+
+    left = count
+    try:
+        for frame in box.decode(stream):
+            if frame.pts is not None and frame.pts < at:
+                continue
+            if frame.interlaced_frame:
+                return True
+            left -= 1
+            if left <= 0:
+                break
+    except av.error.FFmpegError:
+        return False  # preparing it says so, with its own words
+    return False
 
 
 def _planar(path: Path, name: str) -> tuple[str, bool]:

@@ -111,6 +111,11 @@ class Runner:
     def __reduce__(self) -> tuple[Callable[[float], Runner], tuple[float]]:
         return _another, (self._most_s,)
 
+    def tell(self, sentence: str) -> None:
+        """Say something to the user, where anybody listens."""
+        if self._tell:
+            self._tell(sentence)
+
     @property
     def stopped(self) -> bool:
         """True once `stop` was called."""
@@ -144,8 +149,10 @@ class Runner:
         timeout_s: float,
         cwd: Path | None = None,
         what: str | None = None,
+        keep_bytes: int = STDERR_LIMIT_BYTES,
     ) -> Finished:
-        """Run `argv` to its end in `cwd`; `what` names it to a user who has to wait for it.
+        """Run `argv` to its end in `cwd`; `what` names it to a user who has to wait for it. Of
+        stderr the two ends are kept where it is longer than `keep_bytes`.
 
         Raises ToolError when the program cannot be started, Interrupted when `stop` was called. A
         child that outlives `timeout_s` seconds is killed and comes back with `timed_out` set. Any
@@ -179,7 +186,7 @@ class Runner:
                 wall_s=wall_s,
                 cpu_s=cpu_s,
                 stdout=out.read(),
-                stderr=_read_ends(err),
+                stderr=_read_ends(err, keep_bytes),
             )
 
     def _start(
@@ -243,12 +250,12 @@ def _another(most_s: float) -> Runner:
     return Runner(most_s=most_s)
 
 
-def _read_ends(file: IO[bytes]) -> str:
+def _read_ends(file: IO[bytes], limit: int) -> str:
     """All of a stderr, or its two ends when a broken input made it enormous."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if size <= STDERR_LIMIT_BYTES:
+    if size <= limit:
         return file.read().decode("utf-8", "replace")
-    head = file.read(STDERR_LIMIT_BYTES // 2)
-    file.seek(size - STDERR_LIMIT_BYTES // 2)
+    head = file.read(limit // 2)
+    file.seek(size - limit // 2)
     return (head + b"\n...\n" + file.read()).decode("utf-8", "replace")

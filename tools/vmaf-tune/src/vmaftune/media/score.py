@@ -199,6 +199,16 @@ def parse_inputs(stderr: str) -> dict[int, Decoded]:
     }
 
 
+def changed_inputs(stderr: str) -> dict[int, tuple[str, ...]]:
+    """Inputs whose size or pixel format changes on the way, by input number, each with what it was
+    and became.
+    """
+    seen: dict[int, dict[str, None]] = {}
+    for match in _GRAPH.finditer(stderr):
+        seen.setdefault(int(match[1]), {})[f"{match[2]}x{match[3]} {match[4]}"] = None
+    return {number: tuple(forms) for number, forms in seen.items() if len(forms) > 1}
+
+
 def feature_of(metrics: Mapping[str, float | None], name: str, teacher: str) -> float | None:
     """The teacher's own value of feature `name` in a frame of libvmaf's log; None when absent."""
     if feature_set(teacher) == NEG_FEATURES:

@@ -23,6 +23,7 @@ from vmaftune.media.score import (
     LOG,
     Decoded,
     Frame,
+    changed_inputs,
     libvmaf_filter,
     log_text,
     pads,
@@ -176,6 +177,20 @@ def check_counts(
     )
 
 
+def _check_constant(done: Finished) -> None:
+    """Raises CellFailure where a file changes its size or pixel format on the way: the filters give
+    up on it with words that name nothing.
+    """
+    for number, forms in changed_inputs(done.stderr).items():
+        role = ("distorted file", "reference")[number]
+        raise CellFailure(
+            "source_changes",
+            f"the {role} changes in its middle from {' to '.join(forms)}; cut it there, and score"
+            " the parts",
+            done,
+        )
+
+
 def score_pair(pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float) -> PairScore:
     """Score a pair in the empty folder `place`.
 
@@ -189,7 +204,9 @@ def score_pair(pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float) -> Pai
         dis=os.path.abspath(pair.distorted.path),
         ref=os.path.abspath(pair.reference.path),
     )
-    done = check(ffmpeg.run(argv, timeout_s=timeout_s, cwd=place), "the scoring", "score_failed")
+    done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=place)
+    _check_constant(done)
+    check(done, "the scoring", "score_failed")
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1} or not (place / LOG).exists():
         raise CellFailure(

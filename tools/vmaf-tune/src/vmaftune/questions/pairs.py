@@ -22,7 +22,7 @@ from vmaftune.engine.folder import write_table
 from vmaftune.engine.study import Study
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
-from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, probe, raw_format
+from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, look, probe, raw_format
 from vmaftune.questions.grid import measure
 from vmaftune.request.cells import matches
 from vmaftune.request.document import Document, pair_document
@@ -336,6 +336,7 @@ def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: s
             " the file"
         )
     facts = probe(path, raw)
+    facts = look(path, facts, 0, facts.num_packets)
     flags = []
     if facts.interlaced:
         if "interlaced" not in allow:

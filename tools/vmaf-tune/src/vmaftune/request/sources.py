@@ -14,7 +14,7 @@ from pathlib import Path
 from vmaftune.cell import ENCODES, SWEEP, TMP, Crop, Window, check_utf8, digest
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.ffmpeg import sha256_file
-from vmaftune.media.probe import HDR_TRANSFERS, SUFFIXES, Facts, probe, raw_format
+from vmaftune.media.probe import HDR_TRANSFERS, SUFFIXES, Facts, look, probe, raw_format
 from vmaftune.media.windows import Span, chunks, samples, timecode
 from vmaftune.request.asked import Clip, Preparation, Request
 
@@ -129,11 +129,16 @@ def resolve_clip(clip: Clip, name: str) -> Resolved:
     notices = []
     if facts.num_streams > 1:
         notices.append(f"{clip.path} has {facts.num_streams} video streams; the first is used")
+    notices += [f"{clip.path} {note}" for note in facts.notes]
     spans = _spans(clip.path, facts, wanted)
+    # A few frames tell an interlaced clip; who waives the refusal gets the whole window read.
+    thorough = wanted.deinterlace or "interlaced" in wanted.allow
     problems: dict[str, None] = {}
     windows = []
     for span in spans:
-        cut = facts.window(span.start, span.start + span.num_frames)
+        end = span.start + span.num_frames
+        cut = facts.window(span.start, end)
+        cut = look(clip.path, cut, span.start, end, every=thorough)
         unfit, flags = _unfit(clip.path, facts, cut, span, wanted)
         problems |= dict.fromkeys(unfit)
         shape = _shape(clip.path, facts, wanted)
@@ -151,7 +156,7 @@ def resolve_clip(clip: Clip, name: str) -> Resolved:
                 expected_frames=span.num_frames,
                 crop=wanted.crop,
                 scale=shape.scale,
-                deinterlace=wanted.deinterlace and facts.interlaced,
+                deinterlace=wanted.deinterlace and cut.interlaced,
                 width=shape.width,
                 height=shape.height,
                 pix_fmt=facts.pix_fmt,
@@ -161,6 +166,7 @@ def resolve_clip(clip: Clip, name: str) -> Resolved:
                 stream_index=facts.stream_index,
                 raw=raw,
                 flags=flags,
+                seek=facts.seek(span.start, span.num_frames if sampled else wanted.frames),
             )
         )
     if problems:
@@ -199,9 +205,9 @@ def _unfit(
 ) -> tuple[list[str], tuple[str, ...]]:
     """Why a window is refused, each with its way out; and the flags of what was allowed."""
     problems, flags = [], []
-    if facts.interlaced and wanted.deinterlace:
+    if cut.interlaced and wanted.deinterlace:
         flags.append("deinterlaced")
-    elif facts.interlaced:
+    elif cut.interlaced:
         flags.append("interlaced")
         if "interlaced" not in wanted.allow:
             problems.append(
