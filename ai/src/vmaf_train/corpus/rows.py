@@ -70,6 +70,8 @@ class FailureKind(enum.StrEnum):
     SOURCE_FAILED = "source_failed"
     SOURCE_SHORT = "source_short"
     SOURCE_BROKEN = "source_broken"
+    SOURCE_CHANGES = "source_changes"
+    SOURCE_INTERLACED = "source_interlaced"
     WORKER_LOST = "worker_lost"
     DISK_FULL = "disk_full"
     """Ends the sweep and is never written into a row."""
