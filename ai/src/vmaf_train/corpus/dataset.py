@@ -1,14 +1,15 @@
 """A corpus as arrays, and the folds that hold groups out.
 
-path --rows.read--> rows --load--> Dataset(features (N,6), codec (N,14), y (N,), group (N,) ...) --*_folds--> Fold
-"""  # noqa: E501
+path --rows.read, frames--> rows --load--> Dataset(features (N,6), codec (N,14), y (N,), ...)
+Dataset --*_folds--> Fold
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,29 @@ from vmaf_train.contract import (
     CODEC_DIM,
     DEFAULT_ORDINAL,
     NUM_FEATURES,
+    ORDINARY_FEATURES,
     codec_block,
     feature_set,
     knows_preset,
 )
 from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.corpus.digests import digest as digest_of
+from vmaf_train.corpus.frames import Frames, digest_of_frames, files_of, read_frames
+from vmaf_train.corpus.ids import number_text
+from vmaf_train.corpus.ledger import (
+    NO_FRAMES,
+    check,
+    check_table,
+    remembered,
+    require_sound,
+    survey_cells,
+)
 from vmaf_train.corpus.records import Record, cell_means, holds_frames, record
+from vmaf_train.corpus.rows import Row
 from vmaf_train.errors import DatasetError
 
+Table = list[tuple[int, Row]]
+"""Rows of a file with their line numbers."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
@@ -106,33 +121,68 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     source in two groups, a row without all six features or a finite score (with its line number),
     or when nothing is left.
     """
-    file, frames_file = _files(Path(path))
+    file, frame_files = _files(Path(path))
     table = corpus_rows.read(file)
     if not table:
         raise DatasetError(f"{file} holds no rows")
-    notes: list[str] = []
     if holds_frames(table[0][1]):
-        records = [record(file, number, row) for number, row in _unflagged(table, notes)]
-        digest = digest_of((row for _, row in table), "src", "key", "frame_index")
-        return _assemble(
-            file,
-            records if per_frame else cell_means(records),
-            digest,
-            digest,
-            notes,
-            per_frame,
-        )
-    records = [record(file, number, row) for number, row in _usable(table, notes)]
+        return _load_bare_frames(file, table, per_frame=per_frame)
+    notes: list[str] = []
+    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, notes)]
+    records = [record(file, number, row) for number, row in usable]
     digest = _digest_of_cells(table)
-    if not per_frame:
-        return _assemble(file, records, digest, None, notes, per_frame)
-    if frames_file is None:
+    frames = read_frames(frame_files, _keys(table)) if per_frame else None
+    _check_cells(file, table, frame_files, frames)
+    if frames is None:
+        return _assemble(file, _of_records(records), digest, None, notes, per_frame=False)
+    if not frame_files:
         raise DatasetError(
             f"{file} holds one row per cell and no frames lie beside it; this model learns from"
             " frames"
         )
-    frames, frame_digest = _frames_of(frames_file, table, {r.key: r for r in records})
-    return _assemble(file, frames, digest, frame_digest, notes, per_frame)
+    units = [
+        (r.key, corpus_rows.cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)
+    ]
+    rows = _of_frames(file, records, units, frames)
+    return _assemble(file, rows, digest, digest_of_frames(frames), notes, per_frame=True)
+
+
+def _load_bare_frames(file: Path, table: Table, *, per_frame: bool) -> Dataset:
+    """A file of frame rows alone, as older programs wrote them."""
+    notes: list[str] = []
+    records = [record(file, number, row) for number, row in _unflagged(table, notes)]
+    digest = digest_of((row for _, row in table), "src", "key", "frame_index")
+    if per_frame:
+        records.sort(key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index))
+    else:
+        records = cell_means(records)
+    return _assemble(file, _of_records(records), digest, digest, notes, per_frame=per_frame)
+
+
+def _sound(file: Path, number: int, row: Row) -> Row:
+    """`row`, if its types and ranges are those of a row. Raises DatasetError naming the line."""
+    if "schema_version" in row:
+        corpus_rows.typed(file, number, row)
+    return row
+
+
+def _check_cells(
+    file: Path, table: Table, frame_files: Sequence[Path], frames: Frames | None
+) -> None:
+    """Raise DatasetError, naming the line, for a finished cell whose row and frames do not agree.
+
+    `frames` are those of `frame_files`, None when they were not read.
+    """
+    if not frame_files or file.name != corpus_rows.CELLS or "schema_version" not in table[0][1]:
+        return
+    survey = survey_cells(file.parent)
+    memory = remembered(file.parent, survey)
+    if memory is None and frames is not None:
+        ledger = check_table(file.parent, survey, frames)
+    else:
+        ledger = check(file.parent, survey, memory)
+    latest = (row for _, row in _ok(table))
+    require_sound(ledger, ((str(row.get("key")), str(row.get("cell"))) for row in latest))
 
 
 def corpus_digest(path: Path | str) -> str:
@@ -152,24 +202,25 @@ def frame_digest(path: Path | str) -> str | None:
     """sha256 of the frame rows that belong to ok cells, whatever their order and file; None without
     frames.
     """
-    file, frames_file = _files(Path(path))
+    file, frame_files = _files(Path(path))
     table = corpus_rows.read(file)
     if table and holds_frames(table[0][1]):
         return digest_of((row for _, row in table), "src", "key", "frame_index")
-    return _digest_of_frames(_frame_rows(frames_file, _keys(table))) if frames_file else None
+    if not frame_files:
+        return None
+    return digest_of_frames(read_frames(frame_files, _keys(table)))
 
 
 def has_frames(path: Path | str) -> bool:
     """True when the corpus at `path` has a row for every frame."""
-    file, frames_file = _files(Path(path))
-    return frames_file is not None or any(
-        holds_frames(row) for _, row in corpus_rows.read(file)[:1]
-    )
+    file, frame_files = _files(Path(path))
+    return bool(frame_files) or any(holds_frames(row) for _, row in corpus_rows.read(file)[:1])
 
 
 def corpus_files(path: Path | str) -> list[Path]:
     """The files that `load` reads: the rows, and the frame rows that lie beside them."""
-    return [file for file in _files(Path(path)) if file is not None]
+    file, frame_files = _files(Path(path))
+    return [file, *frame_files]
 
 
 def newest_corpus(runs_dir: Path | str) -> Path:
@@ -245,7 +296,7 @@ def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, in
         if "grid" not in plan:
             return min(len(done), int(plan["num_cells"])), int(plan["num_cells"])
         planned = {str(pair["cell"]) for pair in plan.get("pairs", ())} | {
-            f"{source}/{block['encoder']}/{block['preset']}/{int(quality) if int(quality) == quality else quality}"  # noqa: E501
+            f"{source}/{block['encoder']}/{block['preset']}/{number_text(quality)}"
             for block in plan["grid"]
             for source in block["sources"]
             for quality in block["quality"]
@@ -301,33 +352,27 @@ def _fold(scheme: str, name: str, held_out: NDArray[np.bool_]) -> Fold:
     )
 
 
-def _files(path: Path) -> tuple[Path, Path | None]:
-    """(file of cell rows or the table itself, file of frame rows beside it)."""
+def _files(path: Path) -> tuple[Path, list[Path]]:
+    """(file of cell rows or the table itself, files of frame rows beside it)."""
+    cells = (corpus_rows.CELLS, "cells.parquet")
     if path.is_dir():
-        found = [
-            path / name for name in ("cells.jsonl", "cells.parquet") if (path / name).is_file()
-        ]
+        found = [path / name for name in cells if (path / name).is_file()]
         if not found:
             raise DatasetError(
                 f"{path} holds no cells.jsonl; name the folder of a sweep or a corpus file"
             )
         path = found[0]
-    elif path.stem == "frames" and (path.parent / "cells.jsonl").is_file():
-        path = path.parent / "cells.jsonl"
-    if path.stem != "cells":
-        return path, None
-    beside = [path.parent / name for name in ("frames.jsonl", "frames.parquet")]
-    return path, next((file for file in beside if file.is_file()), None)
+    elif path.stem == "frames" and (path.parent / corpus_rows.CELLS).is_file():
+        path = path.parent / corpus_rows.CELLS
+    return path, files_of(path.parent) if path.stem == "cells" else []
 
 
-def _ok(table: list[tuple[int, corpus_rows.Row]]) -> list[tuple[int, corpus_rows.Row]]:
+def _ok(table: Table) -> Table:
     latest = corpus_rows.last_of_each_cell(table)
     return [(n, row) for n, row in latest if (row.get("status") or "ok") == "ok"]
 
 
-def _usable(
-    table: list[tuple[int, corpus_rows.Row]], notes: list[str]
-) -> list[tuple[int, corpus_rows.Row]]:
+def _usable(table: Table, notes: list[str]) -> Table:
     ok = _ok(table)
     failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
     if failed:
@@ -335,9 +380,7 @@ def _usable(
     return _unflagged(ok, notes)
 
 
-def _unflagged(
-    table: list[tuple[int, corpus_rows.Row]], notes: list[str]
-) -> list[tuple[int, corpus_rows.Row]]:
+def _unflagged(table: Table, notes: list[str]) -> Table:
     flags = Counter(flag for _, row in table for flag in row.get("flags") or ())
     if not flags:
         return table
@@ -347,140 +390,165 @@ def _unflagged(
     return clean
 
 
-def _keys(table: list[tuple[int, corpus_rows.Row]]) -> set[str]:
-    return {str(row.get("key") or corpus_rows.cell_name(row)) for _, row in _ok(table)}
+def _keys(table: Table) -> frozenset[str]:
+    return frozenset(str(row.get("key") or corpus_rows.cell_name(row)) for _, row in _ok(table))
 
 
-def _digest_of_cells(table: list[tuple[int, corpus_rows.Row]]) -> str:
+def _digest_of_cells(table: Table) -> str:
     return digest_of((row for _, row in _ok(table)), "key")
 
 
-def _digest_of_frames(table: list[tuple[int, corpus_rows.Row]]) -> str:
-    return digest_of((row for _, row in table), "key", "frame_index")
-
-
-def _frame_rows(file: Path, keys: set[str]) -> list[tuple[int, corpus_rows.Row]]:
-    return [
-        (n, row)
-        for n, row in corpus_rows.read(file)
-        if str(row.get("key") or corpus_rows.cell_name(row)) in keys
-    ]
-
-
-def _frames_of(
-    file: Path, cells: list[tuple[int, corpus_rows.Row]], kept: dict[str, Record]
-) -> tuple[list[Record], str]:
-    """Frame records of the kept cells (which give group, preset, quality and teacher), and the
-    frame digest.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rows:
+    """N rows of R records: row i is of `records[of[i]]`. `features` (N,6), `y` and `frame_index`
+    (N,); `frame_index` counts from 0 within a record's key where the file does not say.
     """
-    table = _frame_rows(file, _keys(cells))
-    frames = []
-    for number, row in table:
-        frame = record(file, number, row)
-        cell = kept.get(frame.key)
-        if cell is not None:
-            frames.append(
-                replace(
-                    cell,
-                    line=number,
-                    features=frame.features,
-                    score=frame.score,
-                    frame_index=frame.frame_index,
-                )
-            )
-    expected = {str(row.get("key")): row.get("num_frames") for _, row in cells}
-    found = Counter(frame.key for frame in frames)
-    for key, cell in kept.items():
-        wanted = expected.get(key) or max(found[key], 1)
-        if found[key] != wanted:
-            raise DatasetError(
-                f"{file} holds {found[key]} of {wanted} frames of the cell in line {cell.line} of"
-                " the cell rows; the corpus is damaged: run its sweep again"
-            )
-    return frames, _digest_of_frames(table)
+
+    records: Sequence[Record]
+    of: Ints
+    features: Floats
+    y: Floats
+    frame_index: Ints
+
+    def take(self, keep: NDArray[np.bool_]) -> _Rows:
+        """The rows of the records that are kept, (R,) of bool."""
+        where = keep[self.of]
+        number = np.cumsum(keep) - 1
+        return _Rows(
+            records=[r for r, kept in zip(self.records, keep, strict=True) if kept],
+            of=number[self.of[where]],
+            features=self.features[where],
+            y=self.y[where],
+            frame_index=self.frame_index[where],
+        )
+
+
+def _of_records(records: Sequence[Record]) -> _Rows:
+    """A row for every record."""
+    position: Counter[str] = Counter()  # numbers the frames of old files, which have no frame_index
+    index = []
+    for r in records:
+        index.append(position[r.key] if r.frame_index is None else int(r.frame_index))
+        position[r.key] += 1
+    features = np.array([r.features for r in records], dtype=np.float64)
+    return _Rows(
+        records=records,
+        of=np.arange(len(records)),
+        features=features.reshape(-1, NUM_FEATURES),
+        y=np.array([r.score for r in records], dtype=np.float64),
+        frame_index=np.array(index, dtype=np.int64),
+    )
+
+
+def _of_frames(
+    file: Path, records: Sequence[Record], units: Sequence[tuple[str, str]], frames: Frames
+) -> _Rows:
+    """A row for every frame of the records, by key and frame number; `units` are key and cell of
+    each record. Raises DatasetError for a record without frames.
+    """
+    number_of = {unit: i for i, unit in enumerate(units)}
+    only = {key: i for i, (key, _) in enumerate(units)}  # older frames name no cell
+    pairs, codes = frames.units()
+    numbers = [only.get(k, -1) if c is None else number_of.get((k, c), -1) for k, c in pairs]
+    of = np.array(numbers, dtype=np.int64)[codes] if pairs else np.empty(0, dtype=np.int64)
+    rank = np.argsort(np.argsort(np.array([key for key, _ in units]), kind="stable"))
+    kept = np.flatnonzero(of >= 0)
+    index = frames.numbers["frame_index"]
+    order = kept[np.lexsort((index[kept], rank[of[kept]]))]
+    lacking = np.flatnonzero(np.bincount(of[kept], minlength=len(records)) == 0)
+    if len(lacking):
+        line = records[int(lacking[0])].line
+        raise corpus_rows.bad_cell(file, line, NO_FRAMES)
+    return _Rows(
+        records=records,
+        of=of[order],
+        features=frames.features()[order],
+        y=frames.numbers["vmaf"][order],
+        frame_index=index[order].astype(np.int64),
+    )
 
 
 def _assemble(
     path: Path,
-    records: Sequence[Record],
+    rows: _Rows,
     digest: str,
     frame_digest: str | None,
     notes: list[str],
+    *,
     per_frame: bool,
 ) -> Dataset:
-    teachers = sorted({r.teacher for r in records if r.teacher is not None})
+    teacher, features_of = _one_teacher(path, rows, notes)
+    _check_groups(path, rows.records)
+    if not per_frame:
+        known = np.array([r.encoder is not None and r.quality is not None for r in rows.records])
+        if not known.all():
+            notes.append(f"left out {(~known).sum()} rows without encoder and quality value")
+            rows = rows.take(known)
+    _note_odd_presets(rows, notes)
+    if not rows.records:
+        raise DatasetError(f"{path} holds no usable row" + "".join(f"; {note}" for note in notes))
+    records = rows.records
+
+    def strings(pick: Callable[[Record], str]) -> Strings:
+        return np.array([pick(r) for r in records], dtype=object)[rows.of]
+
+    blocks = [codec_block(r.encoder, r.preset, r.quality) for r in records]
+    quality = [np.nan if r.quality is None else r.quality for r in records]
+    return Dataset(
+        features=rows.features,
+        codec=np.array(blocks, dtype=np.float64).reshape(-1, CODEC_DIM)[rows.of],
+        y=rows.y,
+        group=strings(lambda r: r.group),
+        src=strings(lambda r: r.src),
+        encoder=strings(lambda r: r.encoder or corpus_rows.EXTERNAL),
+        preset=strings(lambda r: r.preset or ""),
+        crf=np.array(quality, dtype=np.float64)[rows.of],
+        key=strings(lambda r: r.key),
+        frame_index=rows.frame_index if per_frame else None,
+        digest=digest,
+        frame_digest=frame_digest,
+        path=path,
+        teacher=teacher,
+        features_of=features_of,
+        sources=_sources(records),
+        notes=tuple(notes),
+    )
+
+
+def _one_teacher(path: Path, rows: _Rows, notes: list[str]) -> tuple[str | None, str]:
+    """The teacher and the feature set of all rows. Raises DatasetError for two of either."""
+    teachers = sorted({r.teacher for r in rows.records if r.teacher is not None})
     if len(teachers) > 1:
         raise DatasetError(
             f"{path} holds scores of {len(teachers)} teachers ({', '.join(teachers)}); train on one"
         )
-    sets = sorted({r.features_of for r in records})
+    sets = sorted({r.features_of for r in rows.records})
     if len(sets) > 1:
         raise DatasetError(
             f"{path} holds {len(sets)} feature sets ({', '.join(sets)}); train on one"
         )
-    nameless = sum(r.teacher is None for r in records)
+    counts = np.bincount(rows.of, minlength=len(rows.records))
+    nameless = sum(int(n) for n, r in zip(counts, rows.records, strict=True) if r.teacher is None)
     if teachers and nameless:
         notes.append(
             f"{nameless} rows name no teacher: they are taken for scores of {teachers[0]}, which"
             " the others name"
         )
-    _check_groups(path, records)
-    if not per_frame:
-        known = [r for r in records if r.encoder is not None and r.quality is not None]
-        if len(known) < len(records):
-            notes.append(
-                f"left out {len(records) - len(known)} rows without encoder and quality value"
-            )
-        records = known
-    odd = Counter(
-        f"{r.encoder} {r.preset}" for r in records if not knows_preset(r.encoder, r.preset)
-    )
+    return (teachers[0] if teachers else None), (sets[0] if sets else ORDINARY_FEATURES)
+
+
+def _note_odd_presets(rows: _Rows, notes: list[str]) -> None:
+    counts = np.bincount(rows.of, minlength=len(rows.records))
+    odd: Counter[str] = Counter()
+    for count, r in zip(counts.tolist(), rows.records, strict=True):
+        if not knows_preset(r.encoder, r.preset):
+            odd[f"{r.encoder} {r.preset}"] += count
     if odd:
         seen = ", ".join(f"{name} {count}" for name, count in sorted(odd.items()))
         notes.append(
             f"read {odd.total()} rows with an unknown preset as one of ordinal {DEFAULT_ORDINAL}"
             f" ({seen})"
         )
-    if not records:
-        raise DatasetError(f"{path} holds no usable row" + "".join(f"; {note}" for note in notes))
-
-    def strings(pick: Callable[[Record], str]) -> Strings:
-        return np.array([pick(r) for r in records], dtype=object)
-
-    if per_frame:
-        records = sorted(
-            records, key=lambda r: (r.key, -1 if r.frame_index is None else r.frame_index)
-        )
-    position: Counter[str] = Counter()  # numbers the frames of old files, which have no frame_index
-    frames = []
-    for r in records:
-        frames.append(position[r.key] if r.frame_index is None else int(r.frame_index))
-        position[r.key] += 1
-    return Dataset(
-        features=np.array([r.features for r in records], dtype=np.float64).reshape(
-            -1, NUM_FEATURES
-        ),
-        codec=np.array(
-            [codec_block(r.encoder, r.preset, r.quality) for r in records], dtype=np.float64
-        ).reshape(-1, CODEC_DIM),
-        y=np.array([r.score for r in records], dtype=np.float64),
-        group=strings(lambda r: r.group),
-        src=strings(lambda r: r.src),
-        encoder=strings(lambda r: r.encoder or corpus_rows.EXTERNAL),
-        preset=strings(lambda r: r.preset or ""),
-        crf=np.array(
-            [np.nan if r.quality is None else r.quality for r in records], dtype=np.float64
-        ),
-        key=strings(lambda r: r.key),
-        frame_index=np.array(frames, dtype=np.int64) if per_frame else None,
-        digest=digest,
-        frame_digest=frame_digest,
-        path=path,
-        teacher=teachers[0] if teachers else None,
-        features_of=sets[0],
-        sources=_sources(records),
-        notes=tuple(notes),
-    )
 
 
 def _sources(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:

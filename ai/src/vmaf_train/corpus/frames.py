@@ -222,7 +222,8 @@ def _from_table(table: Any, file: Path) -> Frames:
 
     numbers: dict[str, Floats] = {}
     texts: dict[str, Texts] = {}
-    for name in table.column_names:
+    names = [name for name in table.column_names if not name.startswith("__index_")]
+    for name in names:
         column = table.column(name)
         kind = column.type
         if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
@@ -232,7 +233,7 @@ def _from_table(table: Any, file: Path) -> Frames:
             numbers[name] = np.full(len(column), np.nan)
         else:
             texts[name] = _coded_arrow(column)
-    frames = _with_all_columns(numbers, texts, tuple(table.column_names), len(table))
+    frames = _with_all_columns(numbers, texts, tuple(names), len(table))
     _check_table(frames, file)
     return frames
 

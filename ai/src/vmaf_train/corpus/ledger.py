@@ -329,6 +329,21 @@ def check(folder: Path, survey: Survey, memory: _Memory | None) -> Ledger:
     return Ledger(folder=folder, last=last, units=units, damaged={**damaged, **found})
 
 
+def check_table(folder: Path, survey: Survey, frames: Frames) -> Ledger:
+    """The ledger of a survey and all frames of its finished cells, which were read already."""
+    last = {mark.cell: mark for mark in survey.marks}
+    units = {mark.unit: mark for mark in survey.marks}
+    damaged = {mark.unit: mark.damage for mark in units.values() if mark.damage}
+    to_check = {unit: m for unit, m in units.items() if m.is_ok and unit not in damaged}
+    found: dict[Unit, str] = dict.fromkeys(to_check, NO_FRAMES)
+    named, codes = _named_units(frames, _by_key(to_check))
+    everything = np.ones(len(named), dtype=bool)
+    told = _of_units(frames, named, codes, everything, to_check, set())
+    found.update((unit, why) for unit, why in told if unit in to_check)
+    wrong = {unit: why for unit, why in found.items() if why}
+    return Ledger(folder=folder, last=last, units=units, damaged={**damaged, **wrong})
+
+
 NO_FRAMES = "the cell has none of its frames"
 
 
@@ -361,9 +376,7 @@ def _of_frames(
     if memory:
         sources = [file for file in sources if file.name == FRAMES]
         sources = [file for file in sources if file.stat().st_size > start]
-    by_key: dict[str, list[str]] = {}
-    for key, cell in to_check:
-        by_key.setdefault(key, []).append(cell)
+    by_key = _by_key(to_check)
     found: dict[Unit, str] = dict.fromkeys(to_check, NO_FRAMES)
     for file in sources:
         for unit, why in _of_file(file, start if file.name == FRAMES else 0, to_check, by_key):
@@ -372,6 +385,13 @@ def _of_frames(
             elif memory and unit[0] in committed:
                 found[unit] = "its frames are there twice"
     return {unit: why for unit, why in found.items() if why}
+
+
+def _by_key(units: Iterable[Unit]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, cell in units:
+        found.setdefault(key, []).append(cell)
+    return found
 
 
 def _of_file(
