@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/phase_a/demo
-SOURCE_DIRS := tools ai tests
+SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-browser contracts check bench bench-find reproduce clean
+.PHONY: help demo test test-browser contracts check bench bench-find reproduce release clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -97,6 +97,12 @@ bench-find: .venv/.demo ## encodes for a target, against the rules of other tool
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
 	$(BIN)/python ai/dev/reproduce.py
 
+release: .venv/.test ## build wheel and sources of a release into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -q tests/test_wheel.py
+
 clean: ## remove .venv, caches and the demo's results; other runs stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(DEMO) runs/demo
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(DEMO) runs/demo
 	find $(SOURCE_DIRS) -name __pycache__ -type d -prune -exec rm -rf {} +

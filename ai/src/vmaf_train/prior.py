@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from vmaf_train import locate
 from vmaf_train.contract import (
     ALIASES,
     DEFAULT_PRESET,
@@ -418,11 +419,11 @@ def _bits_per_pixel(row: Mapping[str, Any]) -> float | None:
 
 
 def load(model_dir: Path | str | None = None) -> Prior:
-    """The shipped prior: of the registry under `model_dir` (default: the project's `model`).
+    """The shipped prior: of the registry under `model_dir` (default: see locate.to_read).
 
     Raises ModelError when there is none, or when the file is not the one that was shipped.
     """
-    folder = (Path(model_dir) if model_dir is not None else _own_models()) / "tiny"
+    folder = locate.to_read(Path(model_dir) if model_dir is not None else None) / "tiny"
     try:
         registry = json.loads((folder / "registry.json").read_bytes())
         entry = next((e for e in registry["models"] if e["id"] == ID), None)
@@ -437,10 +438,6 @@ def load(model_dir: Path | str | None = None) -> Prior:
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise ModelError(f"{entry['file']} does not have the sha256 of its registry entry")
     return parse(data)
-
-
-def _own_models() -> Path:
-    return Path(__file__).resolve().parents[3] / "model"
 
 
 def parse(data: bytes | str) -> Prior:

@@ -36,10 +36,13 @@ def hold(model_dir: Path) -> Iterator[Shelf]:
     not in order.
     """
     folder = model_dir / TINY
-    if not folder.is_dir():
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
         raise ModelError(
-            f"{folder} is not a folder with a {REGISTRY}; name its parent with --model-dir"
-        )
+            f"{folder} cannot be a folder of models ({failure.strerror}); name another with"
+            " --model-dir"
+        ) from failure
     lock = filelock.FileLock(_lock_file(folder))
     try:
         lock.acquire(timeout=0)
@@ -73,7 +76,8 @@ class Shelf:
 
     def __init__(self, model_dir: Path) -> None:
         self.folder = model_dir / TINY
-        self._text = registry.read_file(self.folder / REGISTRY)
+        fresh = registry.is_fresh(self.folder)
+        self._text = None if fresh else registry.read_file(self.folder / REGISTRY)
         self.before = self.now = registry.load(model_dir)
         self._made: set[str] = set()
 
@@ -118,7 +122,10 @@ class Shelf:
 
     def undo(self) -> None:
         """Put the registry back as it was found, and remove the files that were made since."""
-        files.write_bytes(self.folder / REGISTRY, self._text)
+        if self._text is None:
+            (self.folder / REGISTRY).unlink(missing_ok=True)
+        else:
+            files.write_bytes(self.folder / REGISTRY, self._text)
         self.now = self.before
         kept = self._kept()
         for name in self._made - kept:

@@ -181,17 +181,26 @@ class _Head:
 
 
 def load(model_dir: Path) -> Registry:
-    """The registry under `model_dir` (its folder `tiny`), checked, files and all.
+    """The registry under `model_dir` (its folder `tiny`), checked, files and all; an empty one
+    where nothing has been shipped yet.
 
     Raises ModelError for a missing or malformed registry, an unknown or missing field, ids unsorted
     or twice, a file name that is not made of the digest, a file outside the folder, or one whose
     sha256 is not the entry's.
     """
     folder = model_dir / TINY
+    if is_fresh(folder):
+        return Registry(folder=folder, entries=())
     registry = _parse(folder, read_file(folder / REGISTRY))
     for entry in registry.entries:
         read_pair(folder, entry)
     return registry
+
+
+def is_fresh(folder: Path) -> bool:
+    """True where no registry is, nor a model that one might have named."""
+    ours = {"registry.schema.json"}
+    return not any(f.suffix in (".json", ".onnx") and f.name not in ours for f in folder.glob("*"))
 
 
 def read_pair(folder: Path, entry: Entry) -> Pair:

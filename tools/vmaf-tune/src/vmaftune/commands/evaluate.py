@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from vmaf_train import locate
 from vmaf_train.contract import MODELS
 
 from vmaftune import console
@@ -35,8 +36,14 @@ def evaluate(
     ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where runs are found.")] = Path("runs"),
     model_dir: Annotated[
-        Path, typer.Option(help="Where the registry is (its folder tiny/).")
-    ] = Path("model"),
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder that holds tiny/registry.json. Default: VMAF_TUNE_MODELS, else model/ of"
+                " the checkout here, else the models that came with the program."
+            )
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Show held-out figures of a training run. They are given per source and slice, beside the
@@ -47,7 +54,7 @@ def evaluate(
     if corpus is not None:
         if card is not None:
             raise UsageError("--card describes a training run; leave out --corpus")
-        _score(target or "fr_regressor_v2", corpus, model_dir, as_json=as_json)
+        _score(target or "fr_regressor_v2", corpus, locate.to_read(model_dir), as_json=as_json)
         return
     from vmaf_train.results import run_folder, tables
 

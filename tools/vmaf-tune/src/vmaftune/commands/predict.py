@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from vmaf_train import locate
 from vmaf_train.contract import FEATURES, codec_block, feature_value
 from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.errors import DatasetError, ModelError
@@ -67,9 +68,15 @@ def predict(
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path(
-        "model"
-    ),
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder that holds tiny/registry.json. Default: VMAF_TUNE_MODELS, else model/ of"
+                " the checkout here, else the models that came with the program."
+            )
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
     """Predict VMAF from the features of a scored encode. They are libvmaf's six; fr_regressor_v2
@@ -106,10 +113,11 @@ def predict(
         )
     from vmaf_train.shipping import predictor
 
-    loaded = predictor.load(model, model_dir, device)  # type: ignore[arg-type]  # checked above
+    place = locate.to_read(model_dir)
+    loaded = predictor.load(model, place, device)  # type: ignore[arg-type]  # checked above
     console.say(f"{model} runs {loaded.provider_note}")
     if self_test:
-        _self_test(loaded, as_json)
+        _self_test(loaded, place, as_json)
         return
     answers = _answers(loaded, rows)
     if as_json:
@@ -259,7 +267,7 @@ def _show(model: str, answers: list[dict[str, Any]]) -> None:
     )
 
 
-def _self_test(loaded: Predictor, as_json: bool) -> None:
+def _self_test(loaded: Predictor, place: Path, as_json: bool) -> None:
     from vmaf_train.model_file.graph import PARITY_LIMIT
 
     difference = loaded.self_test()
@@ -272,6 +280,7 @@ def _self_test(loaded: Predictor, as_json: bool) -> None:
     facts = {
         "model": loaded.contract.id,
         "sha256": loaded.artifact.sha256,
+        "model_dir": str(place),
         "provider": loaded.provider,
         "rows": rows,
     }
@@ -279,5 +288,6 @@ def _self_test(loaded: Predictor, as_json: bool) -> None:
         console.json_line({**facts, "max_difference": difference})
     else:
         console.out(
-            f"{rows} stored rows predicted again: at most {difference:.1e} VMAF points from torch"
+            f"{rows} stored rows predicted again with the model in {place}: at most"
+            f" {difference:.1e} VMAF points from torch"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from vmaf_train import files
+from vmaf_train import files, locate
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.shipping import promotion, registry
 from vmaf_train.shipping.candidate import Candidate
@@ -45,9 +45,15 @@ def ship(
         bool,
         typer.Option("--rollback", help="Put back the model that the last promotion replaced."),
     ] = False,
-    model_dir: Annotated[Path, typer.Option(help="Folder that holds tiny/registry.json.")] = Path(
-        "model"
-    ),
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder that holds tiny/registry.json. Default: VMAF_TUNE_MODELS, else model/ of"
+                " the checkout here, else model/ of this folder."
+            )
+        ),
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
@@ -60,6 +66,7 @@ def ship(
 
     Example: vmaf-tune ship fr_regressor_v2 --dry-run
     """
+    model_dir = locate.to_write(model_dir)
     if rollback:
         if dry_run or run is not None:
             raise UsageError(

@@ -1,0 +1,139 @@
+"""The wheel is the product: built, installed in a folder of its own outside any checkout, and used
+there. The sources of a release hold no runs and no clips.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = "vmaf_train/shipped/tiny/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installed:
+    """The wheel installed in `site`; commands run in `place`, which holds one clip."""
+
+    site: Path
+    place: Path
+
+    def run(self, *args: object, code: int = 0) -> str:
+        """stdout of `vmaf-tune args`, which must end with `code`."""
+        start = "import sys; sys.argv[0] = 'vmaf-tune'; from vmaftune.cli import main; main()"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("VMAF_TUNE")}
+        environment |= {"PYTHONPATH": str(self.site), "XDG_CACHE_HOME": str(self.site.parent / "c")}
+        done = subprocess.run(
+            [sys.executable, "-c", start, *map(str, args)],
+            cwd=self.place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel made from it."""
+    place = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    base = tmp_path_factory.mktemp("a stranger's place")
+    site, place = base / "site packages", base / "my films"
+    quiet = "--quiet --no-deps --no-index --disable-pip-version-check".split()
+    pip = [sys.executable, "-m", "pip", "install", *quiet]
+    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, timeout=120)
+    place.mkdir()
+    shutil.copy(ROOT / "tests/media/clips/vizdoom_game.mp4", place / "my clip.mp4")
+    return Installed(site=site, place=place)
+
+
+@pytest.fixture(scope="module")
+def swept(installed: Installed) -> Path:
+    """The folder of a sweep of two cells, made by the installed program."""
+    grid = "--encoders x264 --presets ultrafast --quality 20,40 --frames 8 --scale 160x90".split()
+    installed.run("corpus", "my clip.mp4", *grid, "--out", "run")
+    return installed.place / "run"
+
+
+def test_the_wheel_carries_what_the_registry_names_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        registry = json.loads(archive.read(SHIPPED + "registry.json"))
+    carried = {n.removeprefix(SHIPPED) for n in names if n.startswith(SHIPPED)}
+    models = {n for n in carried if not n.startswith("registry.")}
+    expected = set()
+    for entry in registry["entries"]:
+        model = Path(entry.get("onnx") or entry["file"])
+        expected |= {model.name, f"{model.stem}-{entry['sidecar_sha256'][:8]}.json"}
+    assert models == expected
+    assert {"vmaftune/sweeps/phase_a_hw.toml", "vmaftune/py.typed"} <= set(names)
+    tops = {n.partition("/")[0] for n in names}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"vmaftune", "vmaf_train"}
+
+
+def test_the_sources_hold_neither_runs_nor_clips(built: Path) -> None:
+    (sources,) = built.glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        names = [n.partition("/")[2] for n in archive.getnames()]
+    assert "hatch_build.py" in names
+    assert not [n for n in names if n.startswith("runs/") or n.endswith((".mp4", ".mkv", ".jsonl"))]
+
+
+def test_a_release_says_what_an_index_asks_for(built: Path) -> None:
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_measures_where_the_user_stands_and_nowhere_else(
+    installed: Installed, swept: Path
+) -> None:
+    assert "libx264" in installed.run("doctor", "--encoders", "x264")
+    found = json.loads(installed.run("status", "run", "--json"))
+    assert (found["num_done"], found["num_failed"]) == (2, 0)
+    assert "libx264" in installed.run("report", "run", "--text")
+    assert installed.run("--version").startswith("vmaf-tune ")
+    assert sorted(p.name for p in installed.place.iterdir()) == ["my clip.mp4", "run"]
+
+
+def test_it_answers_with_the_models_it_came_with(installed: Installed, swept: Path) -> None:
+    shipped = installed.site / "vmaf_train/shipped"
+    before = sorted(shipped.rglob("*"))
+    assert str(shipped) in installed.run("predict", "fr_regressor_v2", "--self-test")
+    installed.run("eval", "fr_regressor_v2", "--corpus", "run")
+    assert sorted(shipped.rglob("*")) == before
+
+
+def test_it_trains_and_judges_and_never_writes_into_the_package(installed: Installed) -> None:
+    installed.run("train", "fr_regressor_v2", "--smoke")
+    before = sorted(installed.site.rglob("*.json"))
+    installed.run("ship", "fr_regressor_v2", "--dry-run", code=6)
+    assert not (installed.place / "model").exists()
+    shipped = installed.site / "vmaf_train/shipped"
+    installed.run("ship", "fr_regressor_v2", "--model-dir", shipped, code=4)
+    assert sorted(installed.site.rglob("*.json")) == before
