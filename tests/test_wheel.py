@@ -64,7 +64,7 @@ def wheel(built: Path) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     base = tmp_path_factory.mktemp("a stranger's place")
     site, place = base / "site packages", base / "my films"
-    quiet = "--quiet --no-deps --no-index --disable-pip-version-check".split()
+    quiet = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "install", *quiet]
     subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, timeout=120)
     place.mkdir()
@@ -75,7 +75,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 @pytest.fixture(scope="module")
 def swept(installed: Installed) -> Path:
     """The folder of a sweep of two cells, made by the installed program."""
-    grid = "--encoders x264 --presets ultrafast --quality 20,40 --frames 8 --scale 160x90".split()
+    grid = [
+        "--encoders",
+        "x264",
+        "--presets",
+        "ultrafast",
+        "--quality",
+        "20,40",
+        "--frames",
+        "8",
+        "--scale",
+        "160x90",
+    ]
     installed.run("corpus", "my clip.mp4", *grid, "--out", "run")
     return installed.place / "run"
 
