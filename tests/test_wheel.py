@@ -87,7 +87,7 @@ def swept(installed: Installed) -> Path:
         "--scale",
         "160x90",
     ]
-    installed.run("corpus", "my clip.mp4", *grid, "--out", "run")
+    installed.run("corpus", "my clip.mp4", *grid, "--scale=160x90", "--out=run")
     return installed.place / "run"
 
 
