@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
         Entry("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
     ),
     "Decide": (
+        Entry("find", "find:find", "Find the quality value that meets a VMAF target on a film"),
         Entry("compare", "compare:compare", "Hold one encoder build or option set against another"),
     ),
     "Learn": (

@@ -335,3 +335,87 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes as people say them: `512 kB`, `34 MB`, `1.25 GB`, of a thousand each."""
+    if num_bytes < 1e6:
+        return f"{num_bytes / 1e3:.0f} kB"
+    if num_bytes < 1e9:
+        return f"{num_bytes / 1e6:.0f} MB"
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
+class FindView(AbstractContextManager["FindView"]):
+    """What a search shows: a line for each probe with its bracket, and on a terminal what is being
+    measured now; NDJSON of probes and answers with `as_json`.
+    """
+
+    EXPECTED = 3
+    """Probes that a search takes on average; only the ETA rests on it."""
+
+    def __init__(self, target: float, *, as_json: bool) -> None:
+        self._target, self._json = target, as_json
+        self._begin = time.monotonic()
+        self._cells = self._probes = 0
+        self._now = ""
+        self._live = (
+            Live(
+                console=_console(sys.stderr),
+                refresh_per_second=2,
+                transient=True,
+                get_renderable=self._panel,
+            )
+            if is_terminal() and not as_json
+            else None
+        )
+
+    def __enter__(self) -> FindView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def feed(self, told: Mapping[str, Any]) -> None:
+        """Show one event of a search."""
+        kind = told["event"]
+        if self._json and kind in ("notice", "probe", "answer"):
+            json_line(told)
+        if kind == "notice":
+            self._print(f"note: {told['message']}", "yellow")
+        elif kind == "stage":
+            self._now = f"{told['stage']} {told['cell']}"
+        elif kind == "cell":
+            self._cells += 1
+            if told["status"] != "ok":
+                self._print(f"failed: {told['cell']}: {told['error']}", "red")
+        elif kind == "probe" and not self._json:
+            self._probes += 1
+            self._print(_probe_line(told, self._target))
+
+    def _panel(self) -> Text:
+        seconds = time.monotonic() - self._begin
+        left = ""
+        if self._probes:
+            more = max(1, self.EXPECTED - self._probes)
+            left = f", about {duration(more * seconds / self._probes)} left"
+        return Text(f" {self._cells} cells, {duration(seconds)} gone{left}  {self._now}")
+
+    def _print(self, message: str, style: str = "") -> None:
+        if self._live:
+            self._live.console.print(Text(message, style=style))
+        else:
+            say(message, style)
+
+
+def _probe_line(told: Mapping[str, Any], target: float) -> str:
+    low, high = told["bracket"]
+    closing = f"{cell_text(low)} meets, {cell_text(high)} misses"
+    return (
+        f"{told['encoder']} {told['preset']} at {told['quality']:g}: {told['statistic']}"
+        f" {told['score']:.2f} (+-{told['standard_error']:.2f}, {told['num_windows']} windows),"
+        f" {told['kbps']:.0f} kbit/s; for {target:g}: {closing}"
+    )

@@ -97,6 +97,10 @@ class Answers:
         new = self._new.get((key, cell))
         return new or self._ledger.finished(cell, key) or self._ledger.failed(cell, key)
 
+    def ids(self) -> tuple[str, ...]:
+        """Ids of all cells that have a row."""
+        return tuple({**self._ledger.last, **self._last})
+
     def is_last(self, mark: Mark) -> bool:
         """True when this is what readers take for the cell: its last row."""
         return (self._last.get(mark.cell) or self._ledger.last.get(mark.cell)) == mark
@@ -124,3 +128,19 @@ def answers_of(folder: Path) -> Answers:
     from vmaf_train.corpus.ledger import read_ledger
 
     return Answers(read_ledger(folder))
+
+
+def stored_scores(folder: Path, keys: frozenset[str]) -> dict[str, tuple[float, ...]]:
+    """The clipped VMAF of every stored frame of the cells with these keys, in order."""
+    from vmaf_train.corpus.frames import files_of, read_frames
+
+    files = files_of(folder)
+    if not files or not keys:
+        return {}
+    table = read_frames(files, keys)
+    column, index, vmaf = table.texts["key"], table.numbers["frame_index"], table.numbers["vmaf"]
+    order = index.argsort(kind="stable")
+    found: dict[str, list[float]] = {}
+    for place in order.tolist():
+        found.setdefault(column.values[column.codes[place]], []).append(float(vmaf[place]))
+    return {key: tuple(scores) for key, scores in found.items()}

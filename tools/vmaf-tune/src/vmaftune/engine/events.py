@@ -68,7 +68,73 @@ class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
     num_cells: int
 
 
-Event = NoticeEvent | StartEvent | PrepareEvent | StageEvent | CellEvent | EndEvent
+class ProbeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="probe"):
+    """A question measured a setting on a film's windows. `score` is their `statistic`, VMAF points,
+    `standard_error` what it may be off by; `meets` the target.
+    """
+
+    encoder: str
+    preset: str
+    quality: float
+    statistic: str
+    score: float
+    standard_error: float
+    kbps: float
+    num_windows: int
+    num_frames: int
+    encode_cpu_s: float | None
+    meets: bool
+    bracket: tuple[float | None, float | None]
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """What is foretold at each quality value: the score and its 80% interval, VMAF points."""
+
+    quality: list[float]
+    score: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="answer"):
+    """A question's answer for one encoder. `interval` is the score's 95% interval over the film,
+    `kbps_interval` the 80% one of a bitrate that is foretold; `stop` says why the search ended.
+    """
+
+    film: str
+    encoder: str
+    preset: str
+    target: float
+    statistic: str
+    is_met: bool
+    is_measured: bool
+    quality: float | None
+    score: float | None
+    interval: tuple[float, float] | None
+    kbps: float | None
+    kbps_interval: tuple[float, float] | None
+    size_bytes: int | None
+    stop: str | None
+    bracket: tuple[float | None, float | None]
+    confidence: float | None
+    num_encodes: int
+    num_windows: int
+    encode_cpu_s: float | None
+    sentences: tuple[str, ...]
+    command: str | None
+    curve: Curve | None
+
+
+Event = (
+    NoticeEvent
+    | StartEvent
+    | PrepareEvent
+    | StageEvent
+    | CellEvent
+    | EndEvent
+    | ProbeEvent
+    | AnswerEvent
+)
 
 
 def to_json(event: msgspec.Struct) -> dict[str, Any]:

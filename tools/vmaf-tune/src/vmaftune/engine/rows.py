@@ -197,6 +197,12 @@ def frame_rows(row: CellRow, found: Measured | PairScore) -> list[FrameRow]:
     return [{**one, **more} for one, more in zip(rows, extra, strict=True)]
 
 
+def frame_scores(found: Measured | PairScore) -> tuple[float, ...]:
+    """The clipped VMAF of every frame, in order."""
+    frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
+    return tuple(frame.vmaf for frame in frames)
+
+
 def _frame(frame: Frame) -> FrameRow:
     return {
         "frame_index": frame.index,

@@ -28,7 +28,7 @@ from typing import Any, Self
 from vmaf_train.corpus.rows import CellRow, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
-from vmaftune.engine.answers import Answers, State, Wanted, answers_of
+from vmaftune.engine.answers import Answers, State, Wanted, answers_of, stored_scores
 from vmaftune.engine.events import CellEvent, Event, PrepareEvent, StageEvent
 from vmaftune.engine.executor import CPU, Ended, Executor, Happening, Preparing, Started, Task
 from vmaftune.engine.folder import LOCK, RUNS, SWEEP, Writer, append_run, lock, now, write_json
@@ -42,6 +42,7 @@ from vmaftune.engine.rows import (
     facts,
     failed_row,
     frame_rows,
+    frame_scores,
     key_of,
     ok_row,
 )
@@ -139,6 +140,7 @@ class Study:
         self._answers = Answers(self._writer.ledger)
         self._items: dict[str, Item] = {}
         self._keys: dict[str, str] = {}
+        self._scores: dict[str, tuple[float, ...]] = {}
         self._keep: set[str] = set()
         self._planned = set(document.cell_ids)
         self._roomy: set[str] = set()
@@ -232,6 +234,21 @@ class Study:
         """The row of a cell, ok or failed; None when the folder has none under its key."""
         mark = self._answers.find(item.id, self._key(item))
         return self._answers.row(mark) if mark else None
+
+    def ids(self) -> tuple[str, ...]:
+        """Ids of all cells that the folder has a row of, made with whatever tools."""
+        return self._answers.ids()
+
+    def scores(self, item: Item) -> tuple[float, ...]:
+        """The clipped VMAF of every frame of a measured cell, in order, VMAF points.
+
+        Raises KeyError when the folder has no frames of it.
+        """
+        key = self._key(item)
+        if key not in self._scores:
+            unread = frozenset(self._keys.values()) - self._scores.keys()
+            self._scores |= stored_scores(self.folder, unread)
+        return self._scores[key]
 
     def kept(self, cell: Cell) -> Path:
         """Where a cell's encode is, once it was measured with `keep`."""
@@ -428,6 +445,8 @@ class Study:
             return failed_row(known, failure, command_of(item, self.ffmpeg.path, address)), []
         found: Measured | PairScore = ended.value
         row = ok_row(known, item, found)
+        if self.is_open:
+            self._scores[row.key] = frame_scores(found)
         if isinstance(found, Measured) and isinstance(item, Cell) and item.id in self._keep:
             place = self.kept(item)
             place.parent.mkdir(exist_ok=True)

@@ -1,0 +1,164 @@
+"""`find` on real films: the answer is that of an exhaustive sweep, and no encode is made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from priors import mean_prior
+from vmaf_train.prior import dump
+from vmaftune import api
+from vmaftune.engine.events import CellEvent, ProbeEvent
+from vmaftune.errors import UsageError
+from vmaftune.request.flags import Texts
+
+LOW, HIGH = 20, 32
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry that holds a prior of the mean, as `ship` writes it."""
+    folder = tmp_path_factory.mktemp("models")
+    data = dump(mean_prior())
+    name = "quality_prior.json"
+    entry = {"id": "quality_prior", "file": name, "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "tiny").mkdir()
+    (folder / "tiny" / name).write_bytes(data)
+    registry = {"schema_version": 2, "entries": [entry], "models": [entry]}
+    (folder / "tiny" / "registry.json").write_text(json.dumps(registry))
+    return folder
+
+
+class Asked:
+    """What a question told while it ran."""
+
+    def __init__(self) -> None:
+        self.probes: list[ProbeEvent] = []
+        self.cells = 0
+
+    def __call__(self, event: Any) -> None:
+        if isinstance(event, ProbeEvent):
+            self.probes.append(event)
+        self.cells += isinstance(event, CellEvent)
+
+
+@pytest.fixture(scope="session")
+def short(film: Callable[..., Any]) -> Any:
+    return film("eight shots.mkv", shots=8, size="192x108")
+
+
+WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=8)
+
+
+@pytest.fixture(scope="session")
+def whole_curve(
+    short: Any, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[float, float]]:
+    """The film's folder after every quality value was measured, and the curve."""
+    out = tmp_path_factory.mktemp("sweep") / "run"
+    running = api.Running(out=out, model_dir=model_dir, jobs=2)
+    question = api.find_question(
+        Texts(sources=(str(short.path),), encoders="x264", presets="ultrafast"), WANTED, running
+    )
+    curve: dict[float, float] = {}
+    for quality in range(LOW, HIGH + 1):
+        fixed = replace(question.request.candidates[0], low=quality, high=quality)
+        one = replace(question, request=replace(question.request, candidates=(fixed,)))
+        result = api.ask(one, model_dir=model_dir)
+        curve[quality] = next(p.score for p in result.probes if p.quality == quality)
+    return out, curve
+
+
+def search(
+    short: Any, out: Path, model_dir: Path, told: Asked | None = None, **changes: Any
+) -> Any:
+    return api.find(
+        short.path,
+        encoders="x264",
+        presets="ultrafast",
+        wanted=replace(WANTED, **changes),
+        running=api.Running(out=out, model_dir=model_dir, jobs=2),
+        on_event=told,
+    )
+
+
+@pytest.mark.parametrize("target", [78, 84, 88])
+def test_the_answer_is_that_of_an_exhaustive_sweep(
+    short: Any, whole_curve: Any, model_dir: Path, target: float
+) -> None:
+    out, curve = whole_curve
+    result = search(short, out, model_dir, target=target)
+    meets = [quality for quality, score in curve.items() if score >= target]
+    assert result.best.quality == max(meets)
+    assert result.best.score == pytest.approx(curve[max(meets)], abs=1e-9)
+    assert result.is_met
+
+
+def test_few_encodes_and_none_twice(short: Any, model_dir: Path, tmp_path: Path) -> None:
+    first, again, other = Asked(), Asked(), Asked()
+    result = search(short, tmp_path / "run", model_dir, first)
+    assert 2 <= len(first.probes) <= 5
+    assert first.cells == 8 * len(first.probes)
+    repeated = search(short, tmp_path / "run", model_dir, again)
+    assert repeated.best.quality == result.best.quality
+    assert repeated.best.score == result.best.score
+    assert again.cells == 0, "what was measured is not measured again"
+    search(short, tmp_path / "run", model_dir, other, target=82)
+    assert other.cells < first.cells, "a second target builds on the first"
+
+
+def test_a_target_out_of_reach_is_an_answer(short: Any, whole_curve: Any, model_dir: Path) -> None:
+    out, curve = whole_curve
+    result = search(short, out, model_dir, target=100)
+    assert not result.is_met
+    assert result.best.quality == LOW
+    assert result.best.score == pytest.approx(max(curve.values()))
+    assert "the best is" in result.best.sentences[0]
+
+
+def test_a_limit_on_the_bitrate_gives_the_best_within_it(
+    short: Any, whole_curve: Any, model_dir: Path
+) -> None:
+    out, _ = whole_curve
+    free = search(short, out, model_dir, target=84)
+    limit = free.best.kbps * 0.7
+    result = search(short, out, model_dir, target=84, max_kbps=limit)
+    assert not result.is_met
+    assert result.best.kbps <= limit
+    assert result.best.quality > free.best.quality
+    finer = [p.kbps for p in result.probes if p.quality == result.best.quality - 1]
+    assert finer and finer[0] > limit
+
+
+def test_the_command_encodes_the_whole_film(short: Any, whole_curve: Any, model_dir: Path) -> None:
+    out, _ = whole_curve
+    result = search(short, out, model_dir)
+    line = result.command(result.best)
+    assert f"-crf {result.best.quality:g}" in line
+    assert "-c:a copy" in line and short.path.name in line
+    assert result.size_bytes(result.best) == pytest.approx(
+        result.best.kbps * 125 * short.num_frames * 1001 / 24000, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target": 0}, "--target"),
+        ({"statistic": "avg"}, "--stat avg"),
+        ({"min_quality": 40, "max_quality": 20}, "above --max-quality"),
+        ({"max_quality": 99}, "out of range"),
+        ({"sample_seconds": 0}, "--sample-seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(
+    short: Any, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        search(short, tmp_path / "run", tmp_path, **changes)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,370 @@
+"""The Python API: the same calls that the commands make, without a screen and without an exit.
+
+    import vmaftune
+    result = vmaftune.find("film.mkv", encoders="svtav1", target=93)
+    print(result.best.quality, result.best.kbps, result.command())
+
+Every call raises the errors of `vmaftune.errors` and lets Ctrl-C through; `on_event` is called with
+every event (`vmaftune.engine.events`) as it happens.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vmaf_train.corpus.pooling import STATISTICS, WORST_WINDOW
+from vmaf_train.prior import load as load_prior
+
+from vmaftune.cell import Window, digest
+from vmaftune.encoders import ENCODERS, OptionSet, Selection
+from vmaftune.engine.events import Event, NoticeEvent
+from vmaftune.engine.study import Options, Study
+from vmaftune.errors import UsageError
+from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.media.paste import user_command
+from vmaftune.media.process import Runner
+from vmaftune.questions.find import (
+    CHEAP,
+    FIRST_WINDOWS,
+    SEARCHED,
+    Candidate,
+    Finder,
+    FindRequest,
+    Found,
+    Probe,
+    cell_of,
+)
+from vmaftune.questions.sample import Sample, sample
+from vmaftune.request.asked import Request
+from vmaftune.request.cells import Plan
+from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.sources import resolve_sources
+from vmaftune.request.values import parse_scale
+
+RUNS = Path("runs/find")
+SAMPLE_SECONDS = 2.0
+EXPECTED_PROBES = 3
+"""Encodes that a search takes, to foretell how long it runs: FIND's mean is below this."""
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What `find` is asked, apart from the film: see `find` for what each means."""
+
+    target: float = 93.0
+    statistic: str = "mean"
+    stop: str = "confident"
+    samples: int | None = None
+    sample_seconds: float = SAMPLE_SECONDS
+    within_points: float = 0.5
+    within_s: float | None = None
+    full: bool = False
+    min_quality: float | None = None
+    max_quality: float | None = None
+    step: float = 1
+    max_kbps: float | None = None
+    max_size: float | None = None
+    max_cpu: float | None = None
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How a call runs; nothing here changes a number."""
+
+    out: Path | None = None
+    jobs: int | None = None
+    timeout_s: float | None = None
+    retry_failed: bool = False
+    ffmpeg: str | None = None
+    model_dir: Path | None = None
+    runner: Runner = field(default_factory=Runner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindResult:
+    """The answers for one film, best first, and what was measured for them.
+
+    `folder` is the run folder that holds every probe.
+    """
+
+    film: Window
+    folder: Path
+    request: FindRequest
+    found: tuple[Found, ...]
+    probes: tuple[Probe, ...]
+
+    @property
+    def best(self) -> Found:
+        """The answer with the fewest bits among those that meet the target, else the nearest."""
+        return self.found[0]
+
+    @property
+    def is_met(self) -> bool:
+        """True when an answer that was measured meets the target and the limits."""
+        return self.best.is_met and self.best.probe is not None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the film."""
+        return self.film.expected_frames / float(self.film.frame_rate)
+
+    def size_bytes(self, found: Found) -> int | None:
+        """Expected bytes of the film's pictures at an answer's bitrate."""
+        return None if found.kbps is None else round(found.kbps * 1000 / 8 * self.seconds)
+
+    def command(self, found: Found) -> str | None:
+        """The command that a person types for the whole film; None without a quality value."""
+        if found.quality is None:
+            return None
+        options = self.request.options
+        return user_command(
+            found.candidate.encoder,
+            found.candidate.preset,
+            found.quality,
+            source=self.film.path,
+            size=self.request.size,
+            options=options.args if options else (),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question about a film that is ready to be asked: nothing was measured for it yet."""
+
+    request: FindRequest
+    folder: Path
+    ffmpeg: Ffmpeg
+    options: Options
+    notices: tuple[str, ...]
+
+    def expected_s(self) -> float:
+        """Expected wall seconds, from the encoder table's costs."""
+        windows = self.request.num_windows or min(FIRST_WINDOWS, len(self.request.sample.windows))
+        first = self.request.candidates[0]
+        return EXPECTED_PROBES * windows * _seconds_a_window(self.request, first, self.options.jobs)
+
+
+def find(
+    film: str | Path,
+    *,
+    encoders: str = "x264",
+    presets: str | None = None,
+    options: str | None = None,
+    wanted: Wanted | None = None,
+    running: Running | None = None,
+    texts: Texts | None = None,
+    on_event: OnEvent | None = None,
+) -> FindResult:
+    """Which quality value of each encoder meets the target on a film.
+
+    `encoders`, `presets` and `options` are as on the command line: `x264,svtav1`,
+    `x264=slow;svtav1=5`. `wanted` says what is asked, `running` how it runs; `texts` holds further
+    flags of `corpus` (crop, scale, allow ...). Raises UsageError, SourceError, ToolError and
+    ModelError; a target that is not met is no error: see `FindResult.is_met`.
+    """
+    asked = replace(
+        texts or Texts(),
+        sources=(str(film),),
+        encoders=encoders,
+        presets=presets,
+        options=options,
+    )
+    question = find_question(asked, wanted or Wanted(), running or Running())
+    return ask(question, model_dir=(running or Running()).model_dir, on_event=on_event)
+
+
+def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
+    """Everything that a search needs, with the film probed and its windows chosen.
+
+    `wanted.within_points` is a standard error; `wanted.max_size` a share of the film's own size
+    (0.8), `wanted.within_s` bounds the expected wall seconds. Raises as `find`.
+    """
+    _check(wanted)
+    request = request_from(parse_flags(texts))
+    ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
+    film, notices = _film(request)
+    slots = running.jobs or max(1, usable_cores() // request.threads)
+    size = parse_scale(wanted.size, "--size").of(film.width, film.height) if wanted.size else None
+    found = FindRequest(
+        sample=_sample(film, wanted),
+        candidates=_candidates(request, wanted),
+        target=wanted.target,
+        statistic=wanted.statistic,
+        stop=wanted.stop,
+        within_points=wanted.within_points,
+        num_windows=wanted.samples,
+        max_kbps=_limit(film, wanted),
+        max_cpu=wanted.max_cpu,
+        size=size,
+        options=_options(request),
+        threads=request.threads,
+        teacher=request.teacher,
+    )
+    return Question(
+        request=_within(found, wanted.within_s, slots),
+        folder=running.out or find_folder(film),
+        ffmpeg=ffmpeg,
+        options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
+        notices=notices,
+    )
+
+
+def ask(
+    question: Question, *, model_dir: Path | None = None, on_event: OnEvent | None = None
+) -> FindResult:
+    """Search. Every probe is kept in the question's folder. Raises as `find`."""
+    request = question.request
+    prior = load_prior(model_dir)
+    hardware = choose_encoders(_selection(request), question.ffmpeg)
+    empty = Plan(cells=(), sources=(), name="")
+    with Study.open(
+        question.folder,
+        empty,
+        question.ffmpeg,
+        question.options,
+        argv=sys.argv,
+        hardware=hardware,
+        open_plan=True,
+    ) as study:
+        finder = Finder(request, study, prior)
+        with closing(_events(question, finder)) as events:
+            for event in events:
+                if on_event is not None:
+                    on_event(event)
+    return FindResult(
+        film=request.sample.film,
+        folder=question.folder,
+        request=request,
+        found=finder.found,
+        probes=tuple(finder.probes),
+    )
+
+
+def find_folder(film: Window) -> Path:
+    """`runs/find/<film>-<8 hex of content and preparation>`: all questions about it share it."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", film.name)[:100]
+    return RUNS / f"{stem}-{digest(film.identity())[:8]}"
+
+
+def _events(question: Question, finder: Finder) -> Generator[Event, None, None]:
+    for notice in question.notices:
+        yield NoticeEvent(message=notice)
+    yield from finder.run()
+
+
+def _check(wanted: Wanted) -> None:
+    """Raise UsageError for a number or word that makes no sense."""
+    known = (*STATISTICS, WORST_WINDOW)
+    if wanted.statistic not in known or wanted.statistic == "std":
+        names = ", ".join(name for name in known if name != "std")
+        raise UsageError(f"--stat {wanted.statistic}: use one of {names}")
+    if not 0 < wanted.target <= 100:
+        raise UsageError(f"--target is {wanted.target:g}; VMAF goes from 0 to 100")
+    positive = {
+        "--within-points": wanted.within_points,
+        "--sample-seconds": wanted.sample_seconds,
+        "--step": wanted.step,
+        "--max-kbps": wanted.max_kbps,
+        "--max-cpu": wanted.max_cpu,
+        "--max-size": wanted.max_size,
+    }
+    for name, value in positive.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{name} is {value:g}; it takes a number above 0")
+
+
+def _film(request: Request) -> tuple[Window, tuple[str, ...]]:
+    """The film as one window. Raises UsageError for anything but one film."""
+    windows, notices = resolve_sources(request)
+    if len(windows) != 1:
+        raise UsageError(f"find takes one film at a time here, and these are {len(windows)}")
+    return windows[0], notices
+
+
+def _sample(film: Window, wanted: Wanted) -> Sample:
+    if wanted.full:
+        return Sample(film=film, windows=(film,), is_whole=True)
+    return sample(film, wanted.sample_seconds, most=wanted.samples)
+
+
+def _candidates(request: Request, wanted: Wanted) -> tuple[Candidate, ...]:
+    """The encoders and presets of the request, each once, with the range of the search."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for block in request.blocks:
+        for setting in block.settings:
+            row = setting.encoder
+            low = wanted.min_quality if wanted.min_quality is not None else row.quality_min
+            high = wanted.max_quality if wanted.max_quality is not None else row.quality_max
+            for value in (low, high):
+                row.check_quality(value)
+            if low > high:
+                raise UsageError(
+                    f"--min-quality {low:g} is above --max-quality {high:g}; the smaller value is"
+                    " the finer quality"
+                )
+            row.check_quality(low + wanted.step if low + wanted.step <= high else low)
+            found[row.name, setting.preset] = Candidate(
+                encoder=row,
+                preset=setting.preset,
+                low=math.ceil(low / wanted.step) * wanted.step,
+                high=high,
+                step=wanted.step,
+            )
+    return tuple(found.values())
+
+
+def _options(request: Request) -> OptionSet | None:
+    """The one option set that was asked for, if any. Raises UsageError for several."""
+    sets = {s.options.name: s.options for b in request.blocks for s in b.settings if s.options}
+    if len(sets) > 1:
+        raise UsageError("find takes one set of --options; ask once for each")
+    return next(iter(sets.values()), None)
+
+
+def _limit(film: Window, wanted: Wanted) -> float | None:
+    """The bitrate that the answer may have, kbit/s; None without a limit."""
+    limits = [wanted.max_kbps] if wanted.max_kbps is not None else []
+    if wanted.max_size is not None:
+        seconds = film.expected_frames / float(film.frame_rate)
+        limits.append(wanted.max_size * film.size_bytes * 8 / 1000 / seconds)
+    return min(limits, default=None)
+
+
+def _within(request: FindRequest, seconds: float | None, slots: int) -> FindRequest:
+    """As many windows as the expected time allows. Raises UsageError when that is not even one."""
+    if seconds is None or request.sample.is_whole:
+        return request
+    each = EXPECTED_PROBES * _seconds_a_window(request, request.candidates[0], slots)
+    most = int(seconds / each)
+    if most < 1:
+        raise UsageError(
+            f"one window alone is expected to take {each:.0f} s and --within allows"
+            f" {seconds:.0f}; name a faster preset, or shorter --sample-seconds"
+        )
+    windows = request.sample.windows[:most]
+    return replace(request, sample=replace(request.sample, windows=windows))
+
+
+def _seconds_a_window(request: FindRequest, candidate: Candidate, slots: int) -> float:
+    """Expected wall seconds for one window at one setting."""
+    cell = cell_of(request, candidate, request.sample.windows[0], candidate.low)
+    return (cell.expected_encode_s + cell.expected_score_s) / slots
+
+
+def _selection(request: FindRequest) -> Selection:
+    """The encoders that the search may use."""
+    rows = {c.encoder.name: c.encoder for c in request.candidates}
+    named = frozenset(rows)
+    if len(request.candidates) > SEARCHED:
+        rows |= {name: ENCODERS[name] for name, _ in CHEAP}
+    return Selection(encoders=tuple(rows.values()), named=named, auto=False)

@@ -1,0 +1,396 @@
+"""`vmaf-tune find`: which quality value meets the target on a film, with the fewest encodes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vmaftune import console
+from vmaftune.commands.signals import interruptible
+from vmaftune.errors import TargetMissed, UsageError
+from vmaftune.media.process import Runner
+
+if TYPE_CHECKING:
+    from vmaftune.api import FindResult, Question, Running, Wanted
+    from vmaftune.engine.events import AnswerEvent
+    from vmaftune.questions.find import Found
+    from vmaftune.request.flags import Texts
+
+
+def find(
+    films: Annotated[list[str], typer.Argument(help="Films, or folders of films.")],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="The encoder. Default: x264.")
+    ] = None,
+    encoders: Annotated[
+        str | None, typer.Option(help="Several encoders, compared at the target: x264,svtav1.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The preset, or one for each encoder: x264=slow;svtav1=5.")
+    ] = None,
+    target: Annotated[float, typer.Option(help="VMAF to meet.")] = 93.0,
+    stat: Annotated[
+        str,
+        typer.Option(help="What must meet it: mean, harmonic, p10, p5, p1, min, worst-window."),
+    ] = "mean",
+    stop: Annotated[
+        str,
+        typer.Option(help="When to stop: confident, proven, or tolerance=0.5 (VMAF points)."),
+    ] = "confident",
+    max_kbps: Annotated[
+        float | None, typer.Option(help="The most kbit/s that the answer may take.")
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(help="The same as a share of the film's own size: 80%.")
+    ] = None,
+    max_cpu: Annotated[
+        float | None,
+        typer.Option(help="CPU seconds of encoding for a second of film; slower ones are out."),
+    ] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Smallest quality value to use.")
+    ] = None,
+    max_quality: Annotated[float | None, typer.Option(help="Largest quality value to use.")] = None,
+    step: Annotated[
+        float, typer.Option(help="Distance of quality values; 0.25 where the encoder can.")
+    ] = 1,
+    samples: Annotated[str, typer.Option(help="Windows to measure: auto, or a number.")] = "auto",
+    sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
+    within_points: Annotated[
+        float, typer.Option(help="Add windows until the standard error is this, VMAF points.")
+    ] = 0.5,
+    within: Annotated[
+        str | None, typer.Option(help="Wall time that it may be expected to take: 90s, 10m, 2h.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure the whole film instead of windows.")
+    ] = False,
+    options: Annotated[
+        str | None, typer.Option(help="Further encoder options: x264=-tune film.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Encode at this size, scored at the film's: 720p.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Size of the reference (bicubic): 640x360, 640x-1, 360p.")
+    ] = None,
+    allow: Annotated[
+        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
+    ] = None,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Convert interlaced films (bwdif).")
+    ] = False,
+    vmaf_model: Annotated[
+        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The run's folder. Default: runs/find/<film>.", metavar="PATH"),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed cells again.")
+    ] = False,
+    model_dir: Annotated[
+        Path | None, typer.Option(help="Where the prior is. Default: the shipped one.")
+    ] = None,
+    ffmpeg: Annotated[
+        str | None,
+        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be measured, and leave.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="NDJSON: each probe, then the answers.")
+    ] = False,
+) -> None:
+    """Find the quality value that meets a VMAF target on a film, with the fewest encodes.
+
+    Every probe is kept: a second target, statistic or encoder costs only what is new. Exit code 7
+    when the target cannot be met.
+
+    Example: vmaf-tune find film.mkv --encoder svtav1 --preset 5 --target 93
+    """
+    from vmaftune.api import Running, Wanted
+    from vmaftune.request.flags import Texts
+
+    if encoder and encoders:
+        raise UsageError("--encoder names one and --encoders several; give one of the two")
+    runner = Runner(most_s=timeout, tell=console.say)
+    wanted = Wanted(
+        target=target,
+        statistic=stat,
+        stop=stop,
+        samples=_count(samples),
+        sample_seconds=sample_seconds,
+        within_points=within_points,
+        within_s=_seconds(within),
+        full=full,
+        min_quality=min_quality,
+        max_quality=max_quality,
+        step=step,
+        max_kbps=max_kbps,
+        max_size=_share(max_size),
+        max_cpu=max_cpu,
+        size=size,
+    )
+    running = Running(
+        out=Path(out) if out else None,
+        jobs=jobs,
+        timeout_s=timeout,
+        retry_failed=retry_failed,
+        ffmpeg=ffmpeg,
+        model_dir=model_dir,
+        runner=runner,
+    )
+    texts = Texts(
+        encoders=encoder or encoders or "x264",
+        presets=preset,
+        options=options,
+        crop=crop,
+        scale=scale,
+        allow=allow,
+        deinterlace=deinterlace,
+        vmaf_model=vmaf_model,
+        out=out,
+    )
+    with interruptible(runner):
+        answer_films(films, texts, wanted, running, dry_run=dry_run, as_json=as_json)
+
+
+def answer_films(
+    films: list[str],
+    texts: Texts,
+    wanted: Wanted,
+    running: Running,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Ask about each film in turn, and about all of them together where there are several.
+
+    Raises TargetMissed when a film does not meet the target.
+    """
+    from vmaftune.api import find_question
+    from vmaftune.request.sources import find_clips
+
+    paths = [clip.path for clip in find_clips([Path(film) for film in films])]
+    if running.out is not None and len(paths) > 1:
+        raise UsageError("--out names one folder and each film has its own; leave it out")
+    results = []
+    for path in paths:
+        question = find_question(replace(texts, sources=(str(path),)), wanted, running)
+        if dry_run:
+            show_question(question)
+            continue
+        results.append(_asked(question, running, as_json=as_json))
+    if dry_run:
+        return
+    if len(results) > 1 and not as_json:
+        show_catalogue(results, wanted.target)
+    missed = [r for r in results if not r.is_met]
+    if missed:
+        raise TargetMissed(_why_missed(missed, wanted))
+
+
+def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult:
+    from vmaftune.api import ask
+    from vmaftune.engine.events import to_json
+
+    with console.FindView(question.request.target, as_json=as_json) as view:
+        result = ask(
+            question,
+            model_dir=running.model_dir,
+            on_event=lambda event: view.feed(to_json(event)),
+        )
+        for found in result.found:
+            view.feed(to_json(answer_event(result, found)))
+    if not as_json:
+        show_answer(result)
+    return result
+
+
+def answer_event(result: FindResult, found: Found) -> AnswerEvent:
+    """One encoder's answer as an event."""
+    from vmaftune.engine.events import AnswerEvent, Curve
+    from vmaftune.questions.sample import Z95
+
+    answer, probe, request = found.answer, found.probe, result.request
+    interval = None
+    if probe is not None:
+        half = Z95 * probe.error
+        interval = (round(probe.score - half, 3), round(min(100.0, probe.score + half), 3))
+    curve = None
+    if answer is not None:
+        columns = (answer.curve.quality, answer.curve.score, answer.curve.low, answer.curve.high)
+        quality, score, low, high = ([round(float(v), 3) for v in c] for c in columns)
+        curve = Curve(quality=quality, score=score, low=low, high=high)
+    return AnswerEvent(
+        film=result.film.path,
+        encoder=found.candidate.encoder.name,
+        preset=found.candidate.preset,
+        target=request.target,
+        statistic=request.statistic,
+        is_met=found.is_met,
+        is_measured=probe is not None,
+        quality=found.quality,
+        score=None if found.score is None else round(found.score, 4),
+        interval=interval,
+        kbps=None if found.kbps is None else round(found.kbps, 3),
+        kbps_interval=found.kbps_interval,
+        size_bytes=result.size_bytes(found),
+        stop=answer.stop if answer else None,
+        bracket=answer.bracket if answer else (None, None),
+        confidence=answer.confidence if answer else None,
+        num_encodes=answer.num_encodes if answer else 0,
+        num_windows=probe.num_windows if probe else 0,
+        encode_cpu_s=probe.cpu_s if probe else None,
+        sentences=found.sentences,
+        command=result.command(found),
+        curve=curve,
+    )
+
+
+def show_question(question: Question) -> None:
+    """What would be measured, for --dry-run."""
+    sample, request = question.request.sample, question.request
+    names = ", ".join(candidate.name for candidate in request.candidates)
+    windows = "the whole film"
+    if not sample.is_whole:
+        each = sample.windows[0].expected_frames
+        windows = f"up to {len(sample.windows)} windows of {each} frames"
+    console.out(f"{sample.film.path}: {sample.num_frames} frames; {windows}")
+    console.out(f"{names}: {request.statistic} VMAF of {request.target:g}, {request.stop}")
+    console.out(
+        f"about {console.duration(question.expected_s())} on {question.options.jobs} slots; the"
+        f" probes go to {question.folder}"
+    )
+
+
+def show_answer(result: FindResult) -> None:
+    """The table of a film's answers, what they rest on, and the command for the whole film."""
+    rows = [_row(result, found) for found in result.found]
+    columns = ("encoder", "q", "VMAF", "+-", "kbit/s", "size", "CPU", "windows", "stop")
+    console.table(Path(result.film.path).name, columns, rows, left=1)
+    for found in result.found:
+        for sentence in found.sentences:
+            if found.probe is not None:
+                console.say(sentence)
+    command = result.command(result.best)
+    if command is not None:
+        console.out(command)
+    console.next_command(f"vmaf-tune report {shlex.quote(str(result.folder))}")
+
+
+def _row(result: FindResult, found: Found) -> tuple[object, ...]:
+    from vmaftune.questions.sample import Z95
+
+    probe, size = found.probe, result.size_bytes(found)
+    cpu = None
+    if probe is not None and probe.cpu_s is not None:
+        cpu = probe.cpu_s / (probe.num_frames / float(result.film.frame_rate))
+    return (
+        found.candidate.name,
+        None if found.quality is None else f"{found.quality:g}",
+        None if found.score is None else f"{found.score:.2f}",
+        None if probe is None else f"{Z95 * probe.error:.2f}",
+        None if found.kbps is None else f"{found.kbps:.0f}",
+        None if size is None else console.size(size),
+        None if cpu is None else f"{cpu:.2f}x",
+        probe.num_windows if probe else None,
+        found.answer.stop if found.answer else "foretold",
+    )
+
+
+def show_catalogue(results: list[FindResult], target: float) -> None:
+    """All films in one table, and the one quality value that serves 90% of them."""
+    console.table(
+        f"{len(results)} films at VMAF {target:g}",
+        ("film", "encoder", "quality", "VMAF", "kbit/s"),
+        [
+            (
+                Path(r.film.path).name,
+                r.best.candidate.name,
+                None if r.best.quality is None else f"{r.best.quality:g}",
+                None if r.best.score is None else f"{r.best.score:.2f}",
+                None if r.best.kbps is None else f"{r.best.kbps:.0f}",
+            )
+            for r in results
+        ],
+        left=2,
+    )
+    for name in dict.fromkeys(found.candidate.name for r in results for found in r.found):
+        value = serves(results, name, 0.9)
+        if value is not None:
+            console.say(f"{name}: {value:g} meets {target:g} on 90% of the films")
+
+
+def serves(results: list[FindResult], name: str, share: float) -> float | None:
+    """The largest quality value that meets the target on `share` of the films with this encoder;
+    None where too few do. A finer value than a film's answer meets it too.
+    """
+    answers = [
+        found.quality
+        for r in results
+        for found in r.found
+        if found.candidate.name == name and found.is_met and found.quality is not None
+    ]
+    need = -(-len(results) * share // 1)
+    ordered = sorted(answers, reverse=True)
+    return ordered[int(need) - 1] if 0 < need <= len(ordered) else None
+
+
+def _why_missed(missed: list[FindResult], wanted: Wanted) -> str:
+    result = missed[0]
+    others = f" (and on {len(missed) - 1} more films)" if len(missed) > 1 else ""
+    said = "; ".join(result.best.sentences)
+    return (
+        f"{result.film.path}: {wanted.statistic} VMAF {wanted.target:g} is not met{others}: {said}"
+    )
+
+
+def _count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--samples takes auto or a number of windows, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str | None) -> float | None:
+    """`10m` as 600. Raises UsageError."""
+    if text is None:
+        return None
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        found = float(number) * units[unit]
+    except ValueError as failure:
+        raise UsageError(f"--within takes a time such as 90s, 10m or 2h, not {text!r}") from failure
+    if not 0 < found < float("inf"):
+        raise UsageError(f"--within {text} is no time to work in; use 10m, say")
+    return found
+
+
+def _share(text: str | None) -> float | None:
+    """`80%` as 0.8. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        found = float(text.removesuffix("%")) / 100
+    except ValueError:
+        found = 0.0
+    if not text.endswith("%") or not 0 < found < float("inf"):
+        raise UsageError(f"--max-size takes a share of the film's size such as 80%, not {text!r}")
+    return found
