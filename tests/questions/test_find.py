@@ -125,9 +125,9 @@ def test_a_limit_on_the_bitrate_gives_the_best_within_it(
     short: Any, whole_curve: Any, model_dir: Path
 ) -> None:
     out, _ = whole_curve
-    free = search(short, out, model_dir, target=84)
-    limit = free.best.kbps * 0.7
-    result = search(short, out, model_dir, target=84, max_kbps=limit)
+    free = search(short, out, model_dir, target=92)
+    limit = free.best.kbps * 0.8
+    result = search(short, out, model_dir, target=92, max_kbps=limit)
     assert not result.is_met
     assert result.best.kbps <= limit
     assert result.best.quality > free.best.quality
