@@ -197,8 +197,6 @@ def test_torn_last_lines_are_removed_with_a_notice(
         ("cells.jsonl", 3, '{"cell": "a/b'),
         ("cells.jsonl", 2, "[1, 2]"),
         ("cells.jsonl", 4, '{"cell": "a/b/c/1"}'),
-        ("frames.jsonl", 5, "{oops}"),
-        ("frames.jsonl", 20, '{"cell": "a"}'),
     ],
 )
 def test_a_bad_line_in_the_middle_is_an_error_with_its_number(
@@ -212,11 +210,37 @@ def test_a_bad_line_in_the_middle_is_an_error_with_its_number(
     lines[line - 1] = text
     (run / name).write_text("\n".join(lines) + "\n")
     content = (run / name).read_bytes()
-    done = tool.run("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, code=2)
-    assert f"{name}, line {line} " in done.stderr
-    assert "--out" in done.stderr
+    done = tool.run("corpus", clip("kill.mkv", frames=12), *GRID, "--out", run, code=4)
+    assert f"{name}:{line}: " in done.stderr
+    assert "delete that line and run `vmaf-tune corpus " in done.stderr
     assert "Traceback" not in done.stderr
     assert (run / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(("line", "text"), [(5, "{oops}"), (20, '{"cell": "a"}')])
+def test_a_bad_line_among_the_frames_costs_its_cell_alone(
+    line: int,
+    text: str,
+    clip: Make,
+    tool: Any,
+    unbroken: Any,
+    read_run: Callable[[Path], Any],
+    without_times: Callable[[Any], Any],
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for place in unbroken.folder.iterdir():
+        (run / place.name).write_bytes(place.read_bytes())
+    lines = (run / "frames.jsonl").read_text().splitlines()
+    lines[line - 1] = text
+    (run / "frames.jsonl").write_text("\n".join(lines) + "\n")
+    events = tool.events(clip("kill.mkv", frames=12), *GRID, "--out", run)
+    notices = [e["message"] for e in events if e["event"] == "notice"]
+    assert notices[0] == "frames.jsonl: 1 lines that are no frames were removed"
+    assert "the cell has 11 of its 12 frames" in notices[1]
+    assert next(e for e in events if e["event"] == "start")["num_left"] == 1
+    assert without_times(read_run(run)) == without_times(unbroken)
 
 
 def test_a_second_process_is_refused(

@@ -319,6 +319,7 @@ def test_rows_hold_what_the_contract_names(clip: Make, swept: Callable[..., Any]
     assert runs[0]["packages"]["vmaf-tune"]
     assert sorted(p.name for p in run.folder.iterdir()) == [
         ".lock",
+        ".verified",
         "cells.jsonl",
         "frames.jsonl",
         "runs.jsonl",
