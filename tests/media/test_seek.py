@@ -1,0 +1,162 @@
+"""A window reached by seeking has the frames that decoding from the start gives, in every kind of
+file; where it cannot, the file is decoded from its start, and the user is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from vmaftune.cell import Color, Window
+from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.prepare import prepare
+from vmaftune.media.probe import Facts, probe
+from vmaftune.media.process import Runner
+
+FRAMES, LENGTH = 150, 9
+STARTS = (0, 40, 61, 75, 100, 141)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of file: how it is made, its rate, and whether it can be sought."""
+
+    args: str
+    rate: str = "25"
+    sought: bool = True
+
+
+H264 = "-c:v libx264 -preset veryfast -g 20 -bf 3 -pix_fmt yuv420p"
+OPEN264 = f"{H264} -x264-params open-gop=1"
+HEVC = "-c:v libx265 -preset ultrafast -pix_fmt yuv420p -x265-params log-level=none:keyint=20"
+MPEG2 = "-c:v mpeg2video -q:v 4 -g 15 -bf 2 -pix_fmt yuv420p"
+KINDS = {
+    "h264.mp4": Kind(args=H264),
+    "h264 23976.mp4": Kind(args=H264, rate="24000/1001"),
+    "h264 5994.mkv": Kind(args=H264, rate="60000/1001"),
+    "h264 open.mkv": Kind(args=OPEN264),
+    "h264 open.mp4": Kind(args=OPEN264, rate="30000/1001"),
+    "h264.mov": Kind(args=f"{H264} -movflags +faststart"),
+    "h264.ts": Kind(args=H264),
+    "h264 late.mkv": Kind(args=f"{H264} -output_ts_offset 3.5"),
+    "h264 late.ts": Kind(args=f"{OPEN264} -output_ts_offset 7"),
+    "hevc closed.mkv": Kind(args=f"{HEVC}:open-gop=0"),
+    "hevc open.mkv": Kind(args=f"{HEVC}:open-gop=1"),
+    "hevc open.mp4": Kind(args=f"{HEVC}:open-gop=1", rate="24000/1001"),
+    "av1.mkv": Kind(args="-c:v libsvtav1 -preset 12 -g 20 -svtav1-params lp=1"),
+    "av1.mp4": Kind(args="-c:v libsvtav1 -preset 12 -g 20 -svtav1-params lp=1"),
+    "vp9.webm": Kind(args="-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 20 -b:v 0 -crf 40"),
+    "mpeg2.ts": Kind(args=MPEG2),
+    "mpeg2.mpg": Kind(args=f"{MPEG2} -f vob"),
+    "mpeg2 open.mkv": Kind(args=f"{MPEG2} -flags -cgop"),
+    "prores.mov": Kind(args="-c:v prores_ks -profile:v 0", rate="24000/1001"),
+    "ffv1.mkv": Kind(args="-c:v ffv1 -g 1 -pix_fmt yuv420p", rate="60000/1001"),
+    "mpeg4.avi": Kind(args="-c:v mpeg4 -q:v 4 -g 20 -bf 0 -pix_fmt yuv420p"),
+    "h264 b.avi": Kind(args=H264, sought=False),
+}
+
+
+def window(path: Path, facts: Facts, start: int, length: int = LENGTH) -> Window:
+    return Window(
+        name=path.stem,
+        group=path.stem,
+        path=str(path),
+        sha256="",
+        size_bytes=path.stat().st_size,
+        start_frame=start,
+        num_frames=length,
+        expected_frames=length,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=facts.width,
+        height=facts.height,
+        pix_fmt=facts.pix_fmt,
+        fps=facts.fps,
+        sar=facts.sar,
+        color=Color(),
+        stream_index=facts.stream_index,
+        raw=None,
+        seek=facts.seek(start, length),
+    )
+
+
+def digest(one: Window, used: Ffmpeg, folder: Path) -> str:
+    out = folder / "ref.yuv"
+    assert prepare(one, used, out, 120) == one.num_prepared
+    return hashlib.sha256(out.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def made(clip: Callable[..., Path]) -> Callable[[str], Path]:
+    def make(name: str) -> Path:
+        kind = KINDS[name]
+        args = tuple(kind.args.split())
+        return clip(f"seek/{name}", frames=FRAMES, size="96x64", rate=kind.rate, args=args)
+
+    return make
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_window_by_seeking_has_the_frames_of_decoding_from_the_start(
+    name: str, made: Callable[[str], Path], real: Ffmpeg, tmp_path: Path
+) -> None:
+    path, told = made(name), list[str]()
+    used = Ffmpeg(identity=real.identity, runner=Runner(tell=told.append))
+    facts = probe(path)
+    assert facts.num_packets == FRAMES
+    windows = [window(path, facts, start) for start in STARTS]
+    assert bool([w for w in windows if w.seek]) is KINDS[name].sought
+    found = [digest(w, used, tmp_path) for w in windows]
+    assert found == [digest(replace(w, seek=None), used, tmp_path) for w in windows]
+    assert len(set(found)) == len(STARTS)
+    assert told == []
+
+
+def test_an_edit_list_hides_frames_from_both_ways(
+    made: Callable[[str], Path],
+    run_ffmpeg: Callable[..., str],
+    real: Ffmpeg,
+    tmp_path: Path,
+) -> None:
+    cut = tmp_path / "edited.mp4"
+    run_ffmpeg("-ss", "1.3", "-i", made("h264.mp4"), "-c", "copy", cut)
+    facts = probe(cut)
+    windows = [window(cut, facts, start) for start in (50, 77, 90)]
+    assert all(w.seek for w in windows)
+    for one in windows:
+        plain = digest(replace(one, seek=None), real, tmp_path)
+        assert digest(one, real, tmp_path) == plain
+
+
+def test_a_seek_that_gives_other_frames_is_given_up_for_the_whole_file(
+    made: Callable[[str], Path], real: Ffmpeg, tmp_path: Path
+) -> None:
+    source = tmp_path / "lies.mkv"
+    source.write_bytes(made("h264 open.mkv").read_bytes())
+    told: list[str] = []
+    used = Ffmpeg(identity=real.identity, runner=Runner(tell=told.append))
+    one = window(source, probe(source), 100)
+    assert one.seek is not None
+    stamps = tuple(stamp + 1 for stamp in one.seek.stamps)
+    wrong = replace(one, seek=replace(one.seek, stamps=stamps))
+    plain = digest(replace(one, seek=None), used, tmp_path)
+    assert digest(wrong, used, tmp_path) == plain
+    assert digest(one, used, tmp_path) == plain
+    assert told == [f"{source} cannot be sought exactly; its windows are decoded from its start"]
+
+
+def test_padding_is_prepared_around_a_window(
+    made: Callable[[str], Path], real: Ffmpeg, tmp_path: Path
+) -> None:
+    path = made("h264 open.mkv")
+    facts = probe(path)
+    plain = window(path, facts, 96, 17)
+    padded = replace(window(path, facts, 100), pad_before=4, pad_after=4, seek=plain.seek)
+    assert digest(padded, real, tmp_path) == digest(plain, real, tmp_path)
+    assert digest(replace(padded, seek=None), real, tmp_path) == digest(plain, real, tmp_path)
+    assert "pads" not in plain.identity()
+    assert padded.identity()["pads"] == [4, 4]
