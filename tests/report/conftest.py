@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import synthetic as corpus_maker
 import synthetic_run as run_maker
+from vmaftune import cli
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,25 @@ def model_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete training run that the gate held."""
     folder: Path = run_maker.write(tmp_path_factory.mktemp("runs") / "fr_regressor_v2")
     return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command line in this process, from the words typed to the exit code."""
+
+    def typed(*words: str | Path, command: str = "report") -> Done:
+        monkeypatch.setattr(sys, "argv", ["vmaf-tune", command, *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Done(ended.value.code or 0, *capsys.readouterr())
+
+    return typed

@@ -157,18 +157,18 @@ def test_curves_that_do_not_overlap_have_a_reason(
 
 
 def test_the_command_ends_with_7_when_a_limit_is_not_kept(
-    cli: Callable[..., Any], before: Path, changed: Callable[..., Path]
+    run: Callable[..., Any], before: Path, changed: Callable[..., Path]
 ) -> None:
     folder = changed(scaled(1.02, 1.5))
-    kept = cli("compare", before, folder, "--max-bd-rate", 3, "--max-slowdown", 2)
-    assert kept.returncode == 0 and "+2.00% on average over 5 films" in kept.stdout, kept.stderr
+    kept = run(before, folder, "--max-bd-rate", 3, "--max-slowdown", 2, command="compare")
+    assert kept.code == 0 and "+2.00% on average over 5 films" in kept.stdout, kept.stderr
     assert "Where B costs most" in kept.stdout
-    broken = cli("compare", before, folder, "--max-bd-rate", 1, "--json")
-    assert broken.returncode == 7 and "the limit is +1%" in broken.stderr
+    broken = run(before, folder, "--max-bd-rate", 1, "--json", command="compare")
+    assert broken.code == 7 and "the limit is +1%" in broken.stderr
     document = json.loads(broken.stdout)
     assert document["missed"] and document["mean"] == pytest.approx(2, abs=1e-6)
-    assert cli("compare", before, before).returncode == 2
-    assert cli("compare", before, folder, "--max-bd-rate", "nan").returncode == 2
+    assert run(before, before, command="compare").code == 2
+    assert run(before, folder, "--max-bd-rate", "nan", command="compare").code == 2
 
 
 def test_two_real_builds(

@@ -234,8 +234,7 @@ def _frame(row: dict[str, Any], index: int, score: float) -> dict[str, Any]:
         "frame_index": index,
         "vmaf": score,
         "vmaf_unclipped": score,
-        "adm2": 0.9,
-        "motion2": 3.0,
+        **dict.fromkeys(FEATURES, 0.9),
     }
 
 

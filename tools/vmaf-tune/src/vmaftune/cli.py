@@ -156,6 +156,7 @@ def main() -> None:
     """Run the command line; every expected error ends as one sentence on stderr and its
     exit code.
     """
+    console.open_closed_streams()
     try:
         app(standalone_mode=True)
     except (errors.VmafTuneError, TrainError, KeyboardInterrupt) as failure:

@@ -29,6 +29,22 @@ def _console(stream: IO[str]) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
+def open_closed_streams() -> None:
+    """Give a process that was started without stdout or stderr (`>&-`) ones that lead nowhere.
+
+    Else the next file to be opened would take their number, and what is printed would be in it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 def is_terminal() -> bool:
     """True when the story is read by a person at a terminal."""
     return sys.stderr.isatty()
