@@ -352,102 +352,90 @@ _SVT_MS = {
     "0": 1500,
 }
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _CAP = ("-maxrate", "{r}k", "-bufsize", "{b}k")
 # What an option set may hold: ffmpeg's names, and keys of the encoders' own dictionaries. Left out
 # is what sets or bounds the rate (crf, qp, qmin, qcomp, vbv, pass), threads and slices, size, pixel
 # format, colour, what goes to files, and what a row tells elsewhere.
-_GOP = frozenset({"g", "keyint_min", "bf", "refs"})
-_X264_OPTIONS = _GOP | {
-    *("tune", "profile", "aq-mode", "aq-strength", "psy", "psy-rd", "rc-lookahead", "weightb"),
-    *("weightp", "b-bias", "b-pyramid", "b_strategy", "mixed-refs", "8x8dct", "fast-pskip"),
-    *("mbtree", "deblock", "partitions", "direct-pred", "motion-est", "coder", "chromaoffset"),
-    *("sc_threshold", "trellis", "subq", "me_range"),
-}
-_X264_PARAMS = frozenset(
-    {
-        *("aq-mode", "aq-strength", "bframes", "b-adapt", "b-bias", "b-pyramid", "weightb"),
-        *("weightp", "ref", "mixed-refs", "me", "merange", "subme", "psy", "psy-rd", "trellis"),
-        *("no-mbtree", "mbtree", "rc-lookahead", "deblock", "cabac", "8x8dct", "partitions"),
-        *("keyint", "min-keyint", "scenecut", "no-fast-pskip", "no-dct-decimate", "direct"),
-        *("deadzone-inter", "deadzone-intra", "chroma-qp-offset", "no-chroma-me", "open-gop"),
-    }
+_GOP = _words("bf g keyint_min refs")
+_X264_OPTIONS = _GOP | _words(
+    """
+    8x8dct aq-mode aq-strength b-bias b-pyramid b_strategy chromaoffset coder deblock
+    direct-pred fast-pskip mbtree me_range mixed-refs motion-est partitions profile psy
+    psy-rd rc-lookahead sc_threshold subq trellis tune weightb weightp
+    """
 )
-_X265_OPTIONS = _GOP | {"tune", "profile"}
-_X265_PARAMS = frozenset(
-    {
-        *("aq-mode", "aq-strength", "aq-motion", "hevc-aq", "qg-size", "bframes", "b-adapt"),
-        *("b-pyramid", "bframe-bias", "weightb", "weightp", "ref", "me", "merange", "subme"),
-        *("psy-rd", "psy-rdoq", "rdoq-level", "rd", "cutree", "rc-lookahead", "deblock", "sao"),
-        *("no-sao", "selective-sao", "limit-sao", "strong-intra-smoothing", "rect", "amp"),
-        *("limit-refs", "limit-modes", "max-merge", "early-skip", "rskip", "fast-intra"),
-        *("b-intra", "tskip", "signhide", "tu-intra-depth", "tu-inter-depth", "limit-tu", "ctu"),
-        *("min-cu-size", "keyint", "min-keyint", "scenecut", "open-gop", "no-open-gop"),
-        *("cbqpoffs", "crqpoffs", "nr-intra", "nr-inter", "hist-scenecut", "fades", "mcstf"),
-        *("constrained-intra", "temporal-mvp", "analyze-src-pics"),
-    }
+_X264_PARAMS = _words(
+    """
+    8x8dct aq-mode aq-strength b-adapt b-bias b-pyramid bframes cabac chroma-qp-offset
+    deadzone-inter deadzone-intra deblock direct keyint mbtree me merange min-keyint
+    mixed-refs no-chroma-me no-dct-decimate no-fast-pskip no-mbtree open-gop partitions psy
+    psy-rd rc-lookahead ref scenecut subme trellis weightb weightp
+    """
 )
-_SVT_OPTIONS = frozenset({"g"})
-_SVT_PARAMS = frozenset(
-    {
-        *("tune", "film-grain", "film-grain-denoise", "keyint", "scd", "lookahead", "enable-tf"),
-        *("hierarchical-levels", "enable-overlays", "enable-dlf", "enable-cdef", "scm"),
-        *("enable-restoration", "enable-qm", "qm-min", "qm-max", "chroma-qm-min", "sharpness"),
-        *("chroma-qm-max", "enable-variance-boost", "variance-boost-strength", "variance-octile"),
-        *("variance-boost-curve", "fast-decode", "tile-rows", "tile-columns", "ac-bias"),
-        *(
-            "tf-strength",
-            "enable-tpl-la",
-            "irefresh-type",
-            "enable-mfmv",
-            "qp-scale-compress-strength",
-        ),
-        *("luminance-qp-bias", "startup-mg-size"),
-    }
+_X265_OPTIONS = _GOP | _words("profile tune")
+_X265_PARAMS = _words(
+    """
+    amp analyze-src-pics aq-mode aq-motion aq-strength b-adapt b-intra b-pyramid bframe-bias
+    bframes cbqpoffs constrained-intra crqpoffs ctu cutree deblock early-skip fades
+    fast-intra hevc-aq hist-scenecut keyint limit-modes limit-refs limit-sao limit-tu
+    max-merge mcstf me merange min-cu-size min-keyint no-open-gop no-sao nr-inter nr-intra
+    open-gop psy-rd psy-rdoq qg-size rc-lookahead rd rdoq-level rect ref rskip sao scenecut
+    selective-sao signhide strong-intra-smoothing subme temporal-mvp tskip tu-inter-depth
+    tu-intra-depth weightb weightp
+    """
 )
-_VVENC_OPTIONS = frozenset({"g", "qpa", "period"})
-_VVENC_PARAMS = frozenset(
-    {
-        *("IntraPeriod", "RefreshSec", "PerceptQPA", "MCTF", "SAO", "ALF", "CCALF", "LMCS"),
-        *("GOPSize", "DecodingRefreshType", "DepQuant", "RDOQ", "SCC", "ISP", "MIP", "Affine"),
-    }
+_SVT_OPTIONS = _words("g")
+_SVT_PARAMS = _words(
+    """
+    ac-bias chroma-qm-max chroma-qm-min enable-cdef enable-dlf enable-mfmv enable-overlays
+    enable-qm enable-restoration enable-tf enable-variance-boost fast-decode
+    film-grain film-grain-denoise hierarchical-levels irefresh-type keyint lookahead
+    luminance-qp-bias qm-max qm-min qp-scale-compress-strength scd scm sharpness tf-strength
+    tile-columns tile-rows tune variance-boost-curve variance-boost-strength variance-octile
+    """
 )
-_VP9_OPTIONS = frozenset(
-    {
-        *("g", "keyint_min", "lag-in-frames", "auto-alt-ref", "arnr-maxframes", "arnr-strength"),
-        *("arnr-type", "aq-mode", "tune-content", "tile-columns", "tile-rows", "frame-parallel"),
-        *("enable-tpl", "min-gf-interval", "sharpness", "static-thresh", "noise-sensitivity"),
-    }
+_VVENC_OPTIONS = _words("g period qpa")
+_VVENC_PARAMS = _words(
+    """
+    ALF Affine CCALF DecodingRefreshType GOPSize ISP IntraPeriod MCTF MIP PerceptQPA RDOQ
+    RefreshSec SAO
+    """
 )
-_AOM_OPTIONS = frozenset(
-    {
-        *("g", "keyint_min", "lag-in-frames", "auto-alt-ref", "arnr-max-frames", "arnr-strength"),
-        *("aq-mode", "tune", "tile-columns", "tile-rows", "frame-parallel", "denoise-noise-level"),
-        *("denoise-block-size", "enable-cdef", "enable-restoration", "enable-global-motion"),
-        *("enable-intrabc", "enable-palette", "enable-obmc", "enable-rect-partitions"),
-        *("enable-ab-partitions", "enable-1to4-partitions", "reduced-tx-type-set", "enable-tx64"),
-    }
+_VP9_OPTIONS = _words(
+    """
+    aq-mode arnr-maxframes arnr-strength arnr-type auto-alt-ref enable-tpl frame-parallel g
+    keyint_min lag-in-frames min-gf-interval noise-sensitivity sharpness static-thresh
+    tile-columns tile-rows tune-content
+    """
 )
-_AOM_PARAMS = frozenset(
-    {
-        *("sharpness", "deltaq-mode", "enable-qm", "qm-min", "qm-max", "tune-content", "sb-size"),
-        *(
-            "enable-keyframe-filtering",
-            "enable-tpl-model",
-            "disable-trellis-quant",
-            "film-grain-test",
-        ),
-        *("enable-chroma-deltaq", "gf-min-pyr-height", "gf-max-pyr-height", "min-gf-interval"),
-    }
+_AOM_OPTIONS = _words(
+    """
+    aq-mode arnr-max-frames arnr-strength auto-alt-ref denoise-block-size
+    denoise-noise-level enable-1to4-partitions enable-ab-partitions enable-cdef
+    enable-global-motion enable-intrabc enable-obmc enable-palette enable-rect-partitions
+    enable-restoration enable-tx64 frame-parallel g keyint_min lag-in-frames
+    reduced-tx-type-set tile-columns tile-rows tune
+    """
 )
-_NVENC_OPTIONS = _GOP | {
-    *("tune", "profile", "multipass", "rc-lookahead", "spatial-aq", "spatial_aq", "temporal-aq"),
-    *("temporal_aq", "aq-strength", "b_ref_mode", "weighted_pred", "no-scenecut", "nonref_p"),
-    *("b_adapt", "coder"),
-}
-_QSV_OPTIONS = _GOP | {
-    *("profile", "adaptive_i", "adaptive_b", "b_strategy", "p_strategy", "rdo", "trellis"),
-    *("scenario", "low_power", "cavlc", "transform_skip"),
-}
+_AOM_PARAMS = _words(
+    """
+    deltaq-mode disable-trellis-quant enable-chroma-deltaq enable-keyframe-filtering
+    enable-qm enable-tpl-model film-grain-test gf-max-pyr-height gf-min-pyr-height
+    min-gf-interval qm-max qm-min sb-size sharpness tune-content
+    """
+)
+_NVENC_OPTIONS = _GOP | _words(
+    """
+    aq-strength b_adapt b_ref_mode multipass no-scenecut nonref_p rc-lookahead spatial-aq
+    temporal-aq tune weighted_pred
+    """
+)
+_QSV_OPTIONS = _GOP | _words("adaptive_b adaptive_i b_strategy")
 # Values that an option may not take although others of it are fine.
 REFUSED_VALUES: Mapping[str, frozenset[tuple[str, str]]] = {
     "libx264": frozenset({("tune", "zerolatency")}),  # cuts pictures into slices, one per thread
@@ -647,7 +635,9 @@ _ROWS: tuple[Encoder, ...] = (
         default_quality=(20, 32, 44, 56),
         default_preset="8",
         refused_presets={"12": _SVT_REFUSED, "13": _SVT_REFUSED},
-        cap_args=_CAP,
+        # Without the last one the bound is passed by up to half, SVT-AV1's own default; it heeds no
+        # buffer.
+        cap_args=(*_CAP, "-svtav1-params", "mbr-overshoot-pct=0"),
         options=_SVT_OPTIONS,
         params="-svtav1-params",
         params_keys=_SVT_PARAMS,
