@@ -7,19 +7,20 @@ from statistics import fmean, stdev
 
 import pytest
 from vmaftune.cell import Color, Window
+from vmaftune.media.probe import Facts
 from vmaftune.questions.sample import (
     FEWEST,
     pooled,
     sample,
     spread,
     standard_error,
-    timecode,
     wanted,
 )
+from vmaftune.request.film import Film
 
 
-def film(num_frames: int = 24 * 600, fps: str = "24") -> Window:
-    return Window(
+def film(num_frames: int = 24 * 600, fps: str = "24") -> Film:
+    whole = Window(
         name="film",
         group="film",
         path="film.mkv",
@@ -40,6 +41,20 @@ def film(num_frames: int = 24 * 600, fps: str = "24") -> Window:
         stream_index=0,
         raw=None,
     )
+    facts = Facts(
+        width=640,
+        height=360,
+        pix_fmt="yuv420p",
+        fps=fps,
+        sar="1",
+        color=Color(),
+        num_packets=num_frames,
+        stream_index=0,
+        num_streams=1,
+        interlaced=False,
+        vfr_at=None,
+    )
+    return Film(whole=whole, facts=facts)
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 3, 8, 12, 100, 257])
@@ -75,11 +90,6 @@ def test_a_short_film_is_taken_whole() -> None:
     found = sample(film(24 * 2 * FEWEST - 1), 2)
     assert found.is_whole
     assert found.windows == (found.film,)
-
-
-def test_times_are_written_to_the_millisecond() -> None:
-    assert timecode(750.0) == "00:12:30.000"
-    assert timecode(3661.2345) == "01:01:01.234"
 
 
 def test_pooling_counts_frames_and_not_windows() -> None:

@@ -41,11 +41,11 @@ from vmaftune.questions.find import (
     Probe,
     cell_of,
 )
-from vmaftune.questions.sample import Sample, sample
+from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
+from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
-from vmaftune.request.sources import resolve_sources
 from vmaftune.request.values import parse_scale
 
 RUNS = Path("runs/find")
@@ -192,9 +192,13 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
     _check(wanted)
     request = request_from(parse_flags(texts))
     ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
-    film, notices = _film(request)
+    film, notices = resolve_film(request)
     slots = running.jobs or max(1, usable_cores() // request.threads)
-    size = parse_scale(wanted.size, "--size").of(film.width, film.height) if wanted.size else None
+    size = (
+        parse_scale(wanted.size, "--size").of(film.whole.width, film.whole.height)
+        if wanted.size
+        else None
+    )
     found = FindRequest(
         sample=_sample(film, wanted),
         candidates=_candidates(request, wanted),
@@ -212,7 +216,7 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
     )
     return Question(
         request=_within(found, wanted.within_s, slots),
-        folder=running.out or find_folder(film),
+        folder=running.out or find_folder(film.whole),
         ffmpeg=ffmpeg,
         options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
         notices=notices,
@@ -283,17 +287,9 @@ def _check(wanted: Wanted) -> None:
             raise UsageError(f"{name} is {value:g}; it takes a number above 0")
 
 
-def _film(request: Request) -> tuple[Window, tuple[str, ...]]:
-    """The film as one window. Raises UsageError for anything but one film."""
-    windows, notices = resolve_sources(request)
-    if len(windows) != 1:
-        raise UsageError(f"find takes one film at a time here, and these are {len(windows)}")
-    return windows[0], notices
-
-
-def _sample(film: Window, wanted: Wanted) -> Sample:
+def _sample(film: Film, wanted: Wanted) -> Sample:
     if wanted.full:
-        return Sample(film=film, windows=(film,), is_whole=True)
+        return whole(film)
     return sample(film, wanted.sample_seconds, most=wanted.samples)
 
 
@@ -331,12 +327,11 @@ def _options(request: Request) -> OptionSet | None:
     return next(iter(sets.values()), None)
 
 
-def _limit(film: Window, wanted: Wanted) -> float | None:
+def _limit(film: Film, wanted: Wanted) -> float | None:
     """The bitrate that the answer may have, kbit/s; None without a limit."""
     limits = [wanted.max_kbps] if wanted.max_kbps is not None else []
     if wanted.max_size is not None:
-        seconds = film.expected_frames / float(film.frame_rate)
-        limits.append(wanted.max_size * film.size_bytes * 8 / 1000 / seconds)
+        limits.append(wanted.max_size * film.whole.size_bytes * 8 / 1000 / film.seconds)
     return min(limits, default=None)
 
 

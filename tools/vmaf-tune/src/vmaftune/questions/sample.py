@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vmaf_train.corpus import pooling
 
 from vmaftune.cell import Window
+from vmaftune.request.film import Film
 
 FEWEST = 8
 """Windows before a spread is believed."""
@@ -53,40 +54,26 @@ def spread(num_slots: int) -> list[int]:
     return [i for i in order if i < num_slots]
 
 
-def timecode(seconds: float) -> str:
-    """`00:12:30.000` for 750 seconds."""
-    ms = round(seconds * 1000)
-    return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
-
-
-def window_of(film: Window, start: int, num_frames: int) -> Window:
-    """`num_frames` frames of a film from `start` on, named by their time, in the film's group."""
-    at = timecode(float(start / film.frame_rate))
-    return replace(
-        film,
-        name=f"{film.name}@{at}",
-        group=film.group,
-        start_frame=film.start_frame + start,
-        num_frames=num_frames,
-        expected_frames=num_frames,
-    )
-
-
-def sample(film: Window, seconds: float, *, most: int | None = None) -> Sample:
+def sample(film: Film, seconds: float, *, most: int | None = None) -> Sample:
     """Windows of `seconds` over the film, each in the middle of its share of it.
 
     A film that is shorter than FEWEST windows need is taken whole. `most` limits their number.
     """
-    length = max(1, round(seconds * film.frame_rate))
-    total = film.expected_frames
+    length = max(1, round(seconds * film.whole.frame_rate))
+    total = film.num_frames
     slots = total // length
     if slots < FEWEST:
-        return Sample(film=film, windows=(film,), is_whole=True)
+        return whole(film)
     wanted = min(slots, most) if most else slots
     share = total / wanted
     starts = [min(total - length, int(i * share + (share - length) / 2)) for i in range(wanted)]
-    windows = tuple(window_of(film, starts[i], length) for i in spread(wanted))
-    return Sample(film=film, windows=windows, is_whole=False)
+    windows = tuple(film.cut(starts[i], length) for i in spread(wanted))
+    return Sample(film=film.whole, windows=windows, is_whole=False)
+
+
+def whole(film: Film) -> Sample:
+    """The whole film as its only window."""
+    return Sample(film=film.whole, windows=(film.whole,), is_whole=True)
 
 
 def pooled(name: str, windows: Sequence[Sequence[float]], frames_per_second: float) -> float:

@@ -108,9 +108,10 @@ def name_clips(clips: Sequence[Clip]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """The windows of one clip, and what there is to say of it."""
+    """The windows of one clip, what its file is, and what there is to say of it."""
 
     windows: tuple[Window, ...]
+    facts: Facts
     notices: tuple[str, ...] = ()
 
 
@@ -171,7 +172,7 @@ def resolve_clip(clip: Clip, name: str) -> Resolved:
         )
     if problems:
         raise SourceError("; ".join(problems))
-    return Resolved(windows=tuple(windows), notices=tuple(notices))
+    return Resolved(windows=tuple(windows), facts=facts, notices=tuple(notices))
 
 
 def _spans(where: Path, facts: Facts, wanted: Preparation) -> list[Span]:

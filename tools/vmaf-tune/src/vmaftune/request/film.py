@@ -1,0 +1,64 @@
+"""A film: one whole file as a window, from which questions cut the windows that they measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from vmaftune.cell import Window
+from vmaftune.errors import UsageError
+from vmaftune.media.probe import Facts
+from vmaftune.media.windows import timecode
+from vmaftune.request.asked import Request
+from vmaftune.request.sources import hashed, name_clips, resolve_clip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Film:
+    """A film as one window, `whole`, and what its file is. Frames count from the window's first."""
+
+    whole: Window
+    facts: Facts
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the film."""
+        return self.whole.expected_frames
+
+    @property
+    def seconds(self) -> float:
+        """Length of the film."""
+        return self.num_frames / float(self.whole.frame_rate)
+
+    @property
+    def starts_at(self) -> Fraction:
+        """When the first frame is shown, seconds after the file's own start; 0 where not known."""
+        if not self.facts.shown:
+            return Fraction(0)
+        return max(Fraction(0), self.facts.shown[0] * self.facts.time_base - self.facts.start_s)
+
+    def cut(self, start: int, num_frames: int) -> Window:
+        """A window of the film, named by its time and in the film's group."""
+        whole = self.whole
+        first = whole.start_frame + start
+        return replace(
+            whole,
+            name=f"{whole.name}@{timecode(Fraction(start) / whole.frame_rate)}",
+            start_frame=first,
+            num_frames=num_frames,
+            expected_frames=num_frames,
+            seek=self.facts.seek(first, num_frames),
+        )
+
+
+def resolve_film(request: Request) -> tuple[Film, tuple[str, ...]]:
+    """The one film of a request, probed and hashed, and notices about it.
+
+    Raises UsageError for several films, SourceError for one that is refused.
+    """
+    if len(request.clips) != 1:
+        raise UsageError(f"this takes one film at a time, and these are {len(request.clips)}")
+    clip = request.clips[0]
+    found = resolve_clip(clip, name_clips([clip])[0])
+    (window,) = found.windows
+    return Film(whole=hashed(window, {}), facts=found.facts), found.notices
