@@ -2,9 +2,9 @@
 ai/dev/reproduce.py`.
 
 Recipe, seeds and corpus come from each model's sidecar. The same machine and packages give the same
-figures; another processor rounds otherwise, and training amplifies that: TOLERANCE says how far it
-may go. `--candidate` trains the shipped network alone, without the folds, and compares what it
-answers for the rows stored in the sidecar.
+figures; another processor rounds otherwise: `vmaf_train.training.retrain` says how far that may go
+and what the limits rest on. `--candidate` trains the shipped network alone, without the folds, and
+compares what it answers for the rows stored in the sidecar.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,44 +25,15 @@ from vmaf_train.errors import ModelError, TrainError
 from vmaf_train.results.card import COLUMN_NAMES as NAMES
 from vmaf_train.results.tables import MODEL, summary
 from vmaf_train.shipping import registry
-from vmaf_train.training.experiment import held_out, plan, train_all
-from vmaf_train.training.recipes import Recipe
-from vmaf_train.training.train import choose_device, predict
+from vmaf_train.training.experiment import held_out, train_all
+from vmaf_train.training.retrain import Figure, experiment_of, recipe_of, tolerance
+from vmaf_train.training.train import predict
+from vmaftune.media.teacher import load_or_reason
 
 EXACT = 1e-6
-CORRELATION_TOLERANCE: Mapping[str, tuple[float, float]] = {
-    "plcc": (0.0005, 0.002),
-    "srocc": (0.005, 0.05),
-}
-"""Largest difference of the mean over sources, and of the worst source."""
-ERROR_TOLERANCE = (0.2, 0.4)
-"""The same for RMSE and MAE, as shares of the shipped figure: what rounding of another CPU or GPU
-may move, not another recipe.
-"""
 ANSWER_TOLERANCE = 5.0
 """Largest difference of one answer, over the shipped mean RMSE."""
 PARTS = ("mean", "worst_mean")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure as it was shipped and as it came out again."""
-
-    model_id: str
-    name: str
-    shipped: float
-    again: float
-    tolerance: float
-
-    @property
-    def difference(self) -> float:
-        """Its absolute value."""
-        return abs(self.again - self.shipped)
-
-    @property
-    def holds(self) -> bool:
-        """Within the tolerance; NaN is not."""
-        return self.difference <= self.tolerance
 
 
 def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Figure]:
@@ -73,31 +44,19 @@ def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Fi
     """
     shelf = registry.load(model_dir)
     sidecar = json.loads(registry.read_pair(shelf.folder, shelf.entry(model_id)).sidecar)
-    recipe = Recipe(**{**sidecar["recipe"], "hidden": tuple(sidecar["recipe"]["hidden"])})
-    path = Path(sidecar["corpus"]["path"])
-    data = dataset.load(path, per_frame=recipe.per_frame)
-    frames = (
-        dataset.load(path, per_frame=True) if recipe.window_share and not recipe.per_frame else None
-    )
+    recipe = recipe_of(sidecar["recipe"])
     recorded = sidecar["corpus"]
-    if data.digest != recorded["digest"] or recorded["frame_digest"] not in (
-        None,
-        (frames or data).frame_digest,
-    ):
+    path = Path(recorded["path"])
+    data = dataset.load(path, per_frame=recipe.per_frame)
+    shipped = sidecar["loso"]["metrics"]
+    num_seeds = next(spread["num_seeds"] for spread in shipped[MODEL].values() if spread)
+    experiment = experiment_of(recipe, data, loso=not candidate, num_seeds=num_seeds)
+    experiment = replace(experiment, teacher=load_or_reason(None)[0])
+    frame_digest = (experiment.frames or data).frame_digest
+    if data.digest != recorded["digest"] or recorded["frame_digest"] not in (None, frame_digest):
         raise ModelError(
             f"{path} holds other rows than {model_id} was trained on; take both from one commit"
         )
-    shipped = sidecar["loso"]["metrics"]
-    num_seeds = next(spread["num_seeds"] for spread in shipped[MODEL].values() if spread)
-    experiment = plan(
-        recipe,
-        data,
-        frames,
-        loso=not candidate,
-        num_seeds=num_seeds,
-        device=choose_device("cpu"),
-        smoke=False,
-    )
     networks = train_all(experiment)
     if candidate:
         rows = sidecar["self_test"]
@@ -133,17 +92,6 @@ def figures_of(shipped: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
         for metric, spread in spreads.items():
             if spread and (column == MODEL or metric == "rmse"):
                 yield from ((column, metric, i) for i in range(len(PARTS)))
-
-
-def tolerance(metric: str, shipped: float, i: int) -> float:
-    """Largest difference from `shipped` on another machine: of the mean (`i` 0) or of the worst
-    source (`i` 1).
-    """
-    return (
-        CORRELATION_TOLERANCE[metric][i]
-        if metric in CORRELATION_TOLERANCE
-        else ERROR_TOLERANCE[i] * shipped
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

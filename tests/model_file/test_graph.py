@@ -144,7 +144,7 @@ def test_the_file_keeps_its_contract(model_id: str) -> None:
     assert read.widths == (*contract.hidden, 1)
     assert read.feature_mean.tolist() == MEAN.tolist() and read.feature_std.tolist() == STD.tolist()
     assert read.trained_encoders == ("libx264",) and read.smoke is False
-    assert np.array_equal(read.first_weight, layers_of(model_id)[0][0])
+    assert np.array_equal(read.layers[0][0], layers_of(model_id)[0][0])
 
 
 def test_vmaf_tiny_v2_has_257_parameters_and_a_scaler() -> None:

@@ -4,14 +4,19 @@ asks for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from vmaf_train.model_file.graph import import_onnx
+from projects import edit_sidecar
+from vmaf_train.contract import VOCABULARY
+from vmaf_train.model_file.graph import build_onnx, import_onnx
+from vmaf_train.model_file.inspect import inspect
 from vmaf_train.results.run_folder import load_run
+from vmaf_train.results.tables import summary
 from vmaf_train.shipping import gate, promotion, registry
 
 FR = "fr_regressor_v2"
@@ -251,54 +256,184 @@ def test_an_untrained_slot_must_answer_as_unknown(project: Any) -> None:
     parts.sidecar |= {"sha256": registry.new_entry(FR, parts.onnx, description="", notes="").sha256}
     parts.sidecar["trained_encoders"] = trained
     held = judge(project, project.write(parts)).held
-    assert [c.name for c in held] == ["candidate keeps its contract"]
+    assert [c.name for c in held] == ["candidate keeps its contract", "candidate is of this run"]
     assert "libsvtav1" in held[0].note
 
 
-def test_answers_that_overflow_at_a_corner_are_held(project: Any) -> None:
-    parts = project.parts("vmaf_tiny_v2")
-    model = import_onnx().load_model_from_string(parts.onnx)
-    numpy_helper = import_onnx().numpy_helper
-    for tensor in model.graph.initializer:
-        if tensor.name.endswith("weight"):
-            tensor.CopyFrom(
-                numpy_helper.from_array(
-                    numpy_helper.to_array(tensor) * np.float32(1e18), tensor.name
-                )
-            )
-    parts.onnx = model.SerializeToString(deterministic=True)
-    parts.sidecar["sha256"] = registry.new_entry(
-        "vmaf_tiny_v2", parts.onnx, description="", notes=""
-    ).sha256
-    held = [c.name for c in judge(project, project.write(parts)).held]
-    assert "finite on the corners of the input box" in held
-
-
-def test_the_incumbent_counts_only_on_the_same_corpus(project: Any) -> None:
-    name = "mean RMSE minus the incumbent's"
-    good, worse = project.run(FR, "a", error=0.3), project.run(FR, "b", error=0.45, seed=1)
-    first = judge(project, good)
-    assert next(c for c in first.checks if c.name == name).verdict == "n/a"
-    data, sidecar = (
-        (good / "candidate.onnx").read_bytes(),
-        json.loads((good / "candidate.json").read_text()),
+def unclipped(p: Any) -> None:
+    """The weights of the candidate in a graph that does not hold its answers in 0..100."""
+    read = inspect(p.onnx, FR)
+    p.onnx = build_onnx(
+        model_id=FR,
+        layers=read.layers,
+        feature_mean=read.feature_mean,
+        feature_std=read.feature_std,
+        trained_encoders=read.trained_encoders,
     )
+    p.sidecar["sha256"] = hashlib.sha256(p.onnx).hexdigest()
 
-    def promote(digest: str) -> None:
-        corpus = {**sidecar["corpus"], "digest": digest}
-        project.registry.write_text('{"schema_version": 1, "entries": []}')
-        entry = registry.new_entry(FR, data, description="", notes="")
-        promotion.promote(
-            project.model_dir, entry, data, {**sidecar, "corpus": corpus, "gate": first.to_json()}
-        )
 
-    promote("f" * 64)
-    check = next(c for c in judge(project, worse).checks if c.name == name)
-    assert check.verdict == "n/a" and "not comparable" in check.note
-    promote(sidecar["corpus"]["digest"])
-    check = next(c for c in judge(project, worse).checks if c.name == name)
+def few_rows(p: Any) -> None:
+    rows = p.sidecar["self_test"]
+    p.sidecar["self_test"] = {name: values[:15] for name, values in rows.items()}
+
+
+def one_network_twice(p: Any) -> None:
+    seeds = p.predictions["seed"]
+    p.predictions.loc[seeds == 2, "y_model"] = p.predictions.loc[seeds == 1, "y_model"].to_numpy()
+
+
+def worse_ridge(p: Any) -> None:
+    p.predictions["y_ridge"] += 1.0
+
+
+def other_teacher(p: Any) -> None:
+    p.sidecar["teacher"] = "vmaf_v0.6.1neg"
+
+
+def other_encoders(p: Any) -> None:
+    """A claim of NVENC training: the corpus holds no such row."""
+    model = import_onnx().load_model_from_string(p.onnx)
+    trained = [*p.sidecar["trained_encoders"], "h264_nvenc"]
+    p.sidecar["trained_encoders"] = [w for w in VOCABULARY if w in trained]
+    for item in model.metadata_props:
+        if item.key == "trained_encoders":
+            item.value = json.dumps(p.sidecar["trained_encoders"])
+    p.onnx = model.SerializeToString(deterministic=True)
+    p.sidecar["sha256"] = hashlib.sha256(p.onnx).hexdigest()
+
+
+def other_output(p: Any) -> None:
+    p.sidecar["output"]["row"] = "frame"
+
+
+def a_note_in_the_file(p: Any) -> None:
+    model = import_onnx().load_model_from_string(p.onnx)
+    model.doc_string = "hello"
+    p.onnx = model.SerializeToString(deterministic=True)
+    p.sidecar["sha256"] = hashlib.sha256(p.onnx).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (unclipped, "answers 0..100 on the corners of the input box"),
+        (unclipped, "candidate is rebuilt from its weights"),
+        (a_note_in_the_file, "candidate is rebuilt from its weights"),
+        (few_rows, "real rows compared with torch"),
+        (one_network_twice, "the seeds are different networks"),
+        (worse_ridge, "baselines come out again"),
+        (other_teacher, "candidate is of this run"),
+        (other_encoders, "candidate is of this run"),
+        (other_output, "candidate keeps its contract"),
+    ],
+)
+def test_the_candidates_own_words_are_not_taken(
+    project: Any, change: Callable[[Any], None], check: str
+) -> None:
+    parts = project.parts(FR)
+    change(parts)
+    assert check in [c.name for c in judge(project, project.write(parts)).held]
+
+
+def test_edited_frames_are_held(project: Any) -> None:
+    """Frames that windows are drawn from, and whose means are not the cells'."""
+    corpus = project.root / "runs" / "phase_a" / "synthetic"
+    with_sources(project)
+    lines = (corpus / "frames.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    lines[0] = json.dumps(first | {"adm2": first["adm2"] + 0.01})
+    (corpus / "frames.jsonl").write_text("\n".join(lines) + "\n")
+    parts = project.parts(FR)
+    parts.recipe = parts.sidecar["recipe"] = {"name": "test", "window_share": 1.0}
+    parts.sidecar["corpus"]["frame_digest"] = project.corpus("fr_regressor_v1").frame_digest
+    held = [c.name for c in judge(project, project.write(parts)).held]
+    assert held == ["the frames' means are their cells'"]
+
+
+NAME = "mean RMSE minus the incumbent's"
+
+
+def ship_as(project: Any, folder: Any, corpus: dict[str, Any], loso: Any = None) -> None:
+    """Make the candidate of a run the only shipped model, with another word on its corpus."""
+    data = (folder / "candidate.onnx").read_bytes()
+    sidecar = json.loads((folder / "candidate.json").read_text())
+    verdict = judge(project, folder).to_json()
+    project.registry.write_text('{"schema_version": 2, "entries": []}')
+    told = {**sidecar, "corpus": sidecar["corpus"] | corpus, "gate": verdict}
+    told |= {"loso": loso} if loso else {}
+    entry = registry.new_entry(FR, data, description="", notes="")
+    promotion.promote(project.model_dir, entry, data, told)
+
+
+def incumbent_checks(verdict: gate.Verdict) -> list[Any]:
+    return [c for c in verdict.checks if c.name.startswith(NAME)]
+
+
+def test_on_one_corpus_the_incumbents_recorded_error_counts(project: Any) -> None:
+    good, worse = project.run(FR, "a", error=0.3), project.run(FR, "b", error=0.45, seed=1)
+    (first,) = incumbent_checks(judge(project, good))
+    assert first.verdict == "n/a"
+    ship_as(project, good, {})
+    (check,) = incumbent_checks(judge(project, worse))
     assert check.verdict == "hold" and check.value == pytest.approx(0.15, abs=0.05)
-    assert next(c for c in judge(project, good).checks if c.name == name).verdict == "pass"
+    assert incumbent_checks(judge(project, good))[0].verdict == "pass"
+
+
+def test_an_incumbent_of_another_corpus_is_never_passed_over(project: Any) -> None:
+    """No group that only one of the two has seen: nothing can be compared, and that holds."""
+    folder = project.run(FR, "a")
+    ship_as(project, folder, {"digest": "f" * 64, "sources": {"smoke00": ["a" * 64]}})
+    verdict = judge(project, folder)
+    (check,) = incumbent_checks(verdict)
+    assert check.verdict == "hold" and "--accept-incomparable" in check.note
+    accepted = gate.judge(load_run(folder), project.model_dir, accepted="another machine")
+    (check,) = incumbent_checks(accepted)
+    assert check.verdict == "n/a" and "accepted: another machine" in check.note
+    candidate = gate.candidate(load_run(folder), accepted, "another machine")
+    assert candidate.sidecar["accepted_incomparable"] == "another machine"
+
+
+def with_sources(project: Any) -> None:
+    """A corpus of the project's own whose rows name the digests of their source files."""
+    folder = project.root / "runs" / "phase_a" / "synthetic"
+    rows = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    frames = (folder / "frames.jsonl").read_bytes()
+    folder.unlink()
+    folder.mkdir()
+    for row in rows:
+        row["src_sha256"] = hashlib.sha256(row["src"].encode()).hexdigest()
+    (folder / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "frames.jsonl").write_bytes(frames)
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "pass"), (3.0, "hold")])
+def test_the_incumbent_is_scored_on_groups_it_was_not_trained_on(
+    project: Any, shift: float, verdict: str
+) -> None:
+    """It answers as the run's network does; the run's own held-out error is `shift` larger."""
+    with_sources(project)
+    good = project.run(FR, "a")
+    names = [f"smoke{i:02d}" for i in range(6)]
+    seen = {name: [hashlib.sha256(name.encode()).hexdigest()] for name in names}
+    ship_as(project, good, {"digest": "f" * 64, "sources": seen})
+    parts = project.parts(FR, seed=1, error=0.05)
+    new = parts.predictions["group"].isin([f"smoke{i:02d}" for i in range(6, 10)])
+    parts.predictions.loc[new, "y_model"] += shift
+    parts.sidecar["loso"] = json.loads(json.dumps(summary(parts.predictions)["loso"]))
+    (check,) = incumbent_checks(judge(project, project.write(parts, "b")))
+    assert check.verdict == verdict, check
+    assert "4 groups that only one has seen: smoke06, smoke07, smoke08, smoke09" in check.note
+
+
+def test_a_model_of_another_teacher_does_not_replace_it(project: Any) -> None:
+    folder = project.run(FR, "a")
+    ship_as(project, folder, {})
+    value = json.loads(project.registry.read_text())
+    assert value["entries"]
+    edit_sidecar(project.model_dir, FR, lambda sidecar: sidecar.update(teacher="vmaf_v0.6.1neg"))
+    held = [c.name for c in judge(project, folder).held]
+    assert held == ["the incumbent's teacher"]
 
 
 def test_a_worse_network_than_the_one_that_was_held_out_is_held(project: Any) -> None:
@@ -312,7 +447,9 @@ def test_a_worse_network_than_the_one_that_was_held_out_is_held(project: Any) ->
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(3), bias.name))
     parts.onnx = model.SerializeToString(deterministic=True)
     parts.sidecar["sha256"] = registry.new_entry(FR, parts.onnx, description="", notes="").sha256
-    parts.sidecar["self_test"]["score"] = [s + 3 for s in parts.sidecar["self_test"]["score"]]
+    parts.sidecar["self_test"]["score"] = [
+        min(s + 3, 100.0) for s in parts.sidecar["self_test"]["score"]
+    ]
     held = judge(project, project.write(parts)).held
     assert [c.name for c in held] == ["candidate's mean RMSE on its corpus minus the held-out one"]
     assert held[0].value == pytest.approx(2.7, abs=0.3)
@@ -329,6 +466,6 @@ def test_the_frames_of_a_recipe_with_windows_are_evidence(project: Any) -> None:
     corpus.unlink()
     corpus.mkdir()
     (corpus / "cells.jsonl").write_bytes(cells)
-    assert [c.name for c in judge(project, folder).held] == [
-        "corpus present with the recorded digest"
+    assert "corpus present with the recorded digest" in [
+        c.name for c in judge(project, folder).held
     ]

@@ -31,6 +31,7 @@ from vmaf_train.model_file.graph import build_onnx
 from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_test_rows
 from vmaf_train.results.tables import summary
 from vmaf_train.shipping import provenance, registry
+from vmaf_train.training.baselines import ridge
 from vmaftune.cli import main
 
 RECIPE = {"name": "test"}
@@ -200,14 +201,16 @@ class Project:
             feature_mean=mean,
             feature_std=std,
             trained_encoders=trained,
+            clip=True,
         )
-        answers = torch_forward(model_id, layers, data.features, codec, mean, std)
+        answers = torch_forward(model_id, layers, data.features, codec, mean, std).clip(0, 100)
         facts = {
             "path": "runs/phase_a/synthetic/cells.jsonl",
             "digest": data.digest,
             "frame_digest": data.frame_digest,
             "num_rows": len(data),
             "num_groups": len(data.groups),
+            "sources": {group: list(found) for group, found in data.sources.items()},
         }
         sidecar = build_sidecar(
             model_id=model_id,
@@ -216,6 +219,7 @@ class Project:
             feature_std=std,
             trained_encoders=trained,
             teacher=data.teacher,
+            clip=True,
             recipe=RECIPE,
             corpus=facts,
             loso=None,
@@ -284,7 +288,11 @@ class Project:
 
 def _predictions(data: dataset.Dataset, has_codec: bool, error: float, seed: int) -> pd.DataFrame:
     rng, parts = np.random.default_rng(seed), []
-    gap = np.full(len(data), np.nan)
+    gap, linear = np.full(len(data), np.nan), np.full(len(data), np.nan)
+    for fold in dataset.loso_folds(data):
+        linear[fold.test] = ridge(
+            data.features[fold.train], data.y[fold.train], data.features[fold.test]
+        )
     for s in range(3):
         table = pd.DataFrame(
             {
@@ -299,7 +307,8 @@ def _predictions(data: dataset.Dataset, has_codec: bool, error: float, seed: int
                 "y_model": data.y + rng.normal(0, error, len(data)),
                 "y_blind_input": data.y + rng.normal(0, 0.6, len(data)) if has_codec else gap,
                 "y_codec_blind": data.y + rng.normal(0, 0.5, len(data)) if has_codec else gap,
-                "y_ridge": data.y + rng.normal(0, 2.0, len(data)),
+                "y_ridge": linear,
+                "y_teacher": gap,
                 "preset": data.preset,
                 "crf": data.crf,
             }

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 class Artifact:
     """One ONNX file that keeps its contract.
 
-    `widths`: outputs of each dense layer, the last is 1. `first_weight` (widths[0], inputs)
-    float32. `feature_mean`, `feature_std` (6,) float64, from the metadata, which the file's sha256
-    covers.
+    `widths`: outputs of each dense layer, the last is 1. `layers`: weights (out, in) and biases
+    (out,) of each, float32. `feature_mean`, `feature_std` (6,) float64, from the metadata, which
+    the file's sha256 covers.
     """
 
     contract: ModelContract
     sha256: str
     widths: tuple[int, ...]
-    first_weight: NDArray[np.float32]
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
     feature_mean: NDArray[np.float64]
     feature_std: NDArray[np.float64]
     trained_encoders: tuple[str, ...]
@@ -73,8 +73,8 @@ def inspect(data: bytes, model_id: str) -> Artifact:
     return Artifact(
         contract=contract,
         sha256=hashlib.sha256(data).hexdigest(),
-        widths=tuple(len(w) for w in layers),
-        first_weight=layers[0],
+        widths=tuple(len(bias) for _, bias in layers),
+        layers=layers,
         feature_mean=mean,
         feature_std=std,
         trained_encoders=tuple(metadata["trained_encoders"]),
@@ -93,14 +93,18 @@ def _parse(data: bytes) -> onnx.ModelProto:
 
 def _check_container(model: onnx.ModelProto) -> None:
     onnx = import_onnx()
-    tensors = [
-        *model.graph.initializer,
-        *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t")),
-    ]
+    attributes = [a for n in model.graph.node for a in n.attribute]
+    tensors = [*model.graph.initializer, *(t for a in attributes for t in (a.t, *a.tensors))]
     if any(t.external_data or t.data_location == onnx.TensorProto.EXTERNAL for t in tensors):
         raise ModelError(
             "the ONNX file keeps weights in other files (external data); a shipped model is one"
             " file"
+        )
+    sparse = [a.name for a in attributes if a.HasField("sparse_tensor") or a.sparse_tensors]
+    if model.graph.sparse_initializer or sparse:
+        raise ModelError(
+            "the ONNX file holds sparse tensors, which may lie in other files; export the model"
+            " again"
         )
     opsets = [(o.domain, o.version) for o in model.opset_import]
     if opsets != [("", OPSET)] or model.ir_version != IR_VERSION:
@@ -210,14 +214,18 @@ def _check_graph_scaler(
 
 def _dense_layers(
     model: onnx.ModelProto, constants: Mapping[str, NDArray[Any]]
-) -> list[NDArray[np.float32]]:
-    """Weights (out, in) of the dense layers, in graph order."""
+) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
+    """Weights (out, in) and biases (out,) of the dense layers, in graph order."""
     layers = []
     for node in model.graph.node:
         weight = constants.get(node.input[1]) if node.op_type in ("Gemm", "MatMul") else None
-        if weight is not None:
-            transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
-            layers.append(np.asarray(weight if transposed else weight.T, np.float32))
+        if weight is None:
+            continue
+        transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
+        weight = np.asarray(weight if transposed else weight.T, np.float32)
+        bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+        zeros = np.zeros(len(weight), np.float32)
+        layers.append((weight, zeros if bias is None else np.asarray(bias, np.float32)))
     if not layers:
         raise ModelError("the ONNX file holds no dense layer")
-    return layers
+    return tuple(layers)

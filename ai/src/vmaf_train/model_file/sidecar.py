@@ -21,6 +21,7 @@ from vmaf_train.contract import (
     QUALITY_MAX,
     QUALITY_SCALE,
     VOCABULARY,
+    ModelContract,
 )
 from vmaf_train.errors import ModelError
 from vmaf_train.model_file.graph import (
@@ -65,6 +66,27 @@ def build_sidecar(
     missing = {"digest", "path", "num_rows", "num_groups"} - set(corpus)
     if missing:
         raise ValueError(f"the sidecar's corpus needs {', '.join(sorted(missing))}")
+    return {
+        **contract_fields(contract, clip=clip),
+        "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
+        "smoke": smoke,
+        "feature_mean": mean.tolist(),
+        "feature_std": std.tolist(),
+        "trained_encoders": ordered(trained_encoders),
+        "teacher": teacher,
+        "recipe": dict(recipe),
+        "corpus": dict(corpus),
+        "loso": dict(loso) if loso is not None else None,
+        "self_test": dict(self_test),
+        "run_provenance": dict(run_provenance),
+    }
+
+
+def contract_fields(contract: ModelContract, *, clip: bool) -> dict[str, Any]:
+    """The fields of a sidecar that its model's contract decides alone.
+
+    `clip`: answers are held in 0..100.
+    """
     features = [
         {"name": "features", "shape": ["N", NUM_FEATURES], "standardised_by": contract.scaler}
     ]
@@ -73,8 +95,6 @@ def build_sidecar(
         "schema_version": SIDECAR_VERSION,
         "id": contract.id,
         "kind": "fr",
-        "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
-        "smoke": smoke,
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "inputs": features + codec,
@@ -86,16 +106,7 @@ def build_sidecar(
             "range": [0.0, TOP_SCORE] if clip else None,
         },
         "features": list(FEATURES),
-        "feature_mean": mean.tolist(),
-        "feature_std": std.tolist(),
         **(_codec_layout() if contract.has_codec else {}),
-        "trained_encoders": ordered(trained_encoders),
-        "teacher": teacher,
-        "recipe": dict(recipe),
-        "corpus": dict(corpus),
-        "loso": dict(loso) if loso is not None else None,
-        "self_test": dict(self_test),
-        "run_provenance": dict(run_provenance),
     }
 
 

@@ -41,6 +41,7 @@ def markdown(run: Run, evaluation: Mapping[str, Any], plot: str | None = None) -
     residual plot's file name.
     """
     corpus, recipe = run.metrics["corpus"], run.recipe
+    unit = MODELS[run.model_id].unit
     parts = [
         f"# {run.model_id}",
         (
@@ -58,6 +59,7 @@ def markdown(run: Run, evaluation: Mapping[str, Any], plot: str | None = None) -
             f" `{recipe['name']}`: {_recipe(recipe)}."
         ),
         *_held_out(run, evaluation),
+        *(f"{sentence}." for sentence in [teacher_sentence(evaluation, unit)] if sentence),
         *_lift(evaluation),
         *_slices(evaluation),
         *(["## Residuals", f"![residuals]({plot})"] if plot else []),
@@ -144,19 +146,30 @@ def _held_out(run: Run, evaluation: Mapping[str, Any]) -> list[str]:
         }.get(scheme, f"Held out: whole sources in folds ({scheme})")
         parts.append(f"## {title}\n\nMean over {run.metrics['num_seeds']} seeds.")
         if scheme in (LOSO, LOEO):
-            parts.append(
-                table((result["held_out"], "n", *map(str.upper, METRICS)), model_rows(result))
-            )
+            parts.append(table((result["held_out"], *MODEL_COLUMNS), model_rows(result)))
+            parts += [f"{sentence}." for sentence in [srocc_sentence(result)] if sentence]
         parts.append(table(("predictor", *PREDICTOR_COLUMNS), predictor_rows(result)))
     return parts or ["## Held out", "Nothing: this run was made without `--loso`."]
 
 
-PREDICTOR_COLUMNS = ("mean PLCC", "worst PLCC", "mean RMSE", "worst RMSE", "mean MAE")
+MODEL_COLUMNS = ("n", "RMSE", "MAE", "1 - PLCC, 1e-4", "SROCC")
+PREDICTOR_COLUMNS = ("mean RMSE", "worst RMSE", "mean MAE", "mean 1 - PLCC, 1e-4", "worst")
+"""PLCC is told by what it lacks to 1, in units of 1e-4: beside 1.0000 nothing could be seen."""
+
+
+def figures_of(n: int | None, row: Mapping[str, float | None]) -> tuple[float | int | None, ...]:
+    """A row's `MODEL_COLUMNS`."""
+    return n, row["rmse"], row["mae"], lack(row["plcc"]), row["srocc"]
+
+
+def lack(plcc: float | None) -> float | None:
+    """What a correlation lacks to 1, in units of 1e-4; None where there is none."""
+    return None if plcc is None else (1 - plcc) * 1e4
 
 
 def model_rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Rows of one scheme's table: each held-out name, then mean, both deviations and the worst."""
-    rows = [(row["group"], row["n"], *(row[m] for m in METRICS)) for row in result["table"]]
+    rows = [(row["group"], *figures_of(row["n"], row)) for row in result["table"]]
     own = result["metrics"][MODEL]
     for label, part in (
         ("mean", "mean"),
@@ -164,7 +177,10 @@ def model_rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         ("± over seeds", "std_seeds"),
         ("worst", "worst_mean"),
     ):
-        rows.append((label, None, *(own[m] and own[m][part] for m in METRICS)))
+        parts = {metric: own[metric] and own[metric][part] for metric in METRICS}
+        if part.startswith("std") and parts["plcc"] is not None:
+            parts["plcc"] = 1 - parts["plcc"]  # a deviation is the same from either end
+        rows.append((label, *figures_of(None, parts)))
     return rows
 
 
@@ -172,17 +188,46 @@ def predictor_rows(result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Rows of one scheme that set the model beside its baselines: name and `PREDICTOR_COLUMNS`."""
     rows = []
     for column, m in result["metrics"].items():
-        correlation = (m["plcc"]["mean"], m["plcc"]["worst_mean"]) if m["plcc"] else (None, None)
+        plcc = m["plcc"] or {"mean": None, "worst_mean": None}
         rows.append(
             (
                 COLUMN_NAMES[column],
-                *correlation,
                 m["rmse"]["mean"],
                 m["rmse"]["worst_mean"],
                 m["mae"]["mean"],
+                lack(plcc["mean"]),
+                lack(plcc["worst_mean"]),
             )
         )
     return rows
+
+
+def srocc_sentence(result: Mapping[str, Any]) -> str | None:
+    """Which source makes the mean SROCC; None with fewer than two values."""
+    known = {row["group"]: row["srocc"] for row in result["table"] if row["srocc"] is not None}
+    if len(known) < 2:
+        return None
+    worst = min(known, key=lambda name: known[name])
+    rest = [value for name, value in known.items() if name != worst]
+    return (
+        f"The mean SROCC is made by {worst} ({known[worst]:.4f}); without it, it is"
+        f" {sum(rest) / len(rest):.4f}"
+    )
+
+
+def teacher_sentence(evaluation: Mapping[str, Any], unit: str) -> str | None:
+    """What the model is worth beside the teacher's own function; None where the run lacks that."""
+    found = evaluation.get("teacher")
+    if not found:
+        return None
+    gains = list(found["by_group"].values())
+    of = "mean features of a cell, where it is not exact" if unit == "cell" else "frame, exactly"
+    return (
+        f"The teacher's own function, untrained, on the {of}: its RMSE minus the model's is"
+        f" {found['mean']:.3f} points on average (95% interval over sources {found['low']:.3f} to"
+        f" {found['high']:.3f}); it is better on {sum(g < 0 for g in gains)} of {len(gains)}"
+        " sources. `vmaf-tune predict --exact` evaluates it"
+    )
 
 
 def lift_sentence(evaluation: Mapping[str, Any]) -> str | None:
@@ -191,7 +236,7 @@ def lift_sentence(evaluation: Mapping[str, Any]) -> str | None:
         return None
     rmse = evaluation["lift"]["overall"][0]
     gains = list(rmse["by_group"].values())
-    verdict = "not to be told from zero"
+    verdict = "it may as well be nothing"
     if rmse["low"] > LIFT_MARGIN or rmse["high"] < -LIFT_MARGIN:
         verdict = "a gain" if rmse["mean"] > 0 else "a loss"
     return (
@@ -220,13 +265,8 @@ def _lift(evaluation: Mapping[str, Any]) -> list[str]:
 def _slices(evaluation: Mapping[str, Any]) -> list[str]:
     parts = ["## By encoder, preset, quality and score"] if evaluation["slices"] else []
     for by, rows in evaluation["slices"].items():
-        columns = ("group", "n", *METRICS)
-        parts.append(
-            table(
-                (SLICE_NAMES[by], "n", *map(str.upper, METRICS)),
-                ([r[c] for c in columns] for r in rows),
-            )
-        )
+        shown = ((row["group"], *figures_of(row["n"], row)) for row in rows)
+        parts.append(table((SLICE_NAMES[by], *MODEL_COLUMNS), shown))
     return parts
 
 

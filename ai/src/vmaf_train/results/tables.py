@@ -69,9 +69,9 @@ class Lift:
     by_group: Mapping[str, float]
 
 
-def score_table(data: Dataset, scores: Floats) -> pd.DataFrame:
+def score_table(data: Dataset, scores: Floats, exact: Floats | None = None) -> pd.DataFrame:
     """Predictions of one finished model for every row of a corpus, as a table like a run's, of
-    scheme `corpus`.
+    scheme `corpus`. `exact` are those of the teacher's own function.
     """
     return pd.DataFrame(
         {
@@ -86,6 +86,7 @@ def score_table(data: Dataset, scores: Floats) -> pd.DataFrame:
             "seed": 0,
             "y": data.y,
             MODEL: scores,
+            TEACHER: np.full(len(data), np.nan) if exact is None else exact,
         }
     )
 
@@ -268,10 +269,13 @@ def evaluation(predictions: pd.DataFrame) -> dict[str, Any]:
         "summary": summary(predictions),
         "slices": {},
         "lift": None,
+        "teacher": None,
     }
     if main is None:
         return result
     result["slices"] = {by: records(slice_table(predictions, MODEL, by, main)) for by in SLICES}
+    if has(predictions, TEACHER):
+        result["teacher"] = asdict(paired_lift(predictions, TEACHER, scheme=main))
     if has(predictions, CODEC_BLIND):
         result["lift"] = {
             "overall": [

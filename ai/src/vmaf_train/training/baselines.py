@@ -1,5 +1,5 @@
-"""What a model must beat on the same folds: ridge regression on the six features. (The codec-blind
-network is a job.)
+"""What stands beside a model on the same folds: ridge regression on the six features, and the
+teacher's own function, untrained. (The codec-blind network is a job.) Needs no torch.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from vmaf_train.contract import SCORE_RANGE
-from vmaf_train.corpus.dataset import Floats
+from vmaf_train.corpus.dataset import Dataset, Floats
+from vmaf_train.teacher import Teacher
 from vmaf_train.training.scaler import fit_scaler
 
 RIDGE_ALPHA = 1.0
@@ -27,3 +28,10 @@ def ridge(train_x: Floats, train_y: Floats, test_x: Floats, alpha: float = RIDGE
     )
     predictions: Floats = np.clip((test_x - mean) / std @ weights + train_y.mean(), *SCORE_RANGE)
     return predictions
+
+
+def teacher_scores(teacher: Teacher | None, data: Dataset) -> Floats:
+    """The teacher's own function on every row (N,); NaN where there is none or it is another's."""
+    if teacher is None or not teacher.applies_to(data.teacher, data.features_of):
+        return np.full(len(data), np.nan)
+    return teacher.score(data.features)

@@ -26,7 +26,6 @@ from vmaf_train.contract import blind_block
 from vmaf_train.corpus.dataset import (
     LOSO,
     Dataset,
-    Floats,
     Fold,
     kfold_folds,
     loeo_folds,
@@ -37,7 +36,7 @@ from vmaf_train.model_file.graph import build_onnx
 from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_test_rows
 from vmaf_train.results import run_folder, tables
 from vmaf_train.teacher import Teacher
-from vmaf_train.training.baselines import ridge
+from vmaf_train.training.baselines import ridge, teacher_scores
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import Recipe
 from vmaf_train.training.sampling import Job, Pool
@@ -162,13 +161,6 @@ def held_out(experiment: Experiment, networks: Sequence[Trained]) -> pd.DataFram
     for name in ("key", "group", "encoder", "preset", "scheme", "fold"):
         table[name] = table[name].astype("category")
     return table
-
-
-def teacher_scores(teacher: Teacher | None, data: Dataset) -> Floats:
-    """The teacher's own function on every row (N,); NaN where there is none or it is another's."""
-    if teacher is None or not teacher.applies_to(data.teacher, data.features_of):
-        return np.full(len(data), np.nan)
-    return teacher.score(data.features)
 
 
 def _rows(data: Dataset, fold: Fold, seed: int) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from vmaf_train import locate
 from vmaf_train.contract import MODELS
+from vmaf_train.errors import DatasetError
 
 from vmaftune import console
 from vmaftune.errors import ToolError, UsageError
+from vmaftune.media.teacher import load_or_reason
 
 if TYPE_CHECKING:
     from vmaf_train.results.run_folder import Run
@@ -34,6 +36,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Write a Markdown model card here, its residual plot beside it."),
     ] = None,
+    teacher_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --corpus: libvmaf's vmaf_v0.6.1.json. Default: the one inside the ffmpeg.",
+        ),
+    ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where runs are found.")] = Path("runs"),
     model_dir: Annotated[
         Path | None,
@@ -54,7 +63,13 @@ def evaluate(
     if corpus is not None:
         if card is not None:
             raise UsageError("--card describes a training run; leave out --corpus")
-        _score(target or "fr_regressor_v2", corpus, locate.to_read(model_dir), as_json=as_json)
+        _score(
+            target or "fr_regressor_v2",
+            corpus,
+            locate.to_read(model_dir),
+            teacher_model,
+            as_json=as_json,
+        )
         return
     from vmaf_train.results import run_folder, tables
 
@@ -112,11 +127,17 @@ def _show_run(run: Run, result: dict[str, Any]) -> None:
             f"{scheme}: one {part['held_out']} held out at a time, mean over"
             f" {run.metrics['num_seeds']} seeds"
         )
-        console.table(title, (part["held_out"], "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+        console.table(title, (part["held_out"], *card.MODEL_COLUMNS), rows)
         _reasons(part["table"])
-    sentence = card.lift_sentence(result)
-    if sentence:
-        console.out(sentence)
+    first = result["summary"][result["scheme"]] if result["scheme"] else None
+    told = (
+        first and card.srocc_sentence(first),
+        card.teacher_sentence(result, MODELS[run.model_id].unit),
+        card.lift_sentence(result),
+    )
+    for sentence in told:
+        if sentence:
+            console.out(sentence)
 
 
 def _show_slices(result: dict[str, Any]) -> None:
@@ -124,28 +145,14 @@ def _show_slices(result: dict[str, Any]) -> None:
 
     for by, rows in result["slices"].items():
         lifts = {row["slice"]: row for row in (result["lift"] or {}).get(by, [])}
-        columns = ["n", "plcc", "srocc", "rmse", "mae"]
-        body = [
-            (
-                row["group"],
-                *(row[c] for c in columns),
-                *(lifts.get(row["group"], {}).get(k) for k in ("lift", "low", "high")),
-            )
-            for row in rows
-        ]
-        names = [
-            card.SLICE_NAMES[by],
-            "n",
-            "PLCC",
-            "SROCC",
-            "RMSE",
-            "MAE",
-            "codec lift",
-            "low",
-            "high",
-        ]
-        keep = len(names) if lifts else 6
-        console.table(f"{result['scheme']} by {by}", names[:keep], [row[:keep] for row in body])
+        names = [card.SLICE_NAMES[by], *card.MODEL_COLUMNS]
+        body = [[row["group"], *card.figures_of(row["n"], row)] for row in rows]
+        if lifts:
+            names += ["codec lift", "low", "high"]
+            for shown in body:
+                lift = lifts.get(str(shown[0]), {})
+                shown += [lift.get("lift"), lift.get("low"), lift.get("high")]
+        console.table(f"{result['scheme']} by {by}", names, body)
 
 
 def _reasons(rows: list[dict[str, Any]]) -> None:
@@ -175,21 +182,37 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
     console.say(f"wrote {file}" + (f" and {plot}" if plot else ""))
 
 
-def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None:
+def _score(
+    model_id: str, path: Path, model_dir: Path, teacher_model: Path | None, *, as_json: bool
+) -> None:
     """A shipped model on every row of a corpus."""
+    from vmaf_train.corpus import duplicates
     from vmaf_train.corpus.dataset import load
     from vmaf_train.results import card, tables
     from vmaf_train.shipping import predictor
+    from vmaf_train.training.baselines import teacher_scores
 
     model = predictor.load(model_id, model_dir)
     data = load(path, per_frame=model.contract.unit == "frame")
+    if data.strange_features:
+        raise DatasetError(data.strange_features)
+    taught = model.sidecar.get("teacher")
+    if data.teacher is not None and data.teacher != taught:
+        raise DatasetError(
+            f"the scores of {data.path} are those of {data.teacher}, and {model_id} imitates"
+            f" {taught}: their difference is no error of the model"
+        )
+    likeness = duplicates.find(data.path)
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
-    table = tables.score_table(
-        data, model.predict(data.features, data.codec if model.contract.has_codec else None)
-    )
+    answers = model.predict(data.features, data.codec if model.contract.has_codec else None)
+    teacher, missing = load_or_reason(teacher_model)
+    table = tables.score_table(data, answers, teacher_scores(teacher, data))
     result = tables.evaluation(table)
     notes = [
         *data.notes,
+        *([missing] if missing else []),
+        *([likeness.note] if likeness.note else []),
+        *(twins.sentence for twins in likeness.twins),
         *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None)),
     ]
     if same:
@@ -213,7 +236,10 @@ def _score(model_id: str, path: Path, model_dir: Path, *, as_json: bool) -> None
     part = result["summary"][tables.CORPUS]
     label = "in sample" if same else "on another corpus than its own (sources may be in both)"
     title = f"{model_id} {label}: {data.path}, {model.provider_note}"
-    rows = [row for row in card.model_rows(part) if row[0] != "± over seeds"]
-    console.table(title, ("group", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+    rows = [row for row in card.model_rows(part) if not str(row[0]).startswith("±")]
+    console.table(title, ("group", *card.MODEL_COLUMNS), rows)
     _reasons(part["table"])
+    console.table(
+        "all predictors", ("predictor", *card.PREDICTOR_COLUMNS), card.predictor_rows(part)
+    )
     _show_slices(result)

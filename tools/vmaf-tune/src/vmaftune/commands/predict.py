@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from vmaf_train import locate
-from vmaf_train.contract import FEATURES, codec_block, feature_value
+from vmaf_train.contract import (
+    FEATURES,
+    ORDINARY_FEATURES,
+    codec_block,
+    feature_set,
+    feature_value,
+)
 from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.errors import DatasetError, ModelError
+from vmaf_train.teacher import Teacher
 
 from vmaftune import console
 from vmaftune.encoders import find
 from vmaftune.errors import UsageError
+from vmaftune.media.teacher import load as load_teacher
 
 if TYPE_CHECKING:
     from vmaf_train.shipping.predictor import Predictor
@@ -26,6 +34,8 @@ _SHOWN = ("cell", "key", "src", "encoder", "preset", "crf", "frame_index")
 Located = tuple[str, dict[str, Any]]
 """Where a row was read, for messages, and the row."""
 _MEASURED = ("vmaf_score", "vmaf")
+FLOAT32 = 3.4028234e38
+"""The largest number that a model takes."""
 
 
 def predict(
@@ -67,6 +77,23 @@ def predict(
             "--self-test", help="Predict the rows stored with the model again and compare."
         ),
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help=(
+                "Evaluate the teacher's own function as well, and the phone model's: for a frame"
+                " these are libvmaf's scores."
+            ),
+        ),
+    ] = False,
+    teacher_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="libvmaf's vmaf_v0.6.1.json, for --exact. Default: the one inside the ffmpeg.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     model_dir: Annotated[
         Path | None,
@@ -120,6 +147,8 @@ def predict(
         _self_test(loaded, place, as_json)
         return
     answers = _answers(loaded, rows)
+    if exact:
+        _add_exact(load_teacher(teacher_model), rows, answers)
     if as_json:
         for answer in answers:
             console.json_line(answer)
@@ -188,6 +217,7 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
     if not rows:
         raise DatasetError("there are no rows to predict")
     has_codec = loaded.contract.has_codec
+    _tell_teachers(loaded, rows)
     inputs = [_inputs(where, row, has_codec) for where, row in rows]
     notes = [loaded.notes(*settings) for _, _, settings in inputs]
     for note in dict.fromkeys(note for of_row in notes for note in of_row):
@@ -207,6 +237,48 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
     ]
 
 
+def _tell_teachers(loaded: Predictor, rows: list[Located]) -> None:
+    """Say where a row's score or features are not those that the model learned."""
+    ours = str(loaded.sidecar.get("teacher"))
+    for where, row in rows:
+        theirs = row.get("teacher")
+        features = row.get("features_of") or ORDINARY_FEATURES
+        if theirs is not None and theirs != ours:
+            console.warn(
+                f"{where} and others hold scores of {theirs}; {loaded.contract.id} imitates {ours}"
+            )
+            return
+        if features != feature_set(ours):
+            console.warn(
+                f"{where} and others hold features of {features}; {loaded.contract.id} learned"
+                f" those of {feature_set(ours)}"
+            )
+            return
+
+
+def _add_exact(teacher: Teacher, rows: list[Located], answers: list[dict[str, Any]]) -> None:
+    """The teacher's own function on each row, and the phone model's, in place.
+
+    Of a frame both are libvmaf's scores; of a cell they are the functions of its mean features.
+    """
+    strange = 0
+    for (_, row), answer in zip(rows, answers, strict=True):
+        named = row.get("teacher") or ORDINARY_FEATURES
+        if not teacher.applies_to(str(named), row.get("features_of")):
+            strange += 1
+            continue
+        nested = row.get("per_frame_features")
+        values = nested if isinstance(nested, dict) else row
+        found = [feature_value(values, name) for name in FEATURES]
+        features = [[value for value in found if value is not None]]
+        unclipped = row.get("vmaf_unclipped")
+        measured = teacher.unclipped(features) if unclipped is None else [float(unclipped)]
+        answer["exact"] = float(teacher.score(features)[0])
+        answer["phone"] = float(teacher.phone(measured)[0])
+    if strange:
+        console.warn(f"{strange} rows have another teacher or its other features: no exact value")
+
+
 def _inputs(
     where: str, row: dict[str, Any], has_codec: bool
 ) -> tuple[list[float], list[float], tuple[str | None, str | None]]:
@@ -224,6 +296,11 @@ def _inputs(
     if missing:
         raise DatasetError(
             f"{where}: no finite value of {', '.join(missing)}; a row needs all six features"
+        )
+    large = [name for name, value in found.items() if value is not None and abs(value) > FLOAT32]
+    if large:
+        raise DatasetError(
+            f"{where}: {', '.join(large)} is beyond the numbers that the model takes (float32)"
         )
     try:
         encoder, preset, quality = corpus_rows.settings(row)
@@ -258,13 +335,12 @@ def _answer(
 def _show(model: str, answers: list[dict[str, Any]]) -> None:
     names = [
         n
-        for n in (*_SHOWN, "vmaf", "predicted")
+        for n in (*_SHOWN, "vmaf", "predicted", "exact", "phone")
         if n != "key" and any(n in answer for answer in answers)
     ]
     rows = [[answer.get(name) for name in names] for answer in answers]
-    console.table(
-        model, names, rows, left=len(names) - 1 if "vmaf" not in names else len(names) - 2
-    )
+    numbers = sum(name in ("vmaf", "predicted", "exact", "phone") for name in names)
+    console.table(model, names, rows, left=len(names) - numbers)
 
 
 def _self_test(loaded: Predictor, place: Path, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from vmaf_train.shipping.verdict import Value, Verdict
 from vmaftune import console
 from vmaftune.errors import GateHold, ToolError, UsageError
 from vmaftune.media.process import Runner
+from vmaftune.media.teacher import load_or_reason
 
 READ_BACK_TIMEOUT_S = 300.0
 VERDICT = "verdict.json"
@@ -45,6 +47,31 @@ def ship(
         bool,
         typer.Option("--rollback", help="Put back the model that the last promotion replaced."),
     ] = False,
+    retrain_folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Train K random folds again, and hold what does not come out again.",
+        ),
+    ] = None,
+    accept_incomparable: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help=(
+                "Ship although no source shows which model is better, the new or the shipped one;"
+                " the reason is kept in the sidecar."
+            ),
+        ),
+    ] = None,
+    teacher_model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="libvmaf's vmaf_v0.6.1.json. Default: the one inside the ffmpeg.",
+        ),
+    ] = None,
     model_dir: Annotated[
         Path | None,
         typer.Option(
@@ -68,16 +95,19 @@ def ship(
     """
     model_dir = locate.to_write(model_dir)
     if rollback:
-        if dry_run or run is not None:
+        if dry_run or run is not None or retrain_folds or accept_incomparable or teacher_model:
             raise UsageError(
                 "--rollback puts back the pair before the last promotion at once; leave out"
-                " --dry-run and --run"
+                " --dry-run and --run, and the flags of the gate"
             )
         _roll_back(model, model_dir, as_json)
         return
+    how = Judging(
+        retrain_folds=retrain_folds, accepted=accept_incomparable, teacher_model=teacher_model
+    )
     folder = _run_folder(run, runs_dir, model)
     with nullcontext() if dry_run else promotion.hold(model_dir) as shelf:
-        candidate = _judged(model, folder, model_dir)
+        candidate = _judged(model, folder, model_dir, how)
         changes = registry.difference(registry.load(model_dir), candidate.entry)
         if not as_json:
             _show(candidate.verdict)
@@ -94,6 +124,15 @@ def ship(
     console.next_command(
         f"vmaf-tune ship {model}" if dry_run else f"vmaf-tune predict {model} --self-test"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """What the user asked of the gate."""
+
+    retrain_folds: int | None
+    accepted: str | None
+    teacher_model: Path | None
 
 
 def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
@@ -115,7 +154,7 @@ def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
         return smoke[-1]
 
 
-def _judged(model: str, folder: Path, model_dir: Path) -> Candidate:
+def _judged(model: str, folder: Path, model_dir: Path, how: Judging) -> Candidate:
     """The run in `folder`, judged by the gate of its kind of model."""
     from vmaf_train.results.run_folder import load_run
     from vmaf_train.shipping import gate
@@ -124,7 +163,15 @@ def _judged(model: str, folder: Path, model_dir: Path) -> Candidate:
     if found.model_id != model:
         raise UsageError(f"{found.path} is a run of {found.model_id}, not of {model}")
     console.say(f"judging {found.path}")
-    return gate.candidate(found, gate.judge(found, model_dir))
+    teacher, missing = load_or_reason(how.teacher_model)
+    if missing:
+        console.warn(missing)
+    verdict = gate.judge(found, model_dir, teacher=teacher, accepted=how.accepted)
+    if how.retrain_folds:
+        console.say(f"training {how.retrain_folds} folds again")
+        again = gate.trained_again(found, how.retrain_folds)
+        verdict = replace(verdict, checks=(*verdict.checks, again))
+    return gate.candidate(found, verdict, how.accepted)
 
 
 def _show(verdict: Verdict) -> None:

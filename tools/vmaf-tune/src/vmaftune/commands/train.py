@@ -310,8 +310,8 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
 
 def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
     from vmaf_train.corpus.dataset import LOSO
+    from vmaf_train.results import card
     from vmaf_train.results.run_folder import load_run
-    from vmaf_train.results.tables import MODEL
 
     run = load_run(folder)
     summary = run.metrics["summary"].get(LOSO)
@@ -321,22 +321,10 @@ def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
     if summary is None:
         console.say(f"{folder}: a candidate without held-out evidence")
         return
-    rows = [
-        tuple(row.get(c) for c in ("group", "n", "plcc", "srocc", "rmse", "mae"))
-        for row in summary["table"]
-    ]
-    own = summary["metrics"][MODEL]
-    for label, part in (
-        ("mean", "mean"),
-        ("± over groups", "std_groups"),
-        ("± over seeds", "std_seeds"),
-    ):
-        rows.append(
-            (label, None, *(own[m] and own[m][part] for m in ("plcc", "srocc", "rmse", "mae")))
-        )
+    rows = card.model_rows(summary)
     smoke = "SMOKE RUN, numbers mean nothing: " if run.smoke else ""
     title = f"{smoke}{run.model_id}, leave one source out, {experiment.num_seeds} seeds"
-    console.table(title, ("held out", "n", "PLCC", "SROCC", "RMSE", "MAE"), rows)
+    console.table(title, ("held out", *card.MODEL_COLUMNS), rows)
 
 
 def _next(
