@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 from vmaf_train.contract import FEATURES, codec_block
 from vmaf_train.shipping import predictor, promotion, registry
 
+CORPUS = Path(__file__).parents[2] / "runs/phase_a/software"
 FR, TINY = "fr_regressor_v2", "vmaf_tiny_v2"
 VALUES = (0.9, 0.5, 0.7, 0.8, 0.85, 4.0)
 FLAGS = [
@@ -152,6 +155,25 @@ def test_the_stored_rows_are_predicted_again(shipped: Any) -> None:
     assert found["rows"] == 64 and found["max_difference"] <= 1e-4
 
 
+def test_the_teachers_own_function_is_exact_on_frames(shipped: Any) -> None:
+    frames = parquet.read_table(CORPUS / "frames.parquet").slice(1000, 40).to_pylist()
+    given = "\n".join(json.dumps(frame | {"teacher": "vmaf_v0.6.1"}) for frame in frames)
+    done = shipped.cli("predict", TINY, "--jsonl", "-", "--exact", "--json", stdin=given)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert max(abs(row["exact"] - row["vmaf"]) for row in found) <= 1.7e-4
+    assert all(row["phone"] >= row["exact"] - 1e-3 for row in found)
+    neg = json.dumps(frames[0] | {"teacher": "vmaf_v0.6.1neg"})
+    other = shipped.cli("predict", TINY, "--jsonl", "-", "--exact", "--json", stdin=neg)
+    assert "exact" not in json.loads(other.stdout) and "no exact value" in other.stderr
+
+
+def test_rows_of_another_teacher_are_told(shipped: Any) -> None:
+    done = shipped.cli("predict", TINY, "--jsonl", "-", stdin=row(teacher="vmaf_v0.6.1neg"))
+    assert done.returncode == 0
+    assert "hold scores of vmaf_v0.6.1neg; vmaf_tiny_v2 imitates" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "stdin", "code", "sentence"),
     [
@@ -221,6 +243,7 @@ def test_the_stored_rows_are_predicted_again(shipped: Any) -> None:
             "line 1 of stdin: preset is [1]",
         ),
         ([FR, "--jsonl", "-"], "{}\n[1]\n", 4, "line 2"),
+        ([FR, "--jsonl", "-"], row().replace('"adm2": 0.9', '"adm2": 1e39'), 4, "beyond"),
         ([FR, "--jsonl", "-"], "{\n", 4, "line 1"),
         (["fr_regressor_v1", *FLAGS], "", 4, "has no model 'fr_regressor_v1'"),
     ],

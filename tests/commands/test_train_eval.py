@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from corpora import doubled
+from vmaf_train.corpus.synthetic import write_corpus
 
 FAST = ("--epochs", "2", "--seeds", "2")
 
@@ -112,6 +114,26 @@ def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # 
     assert "frame windows are ignored" in done.stderr
     refused = cli("train", "vmaf_tiny_v2", "--corpus", "per_frame_canonical6.jsonl")
     assert refused.returncode == 4 and "learns from frames" in refused.stderr
+
+
+def test_one_clip_in_two_groups_cannot_be_held_out(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = doubled(write_corpus(tmp_path / "twice", num_sources=3, num_frames=14))
+    refused = cli("train", "--loso", "--corpus", folder, *FAST)
+    assert refused.returncode == 4
+    assert "the groups copy and smoke00 show the same pictures" in refused.stderr
+
+
+def test_features_that_are_not_the_teachers_own_are_refused(
+    cli, corpus: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    """As rows of a NEG sweep of release 0.1.0 hold them."""
+    folder = shutil.copytree(corpus, tmp_path / "neg")
+    rows = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps(row | {"teacher": "vmaf_v0.6.1neg"}) + "\n" for row in rows)
+    (folder / "cells.jsonl").write_text(text)
+    refused = cli("train", "--corpus", folder, "--epochs", "1")
+    assert refused.returncode == 4
+    assert "its features those of vmaf_v0.6.1; sweep again" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from corpora import doubled
 from vmaf_train.corpus import duplicates
 from vmaf_train.corpus.synthetic import write_corpus
 
@@ -70,27 +70,6 @@ def test_a_window_without_motion_is_not_judged_and_that_is_said() -> None:
     found = duplicates.compare({"a": still, "b": still, "c": moving}, groups)
     assert not found.twins and found.unjudged == ("a", "b")
     assert "a, b: fewer than 10 different values of motion2" in str(found.note)
-
-
-def doubled(folder: Path) -> Path:
-    """The corpus in `folder` with every row of its first source again, as another source."""
-    for name in ("cells.jsonl", "frames.jsonl"):
-        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
-        copies = [
-            row
-            | {
-                "src": "copy",
-                "group": "copy",
-                "key": row["key"] + "c",
-                "cell": row["cell"].replace("smoke00", "copy"),
-                "src_sha256": "c" * 64,
-            }
-            for row in rows
-            if row["src"] == "smoke00"
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in rows + copies)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.mark.parametrize("kept", ["frames", "frames alone", "cells alone"])

@@ -4,6 +4,7 @@ user runs it.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,3 +52,24 @@ def cli(tmp_path: Path) -> RunCli:
         )
 
     return run
+
+
+def doubled(folder: Path) -> Path:
+    """The corpus in `folder` with every row of its first source again, as another source."""
+    for name in ("cells.jsonl", "frames.jsonl"):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        copies = [
+            row
+            | {
+                "src": "copy",
+                "group": "copy",
+                "key": row["key"] + "c",
+                "cell": row["cell"].replace("smoke00", "copy"),
+                "src_sha256": "c" * 64,
+            }
+            for row in rows
+            if row["src"] == "smoke00"
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows + copies)
+        (folder / name).write_text(text)
+    return folder
