@@ -16,7 +16,7 @@ from vmaf_train.contract import FEATURES
 from vmaftune.media.encode import CellFailure, encode
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
-from vmaftune.media.score import score
+from vmaftune.media.score import packet_bytes, score
 
 LOSSLESS_X264 = ("-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p")
 FULL_RANGE = ("-c:v", "ffv1", "-pix_fmt", "yuv422p", "-color_range", "pc")
@@ -266,3 +266,27 @@ def test_an_encode_of_another_size_is_scored_at_the_windows(
     with pytest.raises(CellFailure, match="the encode is 96x54, not 192x108") as caught:
         score(plain, real, ref, out, num_frames, 60)
     assert caught.value.kind == "wrong_size"
+
+
+def test_padding_is_encoded_and_not_scored(
+    clip: Callable[..., Path],
+    planned: Callable[..., Any],
+    real: Ffmpeg,
+    tmp_path: Path,
+) -> None:
+    (wide,) = planned(clip("padded.mkv", frames=30, size="192x108"), start=0.2, frames=20).cells
+    window = replace(wide.window, start_frame=9, num_frames=10, pad_before=4, pad_after=6)
+    padded = replace(wide, window=replace(window, expected_frames=10, seek=None))
+    assert wide.window.start_frame == 5 == padded.window.first_frame
+    ref, out = tmp_path / "ref.yuv", tmp_path / "out.mkv"
+    scores = []
+    for cell in (wide, padded):
+        assert prepare(cell.window, real, ref, 60) == 20
+        encode(cell, real, ref, out, 20, 60)
+        scores.append(score(cell, real, ref, out, 20, 60))
+    whole, inside = scores
+    assert [f.index for f in inside.frames] == list(range(10))
+    assert [f.vmaf for f in inside.frames] == [f.vmaf for f in whole.frames[4:14]]
+    sizes = packet_bytes(out)
+    assert sum(sizes) == whole.distorted.num_bytes and len(sizes) == 20
+    assert inside.distorted.num_bytes == sum(sizes[4:14]) and inside.distorted.num_frames == 10

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
 
-from vmaftune.cell import Cell, Color, scoring_format
+from vmaftune.cell import Cell, Color, Window, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.graphs import Graph, Stream, chain, compiled, part, source
@@ -363,4 +364,30 @@ def score(
         raise CellFailure("score_failed", "libvmaf wrote no log", done)
     version, frames = parse_log(log_text(log), cell.teacher)
     distorted = check_pair(done, cell, num_frames, len(frames))
+    if cell.window.pad_before or cell.window.pad_after:
+        frames, distorted = _without_padding(cell.window, out, frames, distorted)
     return Score(frames=frames, distorted=distorted, cpu_s=done.cpu_s, libvmaf_version=version)
+
+
+def _without_padding(
+    window: Window, encode: Path, frames: tuple[Frame, ...], distorted: Decoded
+) -> tuple[tuple[Frame, ...], Decoded]:
+    """What belongs to the window itself: its frames, counted from 0, and the bytes of their
+    packets.
+    """
+    first, last = window.pad_before, len(frames) - window.pad_after
+    inside = tuple(replace(frame, index=i) for i, frame in enumerate(frames[first:last]))
+    sizes = packet_bytes(encode)[first:last]
+    counted = replace(
+        distorted, num_packets=len(sizes), num_bytes=sum(sizes), num_frames=len(inside)
+    )
+    return inside, counted
+
+
+def packet_bytes(encode: Path) -> list[int]:
+    """Bytes of every packet of an encode's video, in the order in which frames are shown."""
+    import av
+
+    with av.open(os.path.abspath(encode)) as box:
+        packets = [p for p in box.demux(video=0) if p.size and p.pts is not None]
+    return [p.size for p in sorted(packets, key=lambda p: p.pts)]

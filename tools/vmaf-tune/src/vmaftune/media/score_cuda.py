@@ -45,6 +45,7 @@ def eligible(cell: Cell) -> bool:
     an integer model.
     """
     same = cell.decoded_format == cell.window.pix_fmt == FORMAT and cell.setting.size is None
+    same = same and not (cell.window.pad_before or cell.window.pad_after)
     return (
         same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
     )
