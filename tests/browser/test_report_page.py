@@ -125,6 +125,28 @@ def test_quality_table_follows_the_target(visit: Any, document: dict[str, Any]) 
             assert float(most.lstrip("≥ ")) == wanted[label]["for_90_percent"]
 
 
+def test_commands_for_a_whole_file_follow_the_target(visit: Any) -> None:
+    for target in (93, 80):
+        visit.page.fill("#target", str(target))
+        visit.page.press("#target", "Enter")
+        rows = visit.page.eval_on_selector_all(
+            "#reach-table tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+        )
+        typed = visit.page.eval_on_selector_all(
+            "#reach-commands pre", "all => all.map(e => e.textContent)"
+        )
+        values = [row[3].lstrip("≥ ") for row in rows if row[3] != "out of reach"]
+        assert typed and len(typed) == len(values)
+        for value, command in zip(values, typed, strict=True):
+            assert command.startswith("ffmpeg -i film.mkv -c:v lib")
+            assert f" {value} " in command and command.endswith(" -c:a copy out.mkv")
+
+
+def test_a_cell_shows_how_to_encode_the_whole_file_so(visit: Any) -> None:
+    visit.page.select_option("#frames-curve", label="libx264 slow")
+    assert " -preset slow -crf " in visit.page.inner_text("#frames-film-command")
+
+
 def _mark(visit: Any) -> tuple[float, float]:
     """Screen position of a mark that no other mark covers: the first of the only shown curve."""
     visit.page.click("#filter-encoders button:has-text('None')")
@@ -269,6 +291,7 @@ def _as_pair(row: dict[str, Any]) -> dict[str, Any] | None:
 
 def test_a_scored_pair_is_named(opened: Callable[..., Any]) -> None:
     visit = opened(_as_pair)
+    assert not visit.page.is_visible("#frames-film"), "nobody knows how to make it again"
     assert "external/take_18 · VMAF" in visit.page.inner_text("#frames-quality")
     assert "/external/take_22<br>" in visit.page.evaluate(
         "document.getElementById('rate-plot').data[1].text.join()"
