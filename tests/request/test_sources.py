@@ -279,6 +279,51 @@ def test_variable_frame_rate_is_refused_then_paired_by_index(
     assert (before.row["status"], before.row["flags"]) == ("ok", [])
 
 
+def test_the_constant_part_of_a_variable_clip_is_named(
+    clip: Make, planned: Callable[..., Plan]
+) -> None:
+    """What the sentence offers can be pasted, and gives a window without the flag."""
+    gap = "setpts='(N+if(gt(N,{at}),3,0))/25/TB'"
+    rest = {"frames": 20, "args": ("-fps_mode", "passthrough", *X264)}
+    early = clip("early gap.mkv", vf=gap.format(at=3), **rest)
+    refused(planned, early, "frames 4 to 19 are constant: --start 0.28 --frames 16 takes them")
+    (window,) = planned(early, start="0.28", frames=16).sources
+    assert (window.start_frame, window.flags) == (4, ())
+    late = clip("late gap.mkv", vf=gap.format(at=11), **rest)
+    refused(planned, late, "frames 0 to 11 are constant: --start 0 --frames 12 takes them")
+    (window,) = planned(late, start="0", frames=12).sources
+    assert (window.start_frame, window.flags) == (0, ())
+
+
+def test_all_unfit_clips_are_in_one_message_and_can_be_left_out(
+    clip: Make, planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    odd = "format=yuv420p,crop=95:65:exact=1"
+    names = {"fit": clip("fit.mkv"), "odd": clip("odd.mkv", size="98x68", vf=odd)}
+    woven = "tinterlace=interleave_top,fieldorder=tff"
+    names["woven"] = clip("woven.mkv", rate="50", vf=woven, args=INTERLACED)
+    vfr = "setpts='(N+if(gt(N,11),3,0))/25/TB'"
+    names["vfr"] = clip(
+        "two rates.mkv", frames=20, vf=vfr, args=("-fps_mode", "passthrough", *X264)
+    )
+    places = []
+    for name, path in names.items():
+        (tmp_path / f"{name}.mkv").write_bytes(path.read_bytes())
+        places.append(tmp_path / f"{name}.mkv")
+    (tmp_path / "text.mkv").write_text("no video")
+    with pytest.raises(SourceError) as caught:
+        planned(*places, tmp_path / "text.mkv")
+    said = str(caught.value).splitlines()
+    assert said[0] == ("4 of 5 clips are refused; mend them, or leave them out with --skip-unfit:")
+    flags = ("--crop 94x64+0+0", "--deinterlace", "--allow vfr", "cannot be read as a video")
+    assert all(flag in line for flag, line in zip(flags, said[1:], strict=True))
+    plan = planned(*places, skip_unfit=True)
+    assert [w.name for w in plan.sources] == ["fit"]
+    assert sum(notice.startswith("left out: ") for notice in plan.notices) == 3
+    with pytest.raises(SourceError, match="2 of 2 clips are refused"):
+        planned(*places[1:3], skip_unfit=True)
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_constant_window_of_a_variable_clip_has_its_own_rate(
     suffix: str, clip: Make, planned: Callable[..., Plan], swept: Callable[..., Any]

@@ -36,7 +36,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 )
 
 UNFIT_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True, slots=True)
