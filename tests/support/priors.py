@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from vmaf_train.corpus import contents
+from vmaf_train.corpus.contents import Content
 from vmaf_train.prior import Prior
 from vmaf_train.training import fit_prior
-from vmaf_train.training.fit_prior import Content
 
 ROOT = Path(__file__).parents[2]
 SOFTWARE, DENSE = ROOT / "runs/phase_a/software", ROOT / "runs/phase_a/dense"
@@ -16,13 +17,13 @@ SOFTWARE, DENSE = ROOT / "runs/phase_a/software", ROOT / "runs/phase_a/dense"
 @cache
 def known() -> tuple[Content, ...]:
     """The contents of the software corpus."""
-    return tuple(fit_prior.contents([SOFTWARE]))
+    return tuple(contents.read([SOFTWARE]))
 
 
 @cache
 def held() -> tuple[Content, ...]:
     """The contents of the dense curves, which no prior is fitted on."""
-    return tuple(fit_prior.contents([DENSE]))
+    return tuple(contents.read([DENSE]))
 
 
 @cache

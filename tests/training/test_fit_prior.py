@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from priors import SOFTWARE, held, known, mean_prior
+from vmaf_train.corpus import contents
 from vmaf_train.errors import DatasetError
 from vmaf_train.prior import Z80, dump
 from vmaf_train.process import interpolate
@@ -70,10 +71,10 @@ def test_what_cannot_be_learned_from_is_a_sentence(tmp_path: Path) -> None:
 
     write({"vmaf_p5": None}, {})
     with pytest.raises(DatasetError, match="has no cell with encoder"):
-        fit_prior.contents([tmp_path])
+        contents.read([tmp_path])
     write({}, {"teacher": "other"})
     with pytest.raises(DatasetError, match="2 teachers"):
-        fit_prior.contents([tmp_path])
+        contents.read([tmp_path])
     with pytest.raises(DatasetError, match="at least two contents"):
         fit_prior.fit(known()[:1])
 

@@ -426,7 +426,7 @@ def load(model_dir: Path | str | None = None) -> Prior:
     folder = locate.to_read(Path(model_dir) if model_dir is not None else None) / "tiny"
     try:
         registry = json.loads((folder / "registry.json").read_bytes())
-        entry = next((e for e in registry["models"] if e["id"] == ID), None)
+        entry = next((e for e in registry["entries"] if e["id"] == ID), None)
         if entry is None:
             raise ModelError(
                 f"{folder / 'registry.json'} has no {ID}; make one with `vmaf-tune train {ID}"

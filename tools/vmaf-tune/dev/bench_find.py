@@ -20,17 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import peers
+from vmaf_train.corpus import contents
+from vmaf_train.corpus.contents import Content
 from vmaf_train.prior import Prior
 from vmaf_train.results import choosing, foretelling
 from vmaf_train.results.foretelling import Dense, Replay, Rule
 from vmaf_train.training import fit_prior
-from vmaf_train.training.fit_prior import Content
 
 ROOT = Path(__file__).resolve().parents[3]
 SOFTWARE, DENSE = ROOT / "runs/phase_a/software", ROOT / "runs/phase_a/dense"
-FEW = 8
-"""A setting that fewer contents have is left out of the held-out curves: its mean curve says
-nothing of them."""
 
 RULES: dict[str, Callable[[Prior, str], Rule]] = {
     "bisection, proven": lambda prior, s: peers.bisection(),
@@ -61,11 +59,11 @@ def main() -> None:
     parser.add_argument("--statistic", default="mean", choices=list(fit_prior.STATISTICS))
     asked = parser.parse_args()
     paths, statistic = asked.corpus or [SOFTWARE], asked.statistic
-    known, held = fit_prior.contents(paths), fit_prior.contents([asked.dense])
+    known, held = contents.read(paths), contents.read([asked.dense])
     seconds = cpu_seconds([*paths, asked.dense])
     folds = {g: _fit_without(known, g, statistic) for g in sorted({c.group for c in known})}
     whole = fit_prior.fit(known, statistics=[statistic])
-    usual = common_settings(known)
+    usual = foretelling.usual_settings([c.cells for c in known])
     sets = {
         f"held out: {len(known)} contents of {len(folds)} groups": [
             _curves(folds[c.group], c, usual, statistic, seconds) for c in known
@@ -84,12 +82,6 @@ class _Raw(argparse.RawDescriptionHelpFormatter):
 
 def _fit_without(known: Sequence[Content], group: str, statistic: str) -> Prior:
     return fit_prior.fit([c for c in known if c.group != group], statistics=[statistic])
-
-
-def common_settings(known: Sequence[Content]) -> set[tuple[str, str]]:
-    """The settings that enough contents have."""
-    all_of = [{(c.encoder, c.preset) for c in content.cells} for content in known]
-    return {s for s in set().union(*all_of) if sum(s in one for one in all_of) >= FEW}
 
 
 def cpu_seconds(paths: Sequence[Path]) -> dict[tuple[str, str, str, float], float]:

@@ -6,19 +6,22 @@ dense curve of a content --> replay of a search: encodes, exact or not, bits los
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-from vmaf_train.prior import Foretold, Measured, Prior
+from vmaf_train.prior import Z80, Foretold, Measured, Prior
 from vmaf_train.process import Floats, interpolate
-from vmaf_train.search import Search
+from vmaf_train.search import CONFIDENT, PROVEN, Search
 
 TARGETS = (80.0, 85.0, 90.0, 93.0, 95.0, 97.0)
 CHEAP = ("libx264", "veryfast")
 """The setting whose one probe tells of the others: the cheapest that is scored as well as any."""
+FEW = 4
+"""A setting of so few contents is not judged by itself: there is no curve to hold out."""
 Z95 = 1.959963984540054
 
 
@@ -235,3 +238,74 @@ def replay(rule: Rule, curve: Dense, target: float) -> Replay:
         bits_lost=lost,
         cpu_s=float(curve.cpu_s[made].sum()),
     )
+
+
+def usual_settings(contents: Sequence[Sequence[Measured]]) -> set[tuple[str, str]]:
+    """The settings (encoder, preset) that more than FEW contents have."""
+    found = Counter(s for cells in contents for s in {(c.encoder, c.preset) for c in cells})
+    return {setting for setting, count in found.items() if count > FEW}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A content, the prior that was fitted without its group, and its cells of usual settings."""
+
+    name: str
+    group: str
+    prior: Prior
+    cells: tuple[Measured, ...]
+
+
+def figures(held_out: Sequence[HeldOut], statistic: str, *, searches: bool = True) -> Figures:
+    """What priors are worth on contents that they were not fitted on; see `Figures`."""
+    found: dict[str, float] = {}
+    inside = []
+    for count in range(4):
+        errors = join([same_setting(h.prior, h.cells, count, statistic) for h in held_out])
+        found |= _figures_of(f"{count}_probes", errors)
+        inside += [errors.coverage(Z95)] if count else []
+    parts = [other_settings(h.prior, h.cells, statistic=statistic) for h in held_out]
+    others = [part for part in parts if part is not None]
+    if others:
+        errors = join(others)
+        found |= _figures_of("other_encoder", errors)
+        inside.append(errors.coverage(Z95))
+    found["within_95"] = min(inside)
+    if searches:
+        found |= _search_figures(held_out, statistic)
+    return found
+
+
+Figures = dict[str, float]
+"""By name. `mae_K_probes` (K = 0..3 of the same setting) and `mae_other_encoder` (after one cheap
+probe) in VMAF points; `mae75_` those of cells that score 75 and more; `rate_` of ln(bits per
+pixel); `within_80_` and `within_95_` shares of cells inside the intervals, `within_95` the smallest
+after a probe; `encodes_`, `exact_` and `below_` of the searches, `num_targets` how many each.
+"""
+
+
+def _figures_of(name: str, errors: Errors) -> Figures:
+    return {
+        f"mae_{name}": errors.mae(),
+        f"mae75_{name}": errors.mae(75),
+        f"rate_{name}": float(np.abs(errors.rate).mean()),
+        f"within_80_{name}": errors.coverage(Z80),
+        f"within_95_{name}": errors.coverage(Z95),
+    }
+
+
+def _search_figures(held_out: Sequence[HeldOut], statistic: str) -> Figures:
+    found: Figures = {}
+    for stop in (PROVEN, CONFIDENT):
+        done = []
+        for one in held_out:
+            rule = search_rule(one.prior, stop, statistic)
+            for curve in dense_curves(one.name, one.cells, statistic):
+                wanted = [t for t in TARGETS if curve.is_normal(t)]
+                done += [replay(rule, curve, target) for target in wanted]
+        if done:
+            found[f"encodes_{stop}"] = float(np.mean([r.num_encodes for r in done]))
+            found[f"exact_{stop}"] = float(np.mean([r.exact for r in done]))
+            found[f"below_{stop}"] = float(sum(r.below for r in done))
+        found["num_targets"] = float(len(done))
+    return found

@@ -1,6 +1,6 @@
 """Fits `quality_prior`: mean curves and the numbers of the process, from run folders.
 
-    contents(paths) --> Content per source --fit--> Prior
+    corpus.contents.read --> Content per source --fit--> Prior
 
 The numbers of one statistic are those under which the corpus is most likely, its contents being
 independent of each other (plus a weak normal prior on them): L-BFGS in double precision on the CPU,
@@ -14,17 +14,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from vmaf_train.contract import preset_ordinal
-from vmaf_train.corpus import rows as corpus_rows
-from vmaf_train.corpus.dataset import corpus_digest
+from vmaf_train.corpus.contents import Content
 from vmaf_train.errors import DatasetError
-from vmaf_train.prior import STATISTICS, Curve, Measured, Prior, measured, quality_max
+from vmaf_train.prior import STATISTICS, Curve, Measured, Prior, quality_max
 from vmaf_train.process import (
     KNOT_SHARE,
     MOTION,
@@ -49,70 +47,6 @@ RATE_JITTER = 0.005
 STEPS = 60
 PRIOR_SD = 1.5
 MOST_KNOTS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """The measured cells of one source, in the order of encoder, preset and quality value."""
-
-    name: str
-    group: str
-    cells: tuple[Measured, ...]
-
-    @property
-    def motion2(self) -> float | None:
-        """libvmaf's motion2 of the reference; None where no row holds it."""
-        return next((c.motion2 for c in self.cells if c.motion2 is not None), None)
-
-
-def contents(paths: Sequence[Path | str]) -> list[Content]:
-    """The contents of run folders, sorted by name; cells without a score of every statistic, failed
-    and flagged ones are left out.
-
-    Raises DatasetError for an unreadable folder, rows of two teachers, or when nothing is left.
-    """
-    found: dict[tuple[str, str], dict[tuple[str, str, float], Measured]] = {}
-    teachers = set()
-    for row in _rows(paths):
-        cell = measured(row)
-        if cell is None or set(cell.scores) != set(STATISTICS) or not cell.bits_per_pixel:
-            continue
-        teachers.add(row.get("teacher"))
-        name = (str(row["src"]), str(row.get("group") or row["src"]))
-        found.setdefault(name, {})[cell.encoder, cell.preset, cell.quality] = cell
-    if len(teachers) > 1:
-        raise DatasetError(f"the rows hold scores of {len(teachers)} teachers; train on one")
-    if not found:
-        raise DatasetError(
-            f"{', '.join(map(str, paths))} has no cell with encoder, quality value, bitrate and the"
-            f" scores {', '.join(STATISTICS.values())}; a sweep of this project has them"
-        )
-    return [
-        Content(name=name, group=group, cells=tuple(cells[k] for k in sorted(cells)))
-        for (name, group), cells in sorted(found.items())
-    ]
-
-
-def teacher(paths: Sequence[Path | str]) -> str | None:
-    """The libvmaf model that scored the rows of run folders."""
-    return next((row["teacher"] for row in _rows(paths) if row.get("teacher")), None)
-
-
-def _rows(paths: Sequence[Path | str]) -> list[corpus_rows.Row]:
-    rows: list[corpus_rows.Row] = []
-    for path in map(Path, paths):
-        file = path / "cells.jsonl" if path.is_dir() else path
-        rows += [row for _, row in corpus_rows.last_of_each_cell(corpus_rows.read(file))]
-    return rows
-
-
-def facts(paths: Sequence[Path | str], known: Sequence[Content]) -> dict[str, object]:
-    """What the model file says of its corpora: digests, contents and groups."""
-    return {
-        "corpora": [{"path": str(path), "digest": corpus_digest(path)} for path in paths],
-        "contents": [content.name for content in known],
-        "groups": sorted({content.group for content in known}),
-    }
 
 
 def fit(
@@ -295,7 +229,7 @@ def _setting(cell: Measured) -> tuple[str, str]:
 
 
 def _ln_bpp(cell: Measured) -> float:
-    assert cell.bits_per_pixel is not None  # `contents` takes no cell without
+    assert cell.bits_per_pixel is not None  # no content has a cell without
     return math.log(cell.bits_per_pixel)
 
 

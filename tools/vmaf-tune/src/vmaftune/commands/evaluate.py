@@ -11,8 +11,10 @@ import typer
 from vmaf_train import locate
 from vmaf_train.contract import MODELS
 from vmaf_train.errors import DatasetError
+from vmaf_train.shipping.registry import IDS
 
 from vmaftune import console
+from vmaftune.commands import prior_runs
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.teacher import load_or_reason
 
@@ -71,9 +73,13 @@ def evaluate(
             as_json=as_json,
         )
         return
-    from vmaf_train.results import run_folder, tables
+    from vmaf_train.results import prior_run, run_folder, tables
 
-    run = run_folder.load_run(_run_folder(target, runs_dir))
+    folder = _run_folder(target, runs_dir)
+    if prior_run.is_prior_run(folder):
+        prior_runs.evaluate(folder, card, as_json=as_json)
+        return
+    run = run_folder.load_run(folder)
     run_folder.require_facts(run)
     result = tables.evaluation(run.predictions)
     if as_json:
@@ -91,11 +97,11 @@ def _run_folder(target: str | None, runs_dir: Path) -> Path:
     from vmaf_train.results import run_folder
 
     word = target or "fr_regressor_v2"
-    if word in MODELS:
+    if word in IDS:
         return run_folder.newest_run(runs_dir, word)
     if not Path(word).is_dir():
         raise UsageError(
-            f"{word} is neither a run's folder nor a model; models are {', '.join(MODELS)}"
+            f"{word} is neither a run's folder nor a model; models are {', '.join(IDS)}"
         )
     return Path(word)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from vmaf_train import locate
+from vmaf_train import locate, prior
 from vmaf_train.contract import (
     FEATURES,
     ORDINARY_FEATURES,
@@ -23,6 +23,7 @@ from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.teacher import Teacher
 
 from vmaftune import console
+from vmaftune.commands import prior_runs
 from vmaftune.encoders import find
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load as load_teacher
@@ -132,12 +133,15 @@ def predict(
             " flags"
         )
     rows: list[Located] = []
-    if not self_test:
+    if not self_test and model != prior.ID:
         rows = (
             list(_read(jsonl))
             if jsonl is not None
             else [("the command line", _row(encoder, preset, quality, flags))]
         )
+    if model == prior.ID:
+        prior_runs.self_test(locate.to_read(model_dir), as_json=as_json, asked=self_test)
+        return
     from vmaf_train.shipping import predictor
 
     place = locate.to_read(model_dir)

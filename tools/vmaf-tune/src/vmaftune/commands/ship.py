@@ -20,6 +20,7 @@ from vmaf_train.shipping.registry import Change, Entry
 from vmaf_train.shipping.verdict import Value, Verdict
 
 from vmaftune import console
+from vmaftune.commands import prior_runs
 from vmaftune.errors import GateHold, ToolError, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.media.teacher import load_or_reason
@@ -156,6 +157,8 @@ def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
 
 def _judged(model: str, folder: Path, model_dir: Path, how: Judging) -> Candidate:
     """The run in `folder`, judged by the gate of its kind of model."""
+    if registry.KIND_OF[model] is registry.PRIOR:
+        return prior_runs.judged(folder)
     from vmaf_train.results.run_folder import load_run
     from vmaf_train.shipping import gate
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from vmaf_train import prior
 from vmaf_train.errors import DependencyError
 from vmaf_train.shipping.provenance import run_provenance
 from vmaf_train.shipping.registry import REGISTRY, TINY
@@ -18,6 +19,7 @@ from vmaf_train.training import recipes
 from vmaf_train.training.recipes import Recipe
 
 from vmaftune import console
+from vmaftune.commands import prior_runs
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load_or_reason
 
@@ -30,7 +32,8 @@ SMOKE_EPOCHS, SMOKE_SEEDS, DEFAULT_SEEDS = 20, 2, 5
 
 def train(
     model: Annotated[
-        str, typer.Argument(help="fr_regressor_v2, fr_regressor_v1 or vmaf_tiny_v2.")
+        str,
+        typer.Argument(help="fr_regressor_v2, fr_regressor_v1, vmaf_tiny_v2 or quality_prior."),
     ] = "fr_regressor_v2",
     loso: Annotated[
         bool,
@@ -42,8 +45,8 @@ def train(
         list[Path] | None,
         typer.Option(
             help=(
-                "One run folder, cells.jsonl, JSONL or parquet file. Default: the newest complete"
-                " sweep in runs/."
+                "One run folder, cells.jsonl, JSONL or parquet file; several for quality_prior."
+                " Default: the newest complete sweep in runs/."
             )
         ),
     ] = None,
@@ -115,6 +118,17 @@ def train(
         import torch  # noqa: F401
     except ImportError as failure:
         raise DependencyError("training needs torch: pip install 'vmaf-tune[train]'") from failure
+    if model == prior.ID:
+        of_networks = (epochs, batch_size, lr, weight_decay, hidden, depth, seeds, kfold)
+        if smoke or any(option is not None for option in of_networks):
+            raise UsageError(
+                f"{prior.ID} has no network and no seeds: --loso, --corpus, --out, --runs-dir and"
+                " --json are all that it takes"
+            )
+        folder = _folder(out, runs_dir, model, smoke)
+        prior_runs.train(corpus, folder, runs_dir, loso=loso, as_json=as_json)
+        _next(folder, model, loso=loso, smoke=False, moved=out is not None, runs_dir=runs_dir)
+        return
     from vmaf_train.training import experiment as rundir
     from vmaf_train.training.train import choose_device
 
