@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from priors import ROOT, held, mean_prior
+from priors import ROOT, held, shipped
 from vmaf_train import prior as priors
 from vmaf_train.errors import ModelError
 from vmaf_train.prior import Belief, dump, measured, parse
@@ -19,7 +19,7 @@ VALUES = list(range(0, 52))
 
 @pytest.fixture
 def belief() -> Belief:
-    return mean_prior().belief()
+    return shipped().belief()
 
 
 def test_a_fresh_belief_is_the_mean_curve_with_honest_width(belief: Belief) -> None:
@@ -70,15 +70,15 @@ def test_rank_one_updates_equal_the_textbook(belief: Belief) -> None:
         belief.observe_cell(cell)
         belief.observe_cell(cell)  # the same fact counts once
     told = belief.predict(*X264, [20, 33])
-    fresh = mean_prior().belief()
+    fresh = shipped().belief()
     settings = [(*X264, [20.0, 33.0, *(c.quality for c in cells)])]
     means, covariance = fresh.joint(settings)
     n = 2 + len(cells)
     seen = [*range(2, n), *range(n + 2, 2 * n)]
-    values = [mean_prior().to_z(c.scores["mean"]) for c in cells]
+    values = [shipped().to_z(c.scores["mean"]) for c in cells]
     values += [np.log(c.bits_per_pixel or 1) for c in cells]
     # the motion comes first in the belief; here it is left out of both
-    bare = mean_prior().belief()
+    bare = shipped().belief()
     for cell in cells:
         bare.observe(*X264, cell.quality, cell.scores["mean"], bits_per_pixel=cell.bits_per_pixel)
     told = bare.predict(*X264, [20, 33])
@@ -108,23 +108,25 @@ def test_an_unknown_setting_borrows_the_nearest_curve_and_says_so(
     assert note.startswith(
         f"the prior has no {encoder} {preset}; it borrows the curve of {relative}"
     )
-    own = mean_prior().curves[mean_prior().relative(encoder, preset).curve]
+    own = shipped().curves[shipped().relative(encoder, preset).curve]
     assert told.z_sd[15] > belief.predict(own.encoder, own.preset, [25]).z_sd[0]
     belief.observe(encoder, preset, 30, 70.0)
     assert belief.predict(encoder, preset, [30]).score[0] == pytest.approx(70, abs=0.5)
 
 
 def test_statistics_without_curves_have_stand_ins_or_are_refused() -> None:
-    prior = mean_prior()
-    with pytest.raises(ValueError, match="no statistic 'median'; the prior knows mean, p1, p10, w"):
+    prior = shipped()
+    with pytest.raises(
+        ValueError, match="no statistic 'median'; the prior knows harmonic, mean, min, p5,"
+    ):
         prior.belief("median")
 
 
 def test_the_file_gives_the_same_prior_and_the_same_bytes() -> None:
-    data = dump(mean_prior())
+    data = dump(shipped())
     again = parse(data)
-    assert dump(again) == data and len(data) < 6000
-    a, b = mean_prior().belief(), again.belief()
+    assert dump(again) == data and len(data) < 16_000
+    a, b = shipped().belief(), again.belief()
     np.testing.assert_allclose(
         a.predict(*X264, VALUES).score, b.predict(*X264, VALUES).score, atol=1e-3
     )
@@ -141,7 +143,7 @@ def test_the_file_gives_the_same_prior_and_the_same_bytes() -> None:
     ],
 )
 def test_a_damaged_file_is_refused(change: object, said: str) -> None:
-    document = json.loads(dump(mean_prior()))
+    document = json.loads(dump(shipped()))
     assert callable(change)
     change(document)
     with pytest.raises(ModelError, match=said):

@@ -26,6 +26,7 @@ from vmaftune.media.score_pair import pair_argv
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "runs/phase_a/software"
 MODELS = ROOT / "model/tiny"
+PRIOR_FILE = f"quality_prior-{8 * '[0-9a-f]'}.json"
 GOLDEN = Path(__file__).with_name("golden.json")
 TOOLS = Tools(
     ffmpeg="/x/ffmpeg", ffmpeg_version="9.0.2", ffmpeg_sha256="ab" * 32, libvmaf_version="v3"
@@ -206,7 +207,7 @@ def digests() -> dict[str, str]:
     found = {"corpus": whole.digest, "frames": str(whole.frame_digest)}
     return found | {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(MODELS.glob("*.onnx"))
+        for path in sorted([*MODELS.glob("*.onnx"), *MODELS.glob(PRIOR_FILE)])
     }
 
 
@@ -223,7 +224,7 @@ def test_identity(name: str) -> None:
 def test_digests_and_shipped_bytes() -> None:
     assert digests() == golden()["digests"]
     registered = {
-        e["onnx"]: e["sha256"]
+        e["onnx" if "onnx" in e else "file"]: e["sha256"]
         for e in json.loads((MODELS / "registry.json").read_text())["entries"]
     }
     assert registered.items() <= golden()["digests"].items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import peers
 import pytest
-from priors import held, mean_prior
+from priors import held, shipped
 from vmaf_train.results import choosing, foretelling
 from vmaf_train.results.foretelling import Dense, Rule
 
@@ -22,8 +22,8 @@ CURVE = Dense(
 PROVEN = {
     "bisection": peers.bisection(),
     "ab-av1": peers.ab_av1(peers.never),
-    "plain": peers.plain_prior(mean_prior()),
-    "find": foretelling.search_rule(mean_prior(), "proven"),
+    "plain": peers.plain_prior(shipped()),
+    "find": foretelling.search_rule(shipped(), "proven"),
 }
 
 
@@ -51,7 +51,7 @@ def test_two_probes_choose_an_encoder_on_clips_never_seen() -> None:
         curves = foretelling.dense_curves(content.name, content.cells)
         for target in (85.0, 93.0):
             probes = (("libx264", "medium"), ("libsvtav1", "8"))
-            found = choosing.choose(mean_prior(), curves, target, probes, num_searched=2)
+            found = choosing.choose(shipped(), curves, target, probes, num_searched=2)
             assert found is not None and found.num_candidates >= 3
             losses.append(found.bits_lost)
     assert np.mean(losses) <= 0.01

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from priors import held, mean_prior
+from priors import held, shipped
 from vmaf_train.prior import Measured
 from vmaf_train.results import foretelling
 from vmaf_train.search import MOST
@@ -19,7 +19,7 @@ Curve = Callable[[float], float]
 def run(curve: Curve, *, target: float = 90, stop: str = "confident", **kw: object) -> Answer:
     """Search a made curve; every answer is checked against what was measured."""
     settings = {"encoder": "libx264", "preset": "medium", "low": 10, "high": 50} | kw
-    search = Search(mean_prior(), target=target, stop=stop, **settings)  # type: ignore[arg-type]
+    search = Search(shipped(), target=target, stop=stop, **settings)  # type: ignore[arg-type]
     made: dict[float, float] = {}
     while (quality := search.ask()) is not None:
         assert quality not in made and len(made) < MOST
@@ -99,7 +99,7 @@ def test_steps_of_a_quarter_are_used() -> None:
 def test_stored_cells_cost_nothing_and_a_larger_one_that_meets_the_target_is_the_answer() -> None:
     curve = logistic(33)
     search = Search(
-        mean_prior(), encoder="libx264", preset="medium", target=90, low=10, high=50, stop="proven"
+        shipped(), encoder="libx264", preset="medium", target=90, low=10, high=50, stop="proven"
     )
     for quality in (25.5, 26, 27, 9, 60):  # between the grid's, on it, and outside the range
         search.tell(quality, curve(quality))
@@ -144,14 +144,14 @@ def test_the_answer_has_the_curve_with_its_band_and_a_confidence() -> None:
 def test_what_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run(logistic(30), **change)  # type: ignore[arg-type]
-    search = Search(mean_prior(), encoder="a", preset="b", target=9, low=1, high=2)
+    search = Search(shipped(), encoder="a", preset="b", target=9, low=1, high=2)
     with pytest.raises(ValueError, match=r"0\.\.100"):
         search.tell(1, float("nan"))
 
 
 def test_a_step_takes_milliseconds() -> None:
     search = Search(
-        mean_prior(), encoder="libsvtav1", preset="8", target=93, low=0, high=63, stop="proven"
+        shipped(), encoder="libsvtav1", preset="8", target=93, low=0, high=63, stop="proven"
     )
     began = time.process_time()
     steps = 0
@@ -170,7 +170,7 @@ def test_the_dense_curves_need_few_encodes() -> None:
                 if not curve.is_normal(target):
                     continue
                 for stop, done in replays.items():
-                    rule = foretelling.search_rule(mean_prior(), stop)
+                    rule = foretelling.search_rule(shipped(), stop)
                     done.append(foretelling.replay(rule, curve, target))
     encodes = {stop: np.mean([r.num_encodes for r in done]) for stop, done in replays.items()}
     assert len(replays["proven"]) == 141

@@ -1,14 +1,14 @@
-"""Priors and dense curves for tests: fitted once for a session, from the committed corpora."""
+"""The shipped prior and the contents of the committed corpora, read once for a session."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
 
+from vmaf_train import prior
 from vmaf_train.corpus import contents
 from vmaf_train.corpus.contents import Content
 from vmaf_train.prior import Prior
-from vmaf_train.training import fit_prior
 
 ROOT = Path(__file__).parents[2]
 SOFTWARE, DENSE = ROOT / "runs/phase_a/software", ROOT / "runs/phase_a/dense"
@@ -27,6 +27,6 @@ def held() -> tuple[Content, ...]:
 
 
 @cache
-def mean_prior() -> Prior:
-    """The prior of the mean, fitted on the software corpus (seconds)."""
-    return fit_prior.fit(known(), statistics=["mean"])
+def shipped() -> Prior:
+    """The prior that this project ships, fitted on the software corpus."""
+    return prior.load(ROOT / "model")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from priors import SOFTWARE, held, known, mean_prior
+from priors import SOFTWARE, held, known, shipped
 from vmaf_train.corpus import contents
 from vmaf_train.errors import DatasetError
 from vmaf_train.prior import Z80, dump
@@ -23,9 +23,9 @@ def test_the_same_rows_give_the_same_file() -> None:
 
 
 def test_mean_curves_fall_and_an_incomplete_setting_is_placed_by_its_relatives() -> None:
-    for curve in mean_prior().curves:
+    for curve in shipped().curves:
         assert (np.diff(curve.z["mean"]) < 0).all() and (np.diff(curve.ln_bpp) < 0).all()
-    curves = {(c.encoder, c.preset): c for c in mean_prior().curves}
+    curves = {(c.encoder, c.preset): c for c in shipped().curves}
     # VVenC fast has four of the eighteen contents; it is a little better than faster, everywhere
     gain = curves["libvvenc", "fast"].z["mean"] - curves["libvvenc", "faster"].z["mean"]
     assert (gain > -0.02).all() and gain.max() < 0.5
@@ -34,7 +34,7 @@ def test_mean_curves_fall_and_an_incomplete_setting_is_placed_by_its_relatives()
 def test_errors_on_clips_never_seen() -> None:
     errors = {
         count: foretelling.join(
-            [foretelling.same_setting(mean_prior(), c.cells, count) for c in held()]
+            [foretelling.same_setting(shipped(), c.cells, count) for c in held()]
         )
         for count in (1, 2, 3)
     }

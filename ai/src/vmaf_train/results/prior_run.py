@@ -115,7 +115,7 @@ def card(run: PriorRun) -> str:
         "Foretells encodes that nobody made: for an encoder, preset and quality value the VMAF"
         " (mean, harmonic, p5, min) and the bits per pixel of a content, with intervals, from no,"
         " one or several measured cells of that content, of the same or of other encoders.",
-        "`vmaf-tune find` starts from it.",
+        "The search for a quality value starts from it.",
         "One Gaussian process with three levels (content, encoder, preset) over scores and bits,"
         " with the reference's motion as a third output; a JSON file that numpy alone reads.",
         "",
