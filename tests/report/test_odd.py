@@ -74,6 +74,20 @@ def test_an_odd_target(run: Callable[..., Any], small: Path, target: str) -> Non
     assert done.code == 2 and "--target" in done.stderr
 
 
+@pytest.mark.parametrize("package", ["jinja2", "plotly.offline"])
+def test_a_missing_package_is_named(
+    run: Callable[..., Any],
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    done = run(small, "-o", tmp_path / "page.html")
+    assert done.code == 3 and "pip install 'vmaf-tune[report]'" in done.stderr
+    assert run(small, "--text").code == 0, "the tables do without it"
+
+
 def test_the_page_of_a_committed_corpus_is_ignored_by_git() -> None:
     root = Path(__file__).parents[2]
     page = "runs/phase_a/software/report.html"

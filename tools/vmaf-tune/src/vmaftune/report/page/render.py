@@ -37,30 +37,27 @@ lowest.
 
 def render(analysis: Analysis, model: ModelRun | None) -> str:
     """The whole page. Raises ToolError when plotly or jinja2 is not installed."""
-    from markupsafe import Markup
+    templates = _templates()
+    from markupsafe import Markup  # comes with jinja2
 
     names = ["report.js", "report_charts.js", *(["report_model.js"] if model else [])]
     scripts = [_plotly(), *map(_part, names), _part("report_frames.js")]
     sweep = analysis.sweep
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            sweep=sweep,
-            model=model,
-            style=Markup(_part("report.css")),
-            scripts=[Markup(script) for script in scripts],
-            data=Markup(_embedded(page_data(analysis, model))),
-            sentences=[*summary(analysis), *sweep.notes],
-            commands=commands(analysis),
-            tiles=_tiles(analysis),
-            links=_links(analysis, model),
-            target=analysis.target,
-            targets=TARGETS,
-            grid=[astuple(line) for line in sweep.grid],
-            source_lines=[astuple(line) for line in sweep.source_lines],
-            **(_model_tables(model) if model else {}),
-        )
+    return templates.get_template("page.html").render(
+        sweep=sweep,
+        model=model,
+        style=Markup(_part("report.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(_embedded(page_data(analysis, model))),
+        sentences=[*summary(analysis), *sweep.notes],
+        commands=commands(analysis),
+        tiles=_tiles(analysis),
+        links=_links(analysis, model),
+        target=analysis.target,
+        targets=TARGETS,
+        grid=[astuple(line) for line in sweep.grid],
+        source_lines=[astuple(line) for line in sweep.source_lines],
+        **(_model_tables(model) if model else {}),
     )
 
 
