@@ -22,6 +22,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "runs/phase_a" / name
         folder.mkdir(parents=True)
         shutil.copy(SOFTWARE / "sweep.json", folder)
+        shutil.copy(SOFTWARE / "frames.parquet", folder)
     lines = (SOFTWARE / "cells.jsonl").read_text().splitlines()
     last = json.loads(lines[3]) | {"finished_at": "2030-01-01T00:00:00Z"}
     (tmp_path / "runs/phase_a/old/cells.jsonl").write_text("\n".join(lines[:2]) + "\n")

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forged import measured
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.digests import digest
 from vmaf_train.corpus.pack import pack, unpack
 from vmaf_train.corpus.rows import read
 from vmaf_train.errors import DatasetError
+from vmaftune.engine.folder import Writer
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_cell_that_lacks_frames_is_refused_and_the_old_file_stays(folder: Path
     packed = (folder / "frames.parquet").read_bytes()
     lines = (folder / "frames.jsonl").read_text().splitlines(keepends=True)
     (folder / "frames.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(DatasetError, match="lacks frames of 1 finished cells"):
+    with pytest.raises(DatasetError, match="the cell has 11 of its 12 frames"):
         pack(folder)
     assert (folder / "frames.parquet").read_bytes() == packed
 
@@ -94,3 +96,18 @@ def test_the_committed_corpus_is_what_its_readme_says() -> None:
     table = [row for _, row in read(folder / "frames.parquet")]
     assert len(table) == num_frames
     assert f"`{digest(table, 'key', 'frame_index')}`" in readme
+
+
+def test_sealed_frames_are_unpacked_to_the_lines_they_were(tmp_path: Path) -> None:
+    cells = [measured(f"a/libx264/fast/{q}", [90.0 - q, 80.0, 100.0]) for q in range(6)]
+    writer = Writer(tmp_path, seal_bytes=2500)
+    for cell in cells:
+        writer.append(*cell)
+    before = dataset.frame_digest(tmp_path)
+    assert sorted((tmp_path / "frames").glob("*.parquet"))
+    with pytest.raises(DatasetError, match="holds sealed frames"):
+        pack(tmp_path)
+    assert unpack(tmp_path) == before == dataset.frame_digest(tmp_path)
+    assert not sorted((tmp_path / "frames").glob("*.parquet"))
+    lines = (tmp_path / "frames.jsonl").read_text()
+    assert lines == "".join(json.dumps(frame) + "\n" for _, frames in cells for frame in frames)

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from forged import edit_folder, read_jsonl
 from vmaf_train.errors import DatasetError
 from vmaftune.errors import UsageError
 from vmaftune.report.compare import Comparison, compare, missed
@@ -37,11 +38,7 @@ def changed(before: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def make(change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Path:
         folder = shutil.copytree(before, tmp_path / "patched")
-        file = folder / "cells.jsonl"
-        rows = [change(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-        text = "".join(json.dumps(row) + "\n" for row in rows if row)
-        file.write_text(text, encoding="utf-8")
-        return folder
+        return edit_folder(folder, change)
 
     return make
 
@@ -113,8 +110,14 @@ def test_option_sets_of_one_folder_are_compared(before: Path, changed: Callable[
     lines = (before / "cells.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     more = [row | {"key": "plain " + row["key"]} for row in rows if row["src"] in "cde"]
-    with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in more))
+    frames = [
+        frame | {"key": "plain " + frame["key"]}
+        for frame in read_jsonl(before / "frames.jsonl")
+        if frame["src"] in "cde"
+    ]
+    for name, table in (("cells.jsonl", more), ("frames.jsonl", frames)):
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in table))
     found = compare(folder, folder, a_options="none", b_options="film")
     assert found.mean == pytest.approx(-10, abs=1e-6) and found.num_groups == 3
     with pytest.raises(UsageError, match="no finished cell with the option set grain"):
@@ -149,9 +152,13 @@ def test_curves_that_do_not_overlap_have_a_reason(
     def shifted(row: dict[str, Any]) -> dict[str, Any]:
         if row["vmaf_score"] is None:
             return row
-        return row | {"vmaf_score": row["vmaf_score"] / 100, "key": "without frames"}
+        poolings = {n: row[n] / 100 for n in row if n.startswith("vmaf_")}
+        return row | poolings
 
-    found: Comparison = compare(before, changed(shifted))
+    folder = changed(shifted)
+    for name in ("frames.jsonl", "sweep.json"):  # nothing to compare the rows with
+        (folder / name).unlink()
+    found: Comparison = compare(before, folder)
     assert found.mean is None and all(rate.reason for rate in found.rates)
     assert missed(found, 1, None) == ["no source has a BD-rate to hold against --max-bd-rate"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forged import edit_folder
 from vmaf_train.corpus.pooling import pooled
 from vmaf_train.errors import DatasetError
 from vmaftune.report.build import build
@@ -23,11 +24,7 @@ WINDOWS = ("film@00:00:10.000", "film@00:12:30.000")
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Path:
     """The folder after `edit` has been at its cell rows (None = without the row)."""
-    file = folder / "cells.jsonl"
-    rows = [edit(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-    text = "".join(json.dumps(row) + "\n" for row in rows if row)
-    file.write_text(text, encoding="utf-8")
-    return folder
+    return edit_folder(folder, edit)
 
 
 def retold(folder: Path, old: str, new: str) -> Path:

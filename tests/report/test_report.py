@@ -7,19 +7,21 @@ import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pandas as pd
 import pytest
-from vmaf_train.contract import FEATURES
+from forged import measured
 from vmaf_train.corpus.dataset import corpus_digest
 from vmaf_train.errors import DatasetError
 from vmaf_train.results.run_folder import load_run
 from vmaf_train.results.tables import MODEL, slice_table
+from vmaftune import cli
 from vmaftune.errors import UsageError
 from vmaftune.report.build import Report, build, write_page
 from vmaftune.report.figures import write
@@ -103,13 +105,12 @@ def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: Report) 
 
 def test_torn_lines_and_replaced_rows(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
-    again = {**rows(folder)[0], "vmaf_score": 12.5, "key": "new"}
+    cell = next(row["cell"] for row in rows(folder) if row["src"].startswith("clip"))
+    again, frames = measured(cell, [12.5], key="new")
     with (folder / "cells.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(again) + '\n{"cell": "torn')
     with (folder / "frames.jsonl").open("a", encoding="utf-8") as file:
-        frame = {"frame_index": 0, "vmaf": 12.5, "vmaf_unclipped": 12.5}
-        row = {"key": "new", **frame, **dict.fromkeys(FEATURES, 0.9)}
-        file.write(json.dumps(row) + '\n{"key": "n')
+        file.write(json.dumps(frames[0]) + '\n{"key": "n')
     sweep = read(folder)
     point = next(p for p in sweep.points if p.key == "new")
     assert point.vmaf == 12.5 and list(sweep.frames["new"]) == [12.5]
@@ -152,7 +153,7 @@ def test_scored_pairs_without_encoder_are_drawn(small: Path, tmp_path: Path) -> 
 
 
 def test_only_a_corpus_with_quality_values_is_offered_to_train(
-    run: Callable[..., Any], small: Path, tmp_path: Path
+    run: Callable[..., Done], small: Path, tmp_path: Path
 ) -> None:
     pairs = [{**row, "encoder": "external", "preset": None, "crf": None} for row in rows(small)]
     (tmp_path / "cells.jsonl").write_text(
@@ -170,7 +171,7 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
 
 
 def test_a_corpus_without_a_measured_cell(
-    run: Callable[..., Any], small: Path, model_run: Path, tmp_path: Path
+    run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path
 ) -> None:
     failed = [json.dumps(r) for r in rows(small) if r["status"] == "failed"]
     (tmp_path / "cells.jsonl").write_text("\n".join(failed) + "\n", encoding="utf-8")
@@ -188,7 +189,7 @@ def test_a_corpus_without_a_measured_cell(
     assert run(tmp_path, "--csv", "--png", tmp_path / "png").stdout == ",".join(CSV_COLUMNS) + "\n"
 
 
-def test_a_corpus_without_rows(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_corpus_without_rows(run: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "cells.jsonl").write_text("", encoding="utf-8")
     done = run(tmp_path)
     assert done.code == 4 and "holds no rows yet" in done.stderr
@@ -210,7 +211,7 @@ def test_a_corpus_without_rows(run: Callable[..., Any], tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_row_is_named(
-    run: Callable[..., Any], small: Path, tmp_path: Path, field: str, value: str
+    run: Callable[..., Done], small: Path, tmp_path: Path, field: str, value: str
 ) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     lines = (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -252,7 +253,7 @@ def test_the_plan_is_told(small: Path, tmp_path: Path) -> None:
 def test_frames_that_are_not_json(small: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     (folder / "frames.jsonl").write_text("{]\n", encoding="utf-8")
-    with pytest.raises(DatasetError, match="no frame row"):
+    with pytest.raises(DatasetError, match="frames.jsonl:1: no frame row"):
         build(folder)
 
 
@@ -467,8 +468,30 @@ def test_incomplete_model_run(small: Path, tmp_path: Path) -> None:
         build(small, training=tmp_path)
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command line in this process, from the words typed to the exit code."""
+
+    def typed(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["vmaf-tune", "report", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Done(ended.value.code or 0, *capsys.readouterr())
+
+    return typed
+
+
 def test_command_writes_the_page_into_the_folder(
-    run: Callable[..., Any], small: Path, tmp_path: Path
+    run: Callable[..., Done], small: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(small, tmp_path / "c")
     done = run(folder)
@@ -479,7 +502,7 @@ def test_command_writes_the_page_into_the_folder(
 
 
 def test_command_prints_json_csv_and_text(
-    run: Callable[..., Any], small: Path, model_run: Path
+    run: Callable[..., Done], small: Path, model_run: Path
 ) -> None:
     document = json.loads(run(small, "--json", "--model-run", model_run).stdout)
     assert document["num_cells"] == 191 and document["model_run"]["verdict"] == "hold"
@@ -496,7 +519,7 @@ def test_command_prints_json_csv_and_text(
 
 @pytest.mark.parametrize("width", [72, 80, 100])
 def test_words_of_the_tables_stay_whole(
-    run: Callable[..., Any],
+    run: Callable[..., Done],
     synthetic: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -519,7 +542,7 @@ def test_words_of_the_tables_stay_whole(
 
 
 def test_command_takes_the_newest_run_of_a_model(
-    run: Callable[..., Any],
+    run: Callable[..., Done],
     synthetic_run: ModuleType,
     small: Path,
     tmp_path: Path,
@@ -534,7 +557,7 @@ def test_command_takes_the_newest_run_of_a_model(
 
 
 def test_command_draws_png(
-    run: Callable[..., Any], small: Path, model_run: Path, tmp_path: Path
+    run: Callable[..., Done], small: Path, model_run: Path, tmp_path: Path
 ) -> None:
     done = run(small, "--png", tmp_path / "figures", "--model-run", model_run)
     assert done.code == 0, done.stderr
@@ -545,7 +568,7 @@ def test_command_draws_png(
     assert not (small / "report.html").exists()
 
 
-def test_command_refuses(run: Callable[..., Any], small: Path, tmp_path: Path) -> None:
+def test_command_refuses(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
     wrong = run(tmp_path)
     assert wrong.code == 2 and "is no corpus" in wrong.stderr
     assert run(small, "--text", "--json").code == 2

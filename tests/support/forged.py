@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +98,26 @@ def write_folder(folder: Path, cells: Sequence[Written]) -> Path:
     write_jsonl(folder / "frames.jsonl", (frame for _, frames in cells for frame in frames))
     write_jsonl(folder / "cells.jsonl", (row for row, _ in cells))
     return folder
+
+
+def edit_folder(folder: Path, edit: Callable[[Row], Row | None]) -> Path:
+    """The folder after `edit` has been at its cell rows (None = without the row). Frames go with
+    their row, whatever key and id it has then.
+    """
+    old = read_jsonl(folder / "cells.jsonl")
+    names = [(row["key"], row["cell"]) for row in old]
+    new = [edit(row) for row in old]
+    now = {name: row for name, row in zip(names, new, strict=True) if row}
+    frames = read_jsonl(folder / "frames.jsonl")
+    write_jsonl(folder / "cells.jsonl", (row for row in new if row))
+    kept = ((frame, now.get((frame["key"], frame["cell"]))) for frame in frames)
+    write_jsonl(
+        folder / "frames.jsonl",
+        (frame | {"key": row["key"], "cell": row["cell"]} for frame, row in kept if row),
+    )
+    return folder
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

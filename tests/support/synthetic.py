@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmaf_train.contract import FEATURES
+from vmaf_train.corpus.pooling import pooled
 
 # encoder: rate-control knob, quality values, {preset: (bits against x264 medium, CPU ms per frame)}
 ENCODERS: dict[str, tuple[str, tuple[int, ...], dict[str, tuple[float, float]]]] = {
@@ -165,7 +166,6 @@ def _cell(
         for i in range(num_frames)
     ]
     scores = [min(100.0, max(0.0, mean + x - sum(shape) / num_frames)) for x in shape]
-    vmaf = sum(scores) / num_frames
     cell = f"{name}/{encoder}/{preset}/{quality}"
     argv = [
         "ffmpeg",
@@ -207,10 +207,7 @@ def _cell(
         "encode_wall_s": cpu_ms * num_frames / 950,
         "encode_cpu_s": cpu_ms * num_frames / 1000,
         "score_cpu_s": 0.08 * num_frames,
-        "vmaf_score": vmaf,
-        "vmaf_harmonic_mean": vmaf - 0.2,
-        "vmaf_min": min(scores),
-        "vmaf_p5": sorted(scores)[num_frames // 20],
+        **pooled(scores),
         "per_frame_features": dict.fromkeys(FEATURES, 0.9),
         "teacher": "vmaf_v0.6.1",
         "ffmpeg_version": "9.0.2",

@@ -28,10 +28,12 @@ from vmaf_train.corpus.rows import (
     CELLS,
     FRAMES,
     SCHEMA_VERSION,
+    SWEEP,
     CellRow,
     bad_cell,
     bad_line,
     check_finished,
+    lines,
     parse,
     typed,
 )
@@ -517,3 +519,16 @@ def require_sound(ledger: Ledger, cells: Iterable[Unit]) -> None:
         return
     more = f" ({len(damaged)} cells are damaged, this is the first)" if len(damaged) > 1 else ""
     raise DatasetError(ledger.sentence(damaged[0]) + more)
+
+
+def require_sound_folder(folder: Path) -> None:
+    """Raise DatasetError for the first finished cell of a run folder that cannot be believed. A
+    corpus without frames, or of before there were keys, has nothing to compare its rows with.
+    """
+    if not (frame_files.files_of(folder) or (folder / SWEEP).is_file()):
+        return
+    first = next((row for _, row in lines(folder / CELLS)), {})
+    if "schema_version" not in first:
+        return
+    ledger = read_ledger(folder)
+    require_sound(ledger, (mark.unit for mark in ledger.last.values()))

@@ -14,11 +14,12 @@ import os
 import sys
 from pathlib import Path
 
-from vmaf_train.corpus import digests, rows
-from vmaf_train.corpus.rows import Row
+from vmaf_train.corpus import rows
+from vmaf_train.corpus.frames import digest_of_frames, files_of, read_frames, to_rows, to_table
+from vmaf_train.corpus.ledger import require_sound_folder
+from vmaf_train.corpus.rows import CELLS, FRAMES, PACKED, SHARDS, Row
 from vmaf_train.errors import DatasetError, TrainError
 
-CELLS, FRAMES, PACKED = "cells.jsonl", "frames.jsonl", "frames.parquet"
 _LEVEL = 19  # of zstd: slow to write, as fast to read as any other
 
 
@@ -26,52 +27,65 @@ def pack(folder: Path) -> str:
     """Write `folder`/frames.parquet from its frames.jsonl and return the frame digest that both
     have.
 
-    Raises DatasetError when a file is missing or damaged, when an ok cell has not all its frames,
-    or when what was written reads back differently; then frames.parquet is as it was.
+    Raises DatasetError when a file is missing or damaged, when frames are in shards, when an ok
+    cell and its frames do not agree, or when what was written reads back differently; then
+    frames.parquet is as it was.
     """
-    import pyarrow
     from pyarrow import parquet
 
-    expected = {str(row["key"]): row["num_frames"] for row in _ok_cells(folder)}
-    table = [row for _, row in rows.read(folder / FRAMES) if row["key"] in expected]
-    _check_complete(folder, table, expected)
-    columns = {name: [row.get(name) for row in table] for name in table[0]}
-    repeated = [
-        name for name in columns if name in ("key", "cell", "src", "encoder", "preset", "crf")
-    ]
+    if any((folder / SHARDS).glob("*.parquet")):
+        raise DatasetError(f"{folder / SHARDS} holds sealed frames; --unpack the folder first")
+    keys = frozenset(str(row["key"]) for row in _ok_cells(folder))
+    require_sound_folder(folder)
+    table = read_frames([folder / FRAMES], keys)
+    wanted = digest_of_frames(table)
+    repeated = [name for name in ("key", "cell", "src", "encoder", "preset", "crf")]
     beside = folder / "frames.tmp.parquet"
     try:
         parquet.write_table(
-            pyarrow.table(columns),
+            to_table(table),
             beside,
             compression="zstd",
             compression_level=_LEVEL,
             use_dictionary=repeated,
         )
-        return _replace_if_same(beside, folder / PACKED, table)
+        _replace(beside, folder / PACKED, digest_of_frames(read_frames([beside])), wanted)
     finally:
         beside.unlink(missing_ok=True)
+    return wanted
 
 
 def unpack(folder: Path) -> str:
-    """Write `folder`/frames.jsonl from its frames.parquet and return the frame digest that both
-    have.
+    """Write `folder`/frames.jsonl from its frames.parquet, or from the shards of frames/ and the
+    frames.jsonl that grew since, and return the frame digest that both have.
 
-    Raises DatasetError when the parquet file is missing or damaged, or when frames.jsonl is there.
+    Shards are removed when their frames are lines again. Raises DatasetError when a file is missing
+    or damaged, or when frames.jsonl lies beside frames.parquet.
     """
-    if (folder / FRAMES).exists():
+    shards = sorted((folder / SHARDS).glob("*.parquet"))
+    if not shards and (folder / FRAMES).exists():
         raise DatasetError(
             f"{folder / FRAMES} is there and may hold newer frames; move it away to unpack"
         )
-    table = [row for _, row in rows.read(folder / PACKED)]
+    if not shards and not (folder / PACKED).is_file():
+        raise DatasetError(f"{folder / PACKED} does not exist; there is nothing to unpack")
+    sources = files_of(folder)
+    table = read_frames(sources)
+    wanted = digest_of_frames(table)
     beside = folder / "frames.tmp.jsonl"
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            for row in table:
-                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        return _replace_if_same(beside, folder / FRAMES, table)
+        with beside.open("wb") as file:
+            for row in to_rows(table):
+                file.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(beside, folder / FRAMES, digest_of_frames(read_frames([beside])), wanted)
     finally:
         beside.unlink(missing_ok=True)
+    # Removed last: until then every frame is there, and of two copies the lines count.
+    for shard in shards:
+        shard.unlink()
+    return wanted
 
 
 def _ok_cells(folder: Path) -> list[Row]:
@@ -82,25 +96,13 @@ def _ok_cells(folder: Path) -> list[Row]:
     return found
 
 
-def _check_complete(folder: Path, table: list[Row], expected: dict[str, int]) -> None:
-    found = dict.fromkeys(expected, 0)
-    for row in table:
-        found[row["key"]] += 1
-    short = [key for key, count in expected.items() if found[key] != count]
-    if short:
-        raise DatasetError(
-            f"{folder / FRAMES} lacks frames of {len(short)} finished cells; run the sweep again"
-        )
-
-
-def _replace_if_same(beside: Path, target: Path, table: list[Row]) -> str:
-    wanted = digests.digest(table, "key", "frame_index")
-    if digests.digest((row for _, row in rows.read(beside)), "key", "frame_index") != wanted:
+def _replace(beside: Path, target: Path, found: str, wanted: str) -> None:
+    """Put `beside` in the place of `target`, if the digests are the same."""
+    if found != wanted:
         raise DatasetError(
             f"{target.name} would not read back as it was written; nothing was changed"
         )
     os.replace(beside, target)
-    return wanted
 
 
 def main() -> int:
@@ -118,7 +120,8 @@ def main() -> int:
     except TrainError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 4
-    sizes = [f"{name} {(args.folder / name).stat().st_size:,} bytes" for name in (FRAMES, PACKED)]
+    there = [args.folder / name for name in (FRAMES, PACKED) if (args.folder / name).is_file()]
+    sizes = [f"{file.name} {file.stat().st_size:,} bytes" for file in there]
     print(f"{', '.join(sizes)}; frame digest of both {digest}")
     return 0
 

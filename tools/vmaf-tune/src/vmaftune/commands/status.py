@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from vmaf_train.corpus.rows import CellRow, latest
 from vmaf_train.errors import DatasetError
 
 from vmaftune import console
 from vmaftune.costs import encode_s, score_s
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.folder import CELLS, RUNS, SWEEP, read_jsonl
+from vmaftune.engine.folder import RUNS, SWEEP, read_jsonl
 from vmaftune.errors import UsageError, VmafTuneError
 from vmaftune.request.document import Document, read_document
+
+if TYPE_CHECKING:
+    from vmaf_train.corpus.ledger import Mark
 
 HERE = Path("runs")
 
@@ -26,7 +28,8 @@ class Progress:
     """How far a run folder is.
 
     `expected_s` are the seconds until its end, by what the finished cells took; `failed` gives
-    the message of every failed cell by its id.
+    the message of every failed cell by its id. `damaged` cells are finished ones whose
+    row and frames do not agree: they are among those left, and measured again.
     """
 
     folder: str
@@ -34,24 +37,31 @@ class Progress:
     num_done: int
     num_failed: int
     num_left: int
+    num_damaged: int
     expected_s: float
     finished_at: str | None
     failed: Mapping[str, str]
+    damaged: Mapping[str, str]
 
 
-def read(folder: Path) -> Progress:
-    """Count the cells of a run folder.
+def read(folder: Path, *, verify: bool = False) -> Progress:
+    """Count the cells of a run folder. `verify` checks all rows against their frames again, also
+    what is remembered to be sound.
 
-    Raises UsageError when it holds no sweep, DatasetError naming the line of a row that is damaged.
+    Raises UsageError when it holds no sweep, DatasetError naming a line that is no row.
     """
+    from vmaf_train.corpus.ledger import read_ledger
+
     try:
         plan = read_document(folder / SWEEP)
     except FileNotFoundError as failure:
         raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)") from failure
-    rows = latest(folder / CELLS) if (folder / CELLS).exists() else {}
-    ids = plan.cell_ids | rows.keys() if plan.open else plan.cell_ids
-    found = {cell: row for cell, row in rows.items() if cell in ids}
-    failed = {cell: row for cell, row in found.items() if not row.is_ok}
+    ledger = read_ledger(folder, everything=verify)
+    ids = plan.cell_ids | ledger.last.keys() if plan.open else plan.cell_ids
+    known = {cell: mark for cell, mark in ledger.last.items() if cell in ids}
+    damaged = [mark for mark in known.values() if mark.unit in ledger.damaged]
+    found = {cell: mark for cell, mark in known.items() if mark.unit not in ledger.damaged}
+    failed = {cell: mark.message for cell, mark in found.items() if not mark.is_ok}
     left = ids - found.keys()
     return Progress(
         folder=str(folder),
@@ -59,9 +69,11 @@ def read(folder: Path) -> Progress:
         num_done=len(found) - len(failed),
         num_failed=len(failed),
         num_left=len(left),
+        num_damaged=len(damaged),
         expected_s=round(_seconds_left(folder, plan, found, left), 1) if left else 0.0,
-        finished_at=max((row.finished_at or "" for row in found.values()), default="") or None,
-        failed={cell: row.error.message if row.error else "" for cell, row in failed.items()},
+        finished_at=max((mark.finished_at for mark in found.values()), default="") or None,
+        failed=failed,
+        damaged={mark.cell: ledger.sentence(mark.unit) for mark in damaged},
     )
 
 
@@ -79,18 +91,25 @@ def read_all(top: Path) -> tuple[list[Progress], list[str]]:
 
 
 def _seconds_left(
-    folder: Path, plan: Document, found: Mapping[str, CellRow], left: frozenset[str]
+    folder: Path, plan: Document, found: Mapping[str, Mark], left: frozenset[str]
 ) -> float:
     """Seconds of wall time for the cells of `left`: the table's costs, corrected by what the
     finished cells took.
     """
     guess = _cost(plan)
-    done = [row for row in found.values() if row.is_ok]
-    took = sum((row.encode_cpu_s or 0) + (row.score_cpu_s or 0) for row in done)
-    pace = took / sum(guess(row.cell) for row in done) if done else 1.0
-    starts = list(read_jsonl(folder / RUNS))
-    jobs = starts[-1]["jobs"] if starts else 1
+    done = [mark for mark in found.values() if mark.is_ok]
+    took = sum(mark.cpu_s for mark in done)
+    expected = sum(guess(mark.cell) for mark in done)
+    pace = took / expected if expected else 1.0
+    jobs = _jobs(folder)
     return pace * sum(map(guess, left)) / float(jobs)
+
+
+def _jobs(folder: Path) -> int:
+    """Slots of the latest start; 1 where the folder does not say."""
+    starts = list(read_jsonl(folder / RUNS))
+    jobs = starts[-1].get("jobs") if starts else None
+    return jobs if isinstance(jobs, int) and jobs > 0 else 1
 
 
 def _cost(plan: Document) -> Callable[[str], float]:
@@ -117,6 +136,12 @@ def status(
             metavar="[DIR]",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Compare every row with its frames, also what was checked before."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Show how far a sweep is. It counts the cells that are done, failed and left, and says about
@@ -127,11 +152,13 @@ def status(
     if folder is None:
         _show_all(as_json)
         return
-    found = read(folder)
+    found = read(folder, verify=verify)
     if as_json:
         console.json_document(asdict(found))
         return
     _table([found], named=False)
+    for sentence in found.damaged.values():
+        console.warn(sentence)
     if found.failed:
         console.out("")
         console.table("failed", ("cell", "why"), list(found.failed.items()), left=2)

@@ -90,10 +90,13 @@ def _cpu_s(row: CellRow) -> float:
 
 def read_folders(folders: Sequence[Path]) -> list[RunFolder]:
     """Rows and plan of each folder, not yet put together. Raises as `read`."""
+    from vmaf_train.corpus.ledger import require_sound_folder
+
     found = []
     for folder, label in zip(folders, _labels(folders), strict=True):
         plan = read_plan(folder)
         cells = tuple(read_cells(folder, plan))
+        require_sound_folder(folder)
         found.append(RunFolder(folder=folder, label=label, cells=cells, plan=plan))
     return found
 
