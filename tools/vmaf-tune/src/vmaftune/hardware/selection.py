@@ -18,14 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from vmaftune.cell import Tools, digest
 from vmaftune.encoders import ENCODERS, Encoder, Selection
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware import diagnosis
 from vmaftune.hardware.diagnosis import Diagnosis, Reason
 from vmaftune.hardware.gpus import Device, Gpus, look, session_slots, visible
+from vmaftune.media.content import cache_folder
 from vmaftune.media.encode import rate_control_that_ran
 from vmaftune.media.ffmpeg import Ffmpeg, usable_cores
 
@@ -118,11 +117,6 @@ def try_encoder(
         what_to_do=what_to_do,
         line=found.line,
     )
-
-
-def cache_folder() -> Path:
-    """Where this user's programs keep what can be made again."""
-    return platformdirs.user_cache_path("vmaf-tune")
 
 
 class Cache:

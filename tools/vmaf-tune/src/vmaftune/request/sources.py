@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vmaftune.cell import ENCODES, SWEEP, TMP, Crop, Window, check_utf8, digest
 from vmaftune.errors import SourceError, UsageError
-from vmaftune.media.ffmpeg import sha256_file
+from vmaftune.media.content import content_sha256
 from vmaftune.media.probe import HDR_TRANSFERS, SUFFIXES, Facts, look, probe, raw_format
 from vmaftune.media.windows import Span, chunks, samples, timecode
 from vmaftune.request.asked import Clip, Preparation, Request
@@ -305,7 +305,7 @@ def hashed(source: Window, cache: dict[tuple[str, int], str]) -> Window:
     """
     key = (source.path, source.size_bytes)
     if key not in cache:
-        cache[key] = sha256_file(source.path)
+        cache[key] = content_sha256(source.path)
     return replace(source, sha256=cache[key])
 
 
