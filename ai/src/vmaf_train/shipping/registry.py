@@ -146,7 +146,8 @@ class Registry:
             )
         raise ModelError(
             f"{self.folder / REGISTRY} has no model {model_id!r} (it has: {known}); "
-            f"make one with `vmaf-tune train {model_id} --loso` and `vmaf-tune ship {model_id}`"
+            f"make one with `vmaf-tune train {model_id} --loso` and `vmaf-tune ship {model_id}`,"
+            " or name another folder with --model-dir"
         )
 
 
