@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-browser contracts check bench bench-find reproduce release clean
+.PHONY: help demo test test-fast test-browser contracts check bench bench-find reproduce release clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -70,6 +70,12 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 
 test: .venv/.test ## the test suite, but for the browser
 	$(BIN)/python -m pytest tests --ignore=tests/browser
+
+# Rooms whose tests train a model are left out too.
+FAST := $(filter-out tests/test_wheel.py,$(wildcard tests/test_*.py)) tests/contracts tests/corpus tests/dev \
+  tests/engine tests/media tests/questions tests/report tests/request tests/results
+test-fast: .venv/.test ## tests that start neither ffmpeg nor another program: under a minute
+	$(BIN)/python -m pytest -q -m "not real" $(FAST)
 
 test-browser: .venv/.test-browser ## the report page in a headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \

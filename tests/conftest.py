@@ -64,6 +64,17 @@ def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept
     )
 
 
+# Fixtures that start ffmpeg, a command line or a training.
+REAL = {"ffmpeg", "tool", "project", "shipped", "built", "home"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark `real` what starts ffmpeg or another program, so that `make test-fast` can leave it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
+            item.add_marker(pytest.mark.real)
+
+
 @pytest.fixture(scope="session")
 def ffmpeg() -> str:
     return find_ffmpeg()

@@ -1,5 +1,5 @@
-"""Sweeps with hardware encoders on a machine that may have none: the seeds' grid, the refusal, and
-going on without.
+"""Sweeps with hardware encoders on a machine that may have none: the hardware study's grid, the
+refusal, and going on without.
 """
 
 from __future__ import annotations

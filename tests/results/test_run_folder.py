@@ -89,7 +89,7 @@ def test_spread_by_hand(predictions: pd.DataFrame) -> None:
 
 
 def test_the_seeds_spread_is_the_population_deviation() -> None:
-    """Research-0067's nine PLCCs give its 0.9681 and 0.0207."""
+    """The hardware study's nine PLCCs give its 0.9681 and 0.0207."""
     plcc = [0.9652, 0.9937, 0.9715, 0.9815, 0.9745, 0.9521, 0.9183, 0.9778, 0.9787]
     table = pd.DataFrame({"group": list("abcdefghi"), "seed": 0, "plcc": plcc})
     found = tables.spread(table, "plcc")

@@ -1,4 +1,4 @@
-"""A Phase A corpus made of formulas: the files of SPEC section 4, the same bytes on every call."""
+"""A Phase A corpus made of formulas: the files of docs/rows.md, the same bytes on every call."""
 
 from __future__ import annotations
 

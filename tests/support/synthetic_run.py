@@ -1,4 +1,4 @@
-"""A finished training run made of formulas: the folder of SPEC section 5 as `vmaf-tune train`
+"""A finished training run made of formulas: the folder of docs/predictions.md as `vmaf-tune train`
 leaves it.
 """
 

@@ -41,7 +41,7 @@ VOCABULARY: tuple[str, ...] = (
     "av1_qsv",
     UNKNOWN,
 )
-"""Encoder vocabulary v2 (PR #394 of the seeds): closed and ordered; the index is the one-hot
+"""Encoder vocabulary v2: closed and ordered; the index is the one-hot
 position.
 """
 
@@ -244,7 +244,7 @@ MODELS: Mapping[str, ModelContract] = {
         ),
     )
 }
-"""The three models of this project by id (ADR-0291, ADR-0249 and ADR-0244 of the seeds)."""
+"""The three models of this project by id."""
 
 
 ORDINARY_FEATURES, NEG_FEATURES = "vmaf_v0.6.1", "vmaf_v0.6.1neg"

@@ -85,8 +85,8 @@ def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
 
 
 def cell_means(frames: Iterable[Record]) -> list[Record]:
-    """One Record per cell: arithmetic means of features and score over its frames, as Research-0067
-    aggregates.
+    """One Record per cell: arithmetic means of features and score over its frames, as the
+    hardware study aggregates.
     """
     cells: dict[str, list[Record]] = {}
     for frame in frames:

@@ -48,8 +48,8 @@ OPERATORS = frozenset(
         "Constant",
     )
 )
-"""Operators a shipped graph may hold: the consumers of the seeds accept no others (`Gelu` needs
-opset 20).
+"""Operators a shipped graph may hold: the programs that use our models accept no others (`Gelu`
+needs opset 20).
 """
 TOP_SCORE = SCORE_RANGE[1]
 PARITY_LIMIT = 1e-4

@@ -33,8 +33,9 @@ QUALITY_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 class Spread:
     """One metric over groups and seeds. `mean` is the mean over seeds of the mean over groups.
 
-    `std_groups`: population deviation over groups of the seed-mean (the seeds' "+-"); `std_seeds`:
-    the same over seeds of the group-mean; `seed_means`: that mean for each seed, in seed order.
+    `std_groups`: population deviation over groups of the seed-mean (the "+-" of the hardware
+    study); `std_seeds`: the same over seeds of the group-mean; `seed_means`: that mean for each
+    seed, in seed order.
     `worst` is the worst value of any group and seed (the largest error, the smallest correlation);
     `worst_mean` the worst seed-mean, of `worst_group`. `undefined` counts (group, seed) pairs
     without a value, which no mean includes.

@@ -1,5 +1,5 @@
-"""How each model is trained: one frozen recipe per model id, and its `seed` variant as the papers
-give it.
+"""How each model is trained: one frozen recipe per model id, and its `seed` variant, which is the
+hardware study's.
 
 What was tried on the way to the defaults, and what it gave, is in docs/decisions.md.
 """
@@ -65,9 +65,9 @@ def _recipe(model_id: str, name: str, **how: Any) -> Recipe:
     )
 
 
-# Research-0067: 200 epochs, Adam 5e-4, batch 32, weight decay 1e-5, no early stopping. ADR-0244:
-# Adam 1e-3, batch 256, 90 epochs. ADR-0249 gives the network of fr_regressor_v1 and not its
-# training: rate and batch are ADR-0244's.
+# The hardware study: 200 epochs, Adam 5e-4, batch 32, weight decay 1e-5, no early stopping.
+# vmaf_tiny_v2: Adam 1e-3, batch 256, 90 epochs. It gives the network of fr_regressor_v1 and not its
+# training: rate and batch are vmaf_tiny_v2's.
 SEED: Mapping[str, Recipe] = {
     r.model_id: r
     for r in (

@@ -148,7 +148,7 @@ def root(
 
 
 def exit_code(failure: BaseException) -> int:
-    """The exit code of an error: SPEC section 7."""
+    """The exit code of an error; docs/cli.md lists them."""
     return next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1)
 
 

@@ -51,7 +51,7 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, or seed (Research-0067 to the letter).")
+        str, typer.Option(help="default, or seed (as the hardware study trained).")
     ] = "default",
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the rows. Default: the recipe's.")

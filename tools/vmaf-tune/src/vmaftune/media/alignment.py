@@ -50,7 +50,7 @@ class Alignment:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """SPEC section 4: another offset better by more than 0.3 dB, or all within 0.3 dB; and a
+        """Another offset better by more than 0.3 dB, or all within 0.3 dB; and a
         hint of a swap.
         """
         found = []

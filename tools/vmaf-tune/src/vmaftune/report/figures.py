@@ -1,4 +1,4 @@
-"""The report's figures as PNG files for papers and slides: matplotlib, the page's colours, 200 dots
+"""The report's figures as PNG files for slides and print: matplotlib, the page's colours, 200 dots
 per inch.
 """
 
