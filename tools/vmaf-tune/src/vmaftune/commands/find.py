@@ -115,7 +115,7 @@ def find(
         bool, typer.Option("--json", help="NDJSON: each probe, then the answers.")
     ] = False,
 ) -> None:
-    """Find the quality value that meets a VMAF target on a film, with the fewest encodes.
+    """Find the quality value that meets a VMAF target on a film. It needs the fewest encodes.
 
     Every probe is kept: a second target, statistic or encoder costs only what is new. Exit code 7
     when the target cannot be met.
