@@ -331,6 +331,7 @@ def corpus(
         if not as_json:
             summary(plan, folder)
         if num_failed < len(plan.cells):
+            note_twins(folder)
             next_report(folder)
     if num_failed:
         raise SweepFailed(
@@ -399,6 +400,14 @@ def show_plan(
         f" {len(state.failed)} failed, {len(state.left)} to do: about {console.duration(seconds)}"
         f" on {slots} slots, up to {need / 2**30:.2f} GiB of disk"
     )
+
+
+def note_twins(folder: Path) -> None:
+    """Say where two groups show the same pictures: no model can be judged on such a corpus."""
+    from vmaf_train.corpus import duplicates
+
+    for twins in duplicates.find(folder).twins:
+        console.warn(twins.sentence)
 
 
 def summary(plan: Plan, folder: Path) -> None:
