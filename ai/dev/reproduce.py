@@ -22,7 +22,7 @@ from vmaf_train.contract import MODELS
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import LOSO
 from vmaf_train.errors import ModelError, TrainError
-from vmaf_train.results.card import COLUMN_NAMES as NAMES
+from vmaf_train.results.card import COLUMN_NAMES
 from vmaf_train.results.tables import MODEL, summary
 from vmaf_train.shipping import registry
 from vmaf_train.training.experiment import held_out, train_all
@@ -77,7 +77,7 @@ def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Fi
         before, found = shipped[column][metric][PARTS[i]], again_all[column][metric]
         yield Figure(
             model_id=model_id,
-            name=f"{NAMES[column]} {metric}{' of the worst source' if i else ''}",
+            name=f"{COLUMN_NAMES[column]} {metric}{' of the worst source' if i else ''}",
             shipped=before,
             again=found[PARTS[i]] if found else float("nan"),
             tolerance=tolerance(metric, before, i),

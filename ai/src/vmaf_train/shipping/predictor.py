@@ -1,9 +1,9 @@
 """Quality predictions from a shipped model: raw features in, VMAF points out, through onnxruntime.
 
-    load(model_id, model_dir) --> Predictor --predict(features, codec | encoder, preset, quality)--> (N,)
+    load(model_id, model_dir) --> Predictor --predict(features, codec)--> VMAF points (N,)
 
 Prints nothing: `provider` says where it runs, `notes(...)` what a caller should tell its user.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 candidate, the evidence.
 
     Dataset, Recipe --plan--> jobs --train_batched--> networks --held_out--> predictions.parquet
-                                                      candidate (all rows, seed 0) --> candidate.onnx, candidate.json
+                candidate (all rows, seed 0) --> candidate.onnx, candidate.json
+
 docs/predictions.md is the contract of the folder. `metrics.json` is written last: its presence
 makes the run complete.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

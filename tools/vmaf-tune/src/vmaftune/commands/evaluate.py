@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from vmaf_train import locate
+from vmaf_train import files, locate
 from vmaf_train.contract import MODELS
 from vmaf_train.errors import DatasetError
 from vmaf_train.shipping.registry import IDS
@@ -184,7 +184,7 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
                 "the card's plot needs matplotlib: pip install 'vmaf-tune[report]'"
             ) from failure
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(card.markdown(run, result, plot.name if plot else None), encoding="utf-8")
+    files.write_text(file, card.markdown(run, result, plot.name if plot else None))
     console.say(f"wrote {file}" + (f" and {plot}" if plot else ""))
 
 

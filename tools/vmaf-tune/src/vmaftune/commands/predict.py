@@ -26,7 +26,7 @@ from vmaftune import console
 from vmaftune.commands import prior_runs
 from vmaftune.encoders import find
 from vmaftune.errors import UsageError
-from vmaftune.media.teacher import load as load_teacher
+from vmaftune.media.teacher import load_teacher
 
 if TYPE_CHECKING:
     from vmaf_train.shipping.predictor import Predictor

@@ -129,7 +129,7 @@ def train(
         prior_runs.train(corpus, folder, runs_dir, loso=loso, as_json=as_json)
         _next(folder, model, loso=loso, smoke=False, moved=out is not None, runs_dir=runs_dir)
         return
-    from vmaf_train.training import experiment as rundir
+    from vmaf_train.training.experiment import plan
     from vmaf_train.training.train import choose_device
 
     _check(loso, corpus, seeds, kfold, device)
@@ -153,7 +153,7 @@ def train(
     teacher, missing = load_or_reason(teacher_model)
     if missing and loso:
         console.warn(missing)
-    experiment = rundir.plan(
+    experiment = plan(
         wanted,
         data,
         frames,
@@ -205,9 +205,9 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
 
 def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
     from vmaf_train.results.run_folder import METRICS_FILE
-    from vmaf_train.training import experiment as rundir
+    from vmaf_train.training.experiment import new_folder
 
-    folder = out or rundir.new_folder(runs_dir, model, smoke)
+    folder = out or new_folder(runs_dir, model, smoke)
     whole = folder.resolve()
     shipped = any(
         (place / name).exists()
@@ -304,9 +304,9 @@ def _provenance(
 
 
 def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> None:
-    from vmaf_train.training import experiment as rundir
+    from vmaf_train.training.experiment import jobs_of, run
 
-    networks = len(rundir.jobs_of(experiment))
+    networks = len(jobs_of(experiment))
     console.say(
         f"{experiment.recipe.model_id}, recipe {experiment.recipe.name}: {networks} networks at"
         f" once on {experiment.device}, {experiment.recipe.epochs} epochs"
@@ -319,7 +319,7 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
             shown = f"{loss:.3f}" if math.isfinite(loss) else "not finite"
             steps.update(done, f"training RMSE {shown}, {console.duration(left)} left")
 
-        rundir.run(experiment, folder, provenance, progress)
+        run(experiment, folder, provenance, progress)
 
 
 def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:

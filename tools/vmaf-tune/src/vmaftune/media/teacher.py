@@ -12,7 +12,7 @@ from vmaftune.errors import ToolError
 from vmaftune.media.ffmpeg import find_ffmpeg
 
 
-def load(model_file: Path | None) -> Teacher:
+def load_teacher(model_file: Path | None) -> Teacher:
     """The teacher in `model_file`, else in the ffmpeg that sweeps use here.
 
     Raises ModelError where it is not, ToolError without an ffmpeg.
@@ -28,6 +28,6 @@ def load_or_reason(model_file: Path | None) -> tuple[Teacher | None, str]:
     if model_file is not None:
         return teacher.read(model_file), ""
     try:
-        return load(None), ""
+        return load_teacher(None), ""
     except (ModelError, ToolError) as failure:
         return None, f"the baseline of the teacher's own function is left out: {failure}"
