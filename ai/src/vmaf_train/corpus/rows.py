@@ -19,7 +19,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import msgspec
 
@@ -481,5 +481,21 @@ def latest(file: Path) -> dict[str, CellRow]:
 
     Raises DatasetError as `read` and `typed`.
     """
-    found = (typed(file, number, row) for number, row in last_of_each_cell(read(file)))
-    return {cell.cell: cell for cell in found}
+    jsonl = file.is_file() and file.suffix != ".parquet"
+    # A row with a type takes a third of one without: a large file is never held as it was read.
+    found: dict[str, CellRow | DatasetError] = {}
+    for number, row in lines(file) if jsonl else read(file):
+        name = cell_name(row)
+        found.pop(name, None)
+        try:
+            found[name] = typed(file, number, row)
+        except DatasetError as failure:  # counts only where no later row takes its place
+            found[name] = failure
+    return {cell.cell: cell for cell in found.values() if _is_row(cell)}
+
+
+def _is_row(found: CellRow | DatasetError) -> TypeGuard[CellRow]:
+    """True for a row; raises what was found instead of one."""
+    if isinstance(found, DatasetError):
+        raise found
+    return True
