@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser contracts check bench bench-find reproduce release clean
+.PHONY: help demo test test-fast test-browser contracts check bench bench-find reproduce release fuzz bench-scale clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -82,6 +82,12 @@ test-browser: .venv/.test-browser ## the report page in a headless Chromium
 	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || \
 	  { echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/browser
+
+fuzz: .venv/.test ## feed every reader 100,000 damaged files: about half an hour
+	PYTHONPATH=tests/support $(BIN)/python tests/support/fuzz.py --count 100000
+
+bench-scale: .venv/.demo ## time and memory of run folders of 1,000 to 100,000 cells; wants an idle machine
+	$(BIN)/python tools/vmaf-tune/dev/bench_scale.py
 
 contracts: .venv/.test ## keys, digests and shipped bytes are what they were: seconds
 	$(BIN)/python -m pytest -q tests/contracts

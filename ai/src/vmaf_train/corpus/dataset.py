@@ -301,7 +301,7 @@ def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, in
             for source in block["sources"]
             for quality in block["quality"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as failure:
         raise DatasetError(
             f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})"
         ) from failure

@@ -462,7 +462,8 @@ def _compared(
     in_turn = index == np.arange(len(index)) - np.repeat(starts, counts)
     complete = np.logical_and.reduceat(in_turn, starts)
     pooled = _pooled(table.numbers["vmaf"][order], codes, starts, counts)  # (U, 4)
-    features = np.add.reduceat(table.features()[order], starts) / counts[:, None]  # (U, 6)
+    with np.errstate(over="ignore"):  # a damaged number may be too large to add to
+        features = np.add.reduceat(table.features()[order], starts) / counts[:, None]  # (U, 6)
     for place, start in enumerate(starts.tolist()):
         unit = units[codes[start]]
         mark = to_check[unit]

@@ -367,7 +367,7 @@ def _check_names(where: Path, entry: Entry) -> None:
 def _json(path: Path, data: bytes) -> dict[str, object]:
     try:
         value = json.loads(data, object_pairs_hook=_no_twins)
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise ModelError(f"{path} is not JSON as it should be ({failure}); {BY_HAND}") from failure
     if not isinstance(value, dict):
         raise ModelError(f"{path} must hold a JSON object; {BY_HAND}")

@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
     "Look after": (
         Entry("report", "report:report", "Show what sweeps found, as a page, tables or figures"),
         Entry("status", "status:status", "Show how far a sweep is"),
+        Entry("merge", "merge:merge", "Join run folders by key"),
         Entry("clean", "clean:clean", "Remove temporary folders that a killed sweep left"),
         Entry("doctor", "doctor:doctor", "Show what works on this machine, and why the rest not"),
     ),
