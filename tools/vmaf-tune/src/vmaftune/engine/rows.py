@@ -137,8 +137,9 @@ def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, Any]:
 
 
 def _pair_numbers(row: CellRow, pair: Pair, found: PairScore) -> dict[str, Any]:
-    """A raw file has no bitrate but the one in its name."""
-    num_bytes = None if pair.distorted.raw else found.distorted.num_bytes
+    """A raw file has no bitrate but the one in its name, and a window of a file none at all."""
+    is_file = pair.distorted.raw is None and pair.distorted.num_frames is None
+    num_bytes = found.distorted.num_bytes if is_file else None
     kbps = pair.kbps
     if num_bytes is not None:
         seconds = len(found.frames) / pair.distorted.frame_rate

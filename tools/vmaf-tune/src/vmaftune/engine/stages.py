@@ -8,11 +8,11 @@ is bound to and returns can be pickled, and so can its error.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vmaftune.cell import Cell, Pair, Window
+from vmaftune.cell import Cell, Pair, Raw, Window
 from vmaftune.costs import longest_prepare_s, prepare_s
 from vmaftune.engine.executor import CPU, Stage, Step, Task
 from vmaftune.engine.references import References
@@ -156,10 +156,38 @@ def score_cell(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
 
 
 def score_pair(work: PairWork, worker: Worker, _: None) -> PairScore:
-    """Score a pair of files. Raises CellFailure."""
-    pair = work.pair
-    place = worker.place(work.place)
-    return score_files(pair, worker.ffmpeg, place, worker.limits.of(pair.expected_score_s))
+    """Score a pair of files, or of windows of files. Raises CellFailure."""
+    pair, place = work.pair, worker.place(work.place)
+    timeout_s = worker.limits.of(pair.expected_score_s)
+    if pair.reference.num_frames is None:
+        return score_files(pair, worker.ffmpeg, place, timeout_s)
+    cut = place / "distorted.yuv"
+    seconds = longest_prepare_s(pair.distorted.start_frame + pair.distorted.expected_frames)
+    with worker.references.hold(pair.reference) as reference:
+        preparing.prepare(pair.distorted, worker.ffmpeg, cut, worker.limits.of(seconds))
+        raw = replace(
+            pair,
+            reference=_as_raw(pair.reference, reference.path),
+            distorted=_as_raw(pair.distorted, cut),
+        )
+        return score_files(raw, worker.ffmpeg, place, timeout_s)
+
+
+def _as_raw(window: Window, prepared: Path) -> Window:
+    """The file of a prepared window as a headerless clip."""
+    layout = Raw(width=window.width, height=window.height, fps=window.fps, pix_fmt=window.pix_fmt)
+    return replace(
+        window,
+        path=str(prepared),
+        raw=layout,
+        stream_index=0,
+        start_frame=0,
+        num_frames=None,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        seek=None,
+    )
 
 
 def session_refused(error: Exception) -> bool:
@@ -207,7 +235,7 @@ def cell_task(
 
 
 def pair_task(pair: Pair, place: str) -> Task:
-    """A pair as a task: score it. Nothing is prepared: both files are read as they are."""
+    """A pair as a task: score it. Files are read as they are; of windows both are prepared."""
     stage = Stage(
         name="score",
         lane=CPU,

@@ -62,7 +62,7 @@ from vmaftune.media.encode import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg, machine, packages, usable_cores
 from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer
 from vmaftune.media.score_pair import PairScore
-from vmaftune.request.document import Document, plan_document
+from vmaftune.request.document import Document, pair_document, plan_document
 
 BUDGET_BYTES = 8 * 2**30
 # Kept encodes: room for the key and the suffix within the 255 bytes of a file's name.
@@ -313,16 +313,19 @@ class Study:
         return True
 
     def _grow(self, items: Sequence[Item]) -> None:
-        """Note cells in an open plan that were not in it."""
+        """Note cells and pairs in an open plan that were not in it."""
         new = [item for item in items if item.id not in self._planned]
-        cells = tuple(item for item in new if isinstance(item, Cell))
-        if not cells:
+        if not new:
             return
+        cells = tuple(item for item in new if isinstance(item, Cell))
         windows = {cell.window.name: cell.window for cell in cells}
-        part = replace(plan_document(cells, tuple(windows.values())), open=True)
-        self._document = grown(self.folder, self._document, part)
+        pairs = tuple(item for item in new if isinstance(item, Pair))
+        parts = [plan_document(cells, tuple(windows.values()))] if cells else []
+        parts += [pair_document(pairs)] if pairs else []
+        for part in parts:
+            self._document = grown(self.folder, self._document, replace(part, open=True))
         write_json(self.folder / SWEEP, self._document.to_json())
-        self._planned.update(cell.id for cell in cells)
+        self._planned.update(item.id for item in new)
 
     def _check_room(self, items: Sequence[Item]) -> None:
         windows = {reference_id(i.window): i.window for i in items if isinstance(i, Cell)}

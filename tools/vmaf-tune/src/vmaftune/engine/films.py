@@ -1,0 +1,147 @@
+"""Whole films that a question asks for: encoded once into the run folder, and found there again.
+
+A film's file is named by a digest of everything that decides its bytes. Its record, written after
+it, says that it is whole; a kill in between costs the encode and never leaves half a film.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+from vmaf_train.files import write_bytes
+
+from vmaftune.cell import ENCODES, Cell, Window, digest
+from vmaftune.engine.study import Study
+from vmaftune.errors import ToolError
+from vmaftune.media.containers import Stream
+from vmaftune.media.encode import CellFailure
+from vmaftune.media.join import join
+from vmaftune.media.whole import FilmEncode, encode_film, film_argv
+
+STALL_FACTOR = 60.0
+"""A stall is told from slowness by this factor over the expected time."""
+SHORTEST_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmFile:
+    """A film in the run folder: its file, bytes, frames, and the seconds that encoding it took."""
+
+    path: Path
+    size_bytes: int
+    num_frames: int
+    wall_s: float
+    cpu_s: float | None
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    size_bytes: int
+    num_frames: int
+    wall_s: float
+    cpu_s: float | None
+
+
+def film_file(study: Study, wanted: FilmEncode) -> FilmFile:
+    """The encode of a whole film, made unless the folder has it. `wanted.out` gives the suffix.
+
+    Raises ToolError when it cannot be made.
+    """
+    place = _place(study, wanted)
+    known = _read(place)
+    if known is not None:
+        return known
+    place.parent.mkdir(exist_ok=True)
+    expected_s = Cell(window=wanted.film, setting=wanted.setting).expected_encode_s
+    timeout_s = study.options.timeout_s or max(SHORTEST_TIMEOUT_S, STALL_FACTOR * expected_s)
+    try:
+        made = encode_film(
+            replace(wanted, out=place), study.ffmpeg.path, study.ffmpeg.runner, timeout_s
+        )
+    except CellFailure as failure:
+        raise ToolError(f"{wanted.film.path}: {failure}") from failure
+    record = _Record(
+        size_bytes=place.stat().st_size,
+        num_frames=made.num_frames,
+        wall_s=round(made.wall_s, 3),
+        cpu_s=made.cpu_s,
+    )
+    write_bytes(_record_of(place), msgspec.json.encode(record))
+    return _file(place, record)
+
+
+def forget(study: Study, wanted: FilmEncode) -> None:
+    """Remove a film's file from the run folder: it was moved to where the user wants it."""
+    place = _place(study, wanted)
+    _record_of(place).unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
+
+
+def _place(study: Study, wanted: FilmEncode) -> Path:
+    tools = study.ffmpeg.identity
+    made_of = {
+        "film": wanted.film.identity(),
+        "argv": film_argv(wanted),
+        "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
+    }
+    return study.folder / ENCODES / f"film-{digest(made_of)[:16]}{wanted.out.suffix.lower()}"
+
+
+def _record_of(place: Path) -> Path:
+    return place.with_name(place.name + ".json")
+
+
+def _read(place: Path) -> FilmFile | None:
+    """The film as its record has it; None without a record, or where the file is another one."""
+    try:
+        record = msgspec.json.decode(_record_of(place).read_bytes(), type=_Record)
+        is_whole = place.stat().st_size == record.size_bytes
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return _file(place, record) if is_whole else None
+
+
+def _file(place: Path, record: _Record) -> FilmFile:
+    return FilmFile(
+        path=place,
+        size_bytes=record.size_bytes,
+        num_frames=record.num_frames,
+        wall_s=record.wall_s,
+        cpu_s=record.cpu_s,
+    )
+
+
+def join_film(study: Study, cells: Sequence[Cell], film: Window, wanted: FilmJoin) -> int:
+    """Join the kept encodes of consecutive windows into the user's file; its bytes.
+
+    Raises ToolError when they do not join, or the file's frames are not theirs.
+    """
+    encodes = [(study.kept(cell), cell.num_frames) for cell in cells]
+    timeout_s = study.options.timeout_s or SHORTEST_TIMEOUT_S
+    try:
+        join(
+            encodes,
+            film.frame_rate,
+            wanted.out,
+            study.ffmpeg.path,
+            study.ffmpeg.runner,
+            timeout_s,
+            film=Path(film.path),
+            streams=wanted.streams,
+            start=wanted.start,
+        )
+    except CellFailure as failure:
+        raise ToolError(f"{wanted.out}: {failure}") from failure
+    return wanted.out.stat().st_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmJoin:
+    """The file to join into, what is copied beside the pictures, and when the first is shown."""
+
+    out: Path
+    streams: tuple[Stream, ...]
+    start: Fraction

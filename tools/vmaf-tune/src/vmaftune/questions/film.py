@@ -1,0 +1,88 @@
+"""What `encode` asks for a film, and what it gets: shared by both ways of making the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmaftune.cell import Window
+from vmaftune.engine.events import Event
+from vmaftune.engine.study import Study
+from vmaftune.errors import ToolError
+from vmaftune.media.containers import Stream
+from vmaftune.questions.find import FindRequest
+from vmaftune.request.film import Film
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeRequest:
+    """A film to encode. `find` says encoder, target and windows (one candidate); `quality` takes
+    the place of a search. `streams` are what is copied beside the pictures. `shots` are encoded
+    apart, and `over_film` holds the target over all of them; `verify_all` scores the whole result.
+    """
+
+    film: Film
+    out: Path
+    find: FindRequest
+    streams: tuple[Stream, ...]
+    quality: float | None = None
+    shots: tuple[Window, ...] = ()
+    over_film: bool = False
+    verify_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One encode of the film at `quality`. Scores in VMAF points: `foretold` from windows encoded
+    alone (None where nothing was foretold), `measured` in the encode itself, `error` the standard
+    error of the latter.
+    """
+
+    quality: float
+    foretold: float | None
+    measured: float
+    error: float
+    size_bytes: int
+    cpu_s: float | None
+    num_windows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShotMade:
+    """One shot of the result: frames from `start` on, its quality value, score and bytes."""
+
+    start: int
+    num_frames: int
+    quality: float
+    score: float
+    size_bytes: int
+    num_encodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """The finished file. `score` is measured over the film, VMAF points, `error` its standard
+    error (0 where every frame was scored); `attempts` or `shots` say how it was made.
+    """
+
+    out: Path
+    size_bytes: int
+    num_frames: int
+    score: float
+    error: float
+    is_met: bool
+    attempts: tuple[Attempt, ...] = ()
+    shots: tuple[ShotMade, ...] = ()
+    num_encodes: int = 0
+
+
+def measured(study: Study, items: Sequence, what: str) -> Iterator[Event]:  # type: ignore[type-arg]
+    """Measure cells or pairs. Raises ToolError naming the first one that gave no score."""
+    study.submit(items)
+    yield from study.events()
+    for item in items:
+        row = study.result(item)
+        if row is None or not row.is_ok:
+            why = row.error.message if row and row.error else "it has no row"
+            raise ToolError(f"{what}: {item.id} could not be measured ({why})")

@@ -1,0 +1,246 @@
+"""Encode a film shot by shot: the probe that meets the target is the shot's final encode.
+
+    shots --Search each--> cells, kept --join--> OUT
+
+All searches run side by side, so every core has work. The result's score is measured, not foretold:
+its frames are those that were scored, which the join checks by their digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vmaf_train.prior import Belief, Prior
+from vmaf_train.search import Search
+
+from vmaftune.cell import Cell, Window
+from vmaftune.engine.events import CellEvent, Event, NoticeEvent
+from vmaftune.engine.films import FilmJoin, join_film
+from vmaftune.engine.study import Study
+from vmaftune.errors import ToolError
+from vmaftune.questions.allot import Point, ShotCurve, allot, mean_score
+from vmaftune.questions.film import EncodeRequest, Made, ShotMade
+from vmaftune.questions.find import cell_of
+from vmaftune.questions.sample import pooled
+
+ROUNDS = 6
+"""Rounds of encodes over the film: each measures what the last one's curves ask for."""
+CLOSE = 0.1
+"""VMAF points above the target at which another round is not worth its encodes."""
+
+
+@dataclass(slots=True)
+class _Shot:
+    """One shot's search, and what was measured of it: cells by quality value."""
+
+    window: Window
+    search: Search
+    belief: Belief
+    cells: dict[float, Cell] = field(default_factory=dict)
+    points: dict[float, Point] = field(default_factory=dict)
+
+
+class ShotEncoder:
+    """Makes the file of one film from its shots. `run` yields events; then `made` holds the
+    result.
+    """
+
+    def __init__(self, request: EncodeRequest, study: Study, prior: Prior) -> None:
+        self.request, self._study, self._prior = request, study, prior
+        self.made: Made | None = None
+        self._shots = [self._new_shot(window) for window in request.shots]
+        self._asked: dict[str, tuple[_Shot, float]] = {}
+        self._num_encodes = 0
+
+    def run(self) -> Iterator[Event]:
+        """Search every shot, join. Raises ToolError when a step cannot be done."""
+        yield NoticeEvent(message=f"{len(self._shots)} shots")
+        if self.request.over_film:
+            yield from self._search_film()
+            chosen = self._allotted(measured_only=True, aim=self.request.find.target)
+        else:
+            yield from self._search_shots()
+            chosen = [self._answer(shot) for shot in self._shots]
+        yield from self._deliver(chosen)
+
+    def _new_shot(self, window: Window) -> _Shot:
+        find = self.request.find
+        candidate = find.candidates[0]
+        search = Search(
+            self._prior,
+            encoder=candidate.encoder.name,
+            preset=candidate.preset,
+            target=find.target,
+            low=candidate.low,
+            high=candidate.high,
+            step=candidate.step,
+            statistic=find.statistic,
+            stop=find.stop,
+        )
+        return _Shot(window=window, search=search, belief=self._prior.belief(find.statistic))
+
+    def _search_shots(self) -> Iterator[Event]:
+        """Run all searches side by side until each has its answer."""
+        for shot in self._shots:
+            self._advance(shot)
+        for event in self._study.events():
+            yield event
+            if isinstance(event, CellEvent) and event.cell in self._asked:
+                shot, quality = self._asked.pop(event.cell)
+                self._take(shot, quality)
+                self._advance(shot)
+
+    def _advance(self, shot: _Shot) -> None:
+        """Ask for the shot's next encode; what the folder holds already is taken at once."""
+        while (quality := shot.search.ask()) is not None:
+            if not self._order(shot, quality):
+                return
+            self._take(shot, quality)
+
+    def _order(self, shot: _Shot, quality: float) -> bool:
+        """Ask for an encode of a shot. True when the folder has it already."""
+        candidate = self.request.find.candidates[0]
+        cell = cell_of(self.request.find, candidate, shot.window, quality)
+        shot.cells[quality] = cell
+        row = self._study.result(cell)
+        is_here = row is not None and row.is_ok and self._study.kept(cell).exists()
+        if not is_here:
+            self._asked[cell.id] = (shot, quality)
+            self._num_encodes += 1
+        self._study.submit([cell], keep=True)
+        return is_here
+
+    def _take(self, shot: _Shot, quality: float) -> None:
+        """Learn from a measured encode of a shot."""
+        cell = shot.cells[quality]
+        row = self._study.result(cell)
+        if row is None or not row.is_ok:
+            why = row.error.message if row and row.error else "it has no row"
+            raise ToolError(f"{cell.id} could not be encoded ({why})")
+        find = self.request.find
+        score = self._score(cell)
+        bits = (row.size_bytes or 0) * 8
+        window = shot.window
+        pixels = cell.num_frames * window.width * window.height
+        motion2 = (row.per_frame_features or {}).get("motion2")
+        shot.points[quality] = Point(quality=quality, score=score, bits=bits)
+        shot.search.tell(quality, score, bits_per_pixel=bits / pixels, motion2=motion2)
+        shot.belief.observe(
+            find.candidates[0].encoder.name,
+            find.candidates[0].preset,
+            quality,
+            score,
+            bits_per_pixel=bits / pixels,
+            motion2=motion2,
+        )
+
+    def _score(self, cell: Cell) -> float:
+        name = self.request.find.statistic
+        fps = float(cell.window.frame_rate)
+        return pooled(name, [self._study.scores(cell)], fps)
+
+    def _answer(self, shot: _Shot) -> Point:
+        """The shot's answer: what meets the target, else the best that was measured."""
+        quality = shot.search.answer.quality
+        if quality is None:
+            raise ToolError(f"{shot.window.name}: nothing could be measured")
+        return shot.points[quality]
+
+    def _search_film(self) -> Iterator[Event]:
+        """Measure what one slope over all shots asks for, until the film's mean is the target."""
+        target = aim = self.request.find.target
+        for shot in self._shots:
+            quality = shot.search.ask()
+            if quality is not None and self._order(shot, quality):
+                self._take(shot, quality)
+        yield from self._wait()
+        for _ in range(ROUNDS):
+            chosen = self._allotted(measured_only=False, aim=aim)
+            missing = [
+                (shot, point.quality)
+                for shot, point in zip(self._shots, chosen, strict=True)
+                if point.quality not in shot.points
+            ]
+            for shot, quality in missing:
+                if self._order(shot, quality):
+                    self._take(shot, quality)
+            yield from self._wait()
+            got = [
+                shot.points[point.quality] for shot, point in zip(self._shots, chosen, strict=True)
+            ]
+            mean = mean_score(self._curves(measured_only=False), got)
+            if not missing and mean >= target or target <= mean <= target + CLOSE:
+                return
+            aim = min(100.0, aim + target - mean)
+
+    def _wait(self) -> Iterator[Event]:
+        for event in self._study.events():
+            yield event
+            if isinstance(event, CellEvent) and event.cell in self._asked:
+                self._take(*self._asked.pop(event.cell))
+
+    def _curves(self, *, measured_only: bool) -> list[ShotCurve]:
+        return [
+            ShotCurve(
+                num_frames=shot.window.num_frames or shot.window.expected_frames,
+                points=tuple(shot.points.values()) if measured_only else self._points(shot),
+            )
+            for shot in self._shots
+        ]
+
+    def _points(self, shot: _Shot) -> tuple[Point, ...]:
+        """Every quality value of a shot: measured where it was, else foretold."""
+        candidate, window = self.request.find.candidates[0], shot.window
+        values = candidate.values()
+        curve = shot.belief.predict(candidate.encoder.name, candidate.preset, values)
+        frames = window.num_frames or window.expected_frames
+        pixels = frames * window.width * window.height
+        told = {
+            q: Point(quality=q, score=float(score), bits=float(bits) * pixels)
+            for q, score, bits in zip(values, curve.score, curve.bits_per_pixel, strict=True)
+        }
+        return tuple({**told, **shot.points}.values())
+
+    def _allotted(self, *, measured_only: bool, aim: float) -> list[Point]:
+        return allot(self._curves(measured_only=measured_only), aim)
+
+    def _deliver(self, chosen: Sequence[Point]) -> Iterator[Event]:
+        """Join the chosen encodes into the user's file; the others are removed."""
+        request = self.request
+        cells = [s.cells[p.quality] for s, p in zip(self._shots, chosen, strict=True)]
+        yield NoticeEvent(message=f"joining {len(cells)} shots")
+        wanted = FilmJoin(out=request.out, streams=request.streams, start=request.film.starts_at)
+        size = join_film(self._study, cells, request.film.whole, wanted)
+        for shot in self._shots:
+            for cell in shot.cells.values():
+                self._study.kept(cell).unlink(missing_ok=True)
+        self._study.finish()
+        self.made = self._made(chosen, cells, size)
+        yield NoticeEvent(message=f"{request.out} is made")
+
+    def _made(self, chosen: Sequence[Point], cells: Sequence[Cell], size: int) -> Made:
+        find, film = self.request.find, self.request.film
+        scores = [self._study.scores(cell) for cell in cells]
+        score = pooled(find.statistic, scores, float(film.whole.frame_rate))
+        met = all(point.score >= find.target for point in chosen)
+        return Made(
+            out=self.request.out,
+            size_bytes=size,
+            num_frames=sum(len(s) for s in scores),
+            score=score,
+            error=0.0,
+            is_met=score >= find.target if self.request.over_film else met,
+            shots=tuple(
+                ShotMade(
+                    start=cell.window.start_frame - film.whole.start_frame,
+                    num_frames=cell.num_frames,
+                    quality=point.quality,
+                    score=point.score,
+                    size_bytes=int(point.bits // 8),
+                    num_encodes=len(shot.points),
+                )
+                for shot, point, cell in zip(self._shots, chosen, cells, strict=True)
+            ),
+            num_encodes=self._num_encodes,
+        )

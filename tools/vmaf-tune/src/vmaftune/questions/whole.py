@@ -1,0 +1,227 @@
+"""Encode a film whole: search on windows, encode, score inside the encode, and once more if it is
+off.
+
+    find --quality--> film_file --windows of both--> measured --offset--> another quality? --> OUT
+
+Windows that are encoded alone score otherwise than the same frames of a whole encode, by up to a
+point or so. So the film is scored inside the encode, and the curve that was foretold is moved by
+what it was off.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vmaf_train.prior import Prior
+
+from vmaftune.cell import Pair, Setting, Window
+from vmaftune.console import duration
+from vmaftune.engine.events import Event, NoticeEvent
+from vmaftune.engine.films import FilmFile, film_file, forget
+from vmaftune.engine.study import Study
+from vmaftune.errors import ToolError
+from vmaftune.media.whole import FilmEncode
+from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured
+from vmaftune.questions.find import Finder, cell_of
+from vmaftune.questions.sample import pooled, standard_error
+from vmaftune.request.film import Film, resolve_film
+from vmaftune.request.flags import Texts, parse_flags, request_from
+
+CHUNK_SECONDS = 4.0
+MOST_ENCODES = 2
+
+
+@dataclass(slots=True)
+class _Curve:
+    """Foretold scores by quality value, finest first, and what they were found to be off."""
+
+    scores: dict[float, float]
+    offset: float = 0.0
+
+    def best(self, target: float) -> float | None:
+        """The largest quality value that is expected to meet the target."""
+        meets = [q for q, score in self.scores.items() if score + self.offset >= target]
+        return max(meets, default=None)
+
+
+class WholeEncoder:
+    """Makes the file of one film. `run` yields events; then `made` holds the result."""
+
+    def __init__(self, request: EncodeRequest, study: Study, prior: Prior) -> None:
+        self.request, self._study, self._prior = request, study, prior
+        self.made: Made | None = None
+        self._files: dict[float, FilmFile] = {}
+        self._attempts: list[Attempt] = []
+        self._windows: tuple[Window, ...] = ()
+        self._num_probes = 0
+
+    def run(self) -> Iterator[Event]:
+        """Search, encode, score. Raises ToolError when a step cannot be done."""
+        curve = _Curve(scores={})
+        quality = self.request.quality
+        if quality is None:
+            finder = Finder(self.request.find, self._study, self._prior)
+            yield from finder.run()
+            quality = self._take(finder, curve)
+        self._windows = self._chosen_windows(self._windows)
+        yield from self._attempt(quality, curve)
+        again = self._again(curve)
+        if again is not None:
+            yield from self._attempt(again, curve)
+        yield from self._deliver()
+
+    def _take(self, finder: Finder, curve: _Curve) -> float:
+        """The quality value to begin with, and the foretold curve. The finest where none meets."""
+        found = finder.found[0]
+        if found.quality is None or found.answer is None:
+            raise ToolError("the search gave no quality value; see its folder with report")
+        told = found.answer.curve
+        pairs = zip(told.quality, told.score, strict=True)
+        curve.scores = {float(q): float(score) for q, score in pairs}
+        curve.scores |= {p.quality: p.score for p in finder.probes}
+        self._num_probes = len(finder.probes)
+        used = found.probe.num_windows if found.probe else len(finder.request.sample.windows)
+        self._windows = finder.request.sample.windows[:used]
+        return found.quality
+
+    def _chosen_windows(self, searched: tuple[Window, ...]) -> tuple[Window, ...]:
+        """The windows that are scored inside the encode."""
+        film, sample = self.request.film, self.request.find.sample
+        if self.request.verify_all or sample.is_whole:
+            length = max(1, round(CHUNK_SECONDS * film.whole.frame_rate))
+            starts = range(0, film.num_frames, length)
+            return tuple(film.cut(s, min(length, film.num_frames - s)) for s in starts)
+        return searched or sample.windows[:8]
+
+    def _attempt(self, quality: float, curve: _Curve) -> Iterator[Event]:
+        wanted = self._encode_of(quality)
+        cell = cell_of(self.request.find, self.request.find.candidates[0], wanted.film, quality)
+        cores = max(1, self._study.options.jobs)
+        yield NoticeEvent(
+            message=f"encoding the whole film at {quality:g}, about"
+            f" {duration(cell.expected_encode_s / cores)}"
+        )
+        file = self._files[quality] = film_file(self._study, wanted)
+        pairs = self._pairs(file)
+        yield from measured(self._study, pairs, "scoring the encode")
+        scores = [self._study.scores(pair) for pair in pairs]
+        fps = float(self.request.film.whole.frame_rate)
+        share = sum(len(s) for s in scores) / self.request.film.num_frames
+        name = self.request.find.statistic
+        attempt = Attempt(
+            quality=quality,
+            foretold=curve.scores.get(quality),
+            measured=pooled(name, scores, fps),
+            error=standard_error(name, scores, fps, share=share),
+            size_bytes=file.size_bytes,
+            cpu_s=file.cpu_s,
+            num_windows=len(pairs),
+        )
+        self._attempts.append(attempt)
+        yield NoticeEvent(message=_said(attempt))
+
+    def _encode_of(self, quality: float) -> FilmEncode:
+        find, film = self.request.find, self.request.film
+        candidate = find.candidates[0]
+        setting = Setting(
+            encoder=candidate.encoder,
+            preset=candidate.preset,
+            quality=quality,
+            size=find.size,
+            options=find.options,
+        )
+        return FilmEncode(
+            film=film.whole, setting=setting, streams=self.request.streams, out=self.request.out
+        )
+
+    def _pairs(self, file: FilmFile) -> list[Pair]:
+        """Each window of the film with the same frames of the encode."""
+        texts = Texts(sources=(str(file.path),), allow="vfr,interlaced,hdr")
+        encode, _ = resolve_film(request_from(parse_flags(texts)))
+        return [self._pair(window, encode) for window in self._windows]
+
+    def _pair(self, window: Window, encode: Film) -> Pair:
+        frames = window.num_frames or window.expected_frames
+        same = encode.cut(window.start_frame - self.request.film.whole.start_frame, frames)
+        cut = replace(same, fps=window.fps)
+        reference = window if window.num_frames else replace(window, num_frames=frames)
+        return Pair(
+            reference=reference,
+            distorted=cut,
+            made=None,
+            teacher=self.request.find.teacher,
+            features="six",
+            kbps=None,
+        )
+
+    def _again(self, curve: _Curve) -> float | None:
+        """Another quality value, when the encode is off by more than a step; None when it is not.
+
+        An encode that misses the target is always worth another one.
+        """
+        last, find = self._attempts[-1], self.request.find
+        if self.request.quality is not None or last.foretold is None:
+            return None
+        curve.offset = last.measured - last.foretold
+        better = curve.best(find.target)
+        step = find.candidates[0].step
+        if last.measured < find.target:
+            finest = min(curve.scores)
+            wanted = min(better if better is not None else finest, last.quality - step)
+            return wanted if wanted >= finest else None
+        return better if better is not None and better > last.quality + step else None
+
+    def _deliver(self) -> Iterator[Event]:
+        """Put the best encode where the user wants it, and say what it is."""
+        best = self._best()
+        _move(self._files[best.quality].path, self.request.out)
+        for attempt in self._attempts:
+            forget(self._study, self._encode_of(attempt.quality))
+        self._study.finish()
+        asked = self.request.quality is not None
+        self.made = Made(
+            out=self.request.out,
+            size_bytes=best.size_bytes,
+            num_frames=self.request.film.num_frames,
+            score=best.measured,
+            error=best.error,
+            is_met=asked or best.measured >= self.request.find.target,
+            attempts=tuple(self._attempts),
+            num_encodes=self._num_probes + len(self._attempts),
+        )
+        yield NoticeEvent(message=f"{self.request.out} is made")
+
+    def _best(self) -> Attempt:
+        """The smallest encode that meets the target, else the one that comes nearest."""
+        target = self.request.find.target
+        meets = [a for a in self._attempts if a.measured >= target]
+        if meets:
+            return min(meets, key=lambda a: a.size_bytes)
+        return max(self._attempts, key=lambda a: a.measured)
+
+
+def _said(attempt: Attempt) -> str:
+    told = "" if attempt.foretold is None else f", foretold {attempt.foretold:.2f}"
+    return (
+        f"at {attempt.quality:g} the encode has VMAF {attempt.measured:.2f}"
+        f" (+-{attempt.error:.2f} over {attempt.num_windows} windows{told})"
+    )
+
+
+def _move(file: Path, out: Path) -> None:
+    """Move a file so that it appears whole, also onto another disk."""
+    beside = out.with_name(f".part-{out.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.move(file, beside)
+        os.replace(beside, out)
+    except OSError as failure:
+        raise ToolError(
+            f"{out} cannot be written ({failure.strerror}); name another place with -o"
+        ) from failure
+    finally:
+        beside.unlink(missing_ok=True)
