@@ -1,1 +1,18 @@
-"""Drive encoders through ffmpeg, score with libvmaf, keep a resumable corpus."""
+"""Measure what quality an encoder setting gives, and choose it.
+
+`vmaftune.find`, `vmaftune.encode` and the other names of `vmaftune.api` are handed out when they
+are asked for, so that importing the package stays free.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+NAMES = ("EncodeJob", "FindResult", "Keep", "Running", "Wanted", "encode", "find")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module 'vmaftune' has no attribute {name!r}")
+    return getattr(import_module("vmaftune.api"), name)

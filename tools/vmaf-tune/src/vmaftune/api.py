@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,9 +26,13 @@ from vmaftune.engine.events import Event, NoticeEvent
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
 from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.containers import Stream, check_streams, companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.media.join import REFUSED_CODECS
 from vmaftune.media.paste import user_command
 from vmaftune.media.process import Runner
+from vmaftune.media.shots import shots
+from vmaftune.questions.film import EncodeRequest, Made
 from vmaftune.questions.find import (
     CHEAP,
     FIRST_WINDOWS,
@@ -42,6 +45,8 @@ from vmaftune.questions.find import (
     cell_of,
 )
 from vmaftune.questions.sample import Sample, sample, whole
+from vmaftune.questions.shots import ShotEncoder
+from vmaftune.questions.whole import WholeEncoder
 from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
@@ -141,6 +146,7 @@ class FindResult:
 class Question:
     """A question about a film that is ready to be asked: nothing was measured for it yet."""
 
+    film: Film
     request: FindRequest
     folder: Path
     ffmpeg: Ffmpeg
@@ -215,6 +221,7 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
         teacher=request.teacher,
     )
     return Question(
+        film=film,
         request=_within(found, wanted.within_s, slots),
         folder=running.out or find_folder(film.whole),
         ffmpeg=ffmpeg,
@@ -229,22 +236,9 @@ def ask(
     """Search. Every probe is kept in the question's folder. Raises as `find`."""
     request = question.request
     prior = load_prior(model_dir)
-    hardware = choose_encoders(_selection(request), question.ffmpeg)
-    empty = Plan(cells=(), sources=(), name="")
-    with Study.open(
-        question.folder,
-        empty,
-        question.ffmpeg,
-        question.options,
-        argv=sys.argv,
-        hardware=hardware,
-        open_plan=True,
-    ) as study:
+    with _study(question) as study:
         finder = Finder(request, study, prior)
-        with closing(_events(question, finder)) as events:
-            for event in events:
-                if on_event is not None:
-                    on_event(event)
+        _drive(question, finder.run(), on_event)
     return FindResult(
         film=request.sample.film,
         folder=question.folder,
@@ -254,16 +248,180 @@ def ask(
     )
 
 
+def encode(
+    film: str | Path,
+    out: str | Path,
+    *,
+    encoder: str = "x264",
+    preset: str | None = None,
+    options: str | None = None,
+    quality: float | None = None,
+    way: str = "whole",
+    over_film: bool = False,
+    verify: str = "windows",
+    keep: Keep | None = None,
+    force: bool = False,
+    wanted: Wanted | None = None,
+    running: Running | None = None,
+    texts: Texts | None = None,
+    on_event: OnEvent | None = None,
+) -> Made:
+    """Make the file that meets the target: search, encode, score what was made.
+
+    `way` is whole (one encode of the film, scored inside) or shots (each shot encoded apart, its
+    probe being its encode); `over_film` holds the target over the film instead of in each shot.
+    `quality` takes the place of the search. `verify` is windows or full. Raises as `find`, and
+    UsageError for an output that exists (but with `force`) or cannot hold the film's streams.
+    """
+    flags = replace(
+        texts or Texts(),
+        sources=(str(film),),
+        encoders=encoder,
+        presets=preset,
+        options=options,
+    )
+    job = EncodeJob(
+        out=Path(out),
+        quality=quality,
+        way=way,
+        over_film=over_film,
+        verify=verify,
+        keep=keep or Keep(),
+        force=force,
+    )
+    question, request = encode_question(flags, job, wanted or Wanted(), running or Running())
+    model_dir = (running or Running()).model_dir
+    return make_film(question, request, model_dir=model_dir, on_event=on_event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What of a film is copied beside its pictures."""
+
+    audio: bool = True
+    subtitles: bool = True
+    attachments: bool = True
+
+    def of(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
+        """The streams that are kept."""
+        wanted = {
+            "audio": self.audio,
+            "subtitle": self.subtitles,
+            "attachment": self.attachments,
+        }
+        return tuple(s for s in streams if wanted.get(s.kind, False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeJob:
+    """The file to make and how; see `encode`."""
+
+    out: Path
+    quality: float | None = None
+    way: str = "whole"
+    over_film: bool = False
+    verify: str = "windows"
+    keep: Keep = field(default_factory=Keep)
+    force: bool = False
+
+
+def encode_question(
+    texts: Texts, job: EncodeJob, wanted: Wanted, running: Running
+) -> tuple[Question, EncodeRequest]:
+    """Everything that an encode needs; refuses what cannot be held before anything is encoded.
+
+    Raises as `encode`.
+    """
+    if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
+        raise UsageError("an encode is whole or by shots, and verified by windows or in full")
+    if job.out.exists() and not job.force:
+        raise UsageError(f"{job.out} exists; name another file, or take its place with --force")
+    question = find_question(texts, wanted, running)
+    if len(question.request.candidates) != 1:
+        raise UsageError("encode takes one encoder with one preset; `find` compares several")
+    candidate = question.request.candidates[0]
+    if job.quality is not None:
+        candidate.encoder.check_quality(job.quality)
+    streams = job.keep.of(companions(Path(question.film.whole.path)))
+    check_streams(job.out, candidate.encoder.codec, streams)
+    windows = _shot_windows(question, job) if job.way == "shots" else ()
+    return question, EncodeRequest(
+        film=question.film,
+        out=job.out,
+        find=question.request,
+        streams=streams,
+        quality=job.quality,
+        shots=windows,
+        over_film=job.over_film,
+        verify_all=job.verify == "full",
+    )
+
+
+def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:
+    """A window for each shot of the film. Raises UsageError for what cannot be joined."""
+    film, candidate = question.film, question.request.candidates[0]
+    if job.quality is not None:
+        raise UsageError("--shots searches a quality value for each shot; leave out --quality")
+    if "vfr" in film.whole.flags:
+        raise UsageError(f"{film.whole.path} has a variable frame rate; encode it with --whole")
+    if candidate.encoder.codec in REFUSED_CODECS:
+        why = REFUSED_CODECS[candidate.encoder.codec]
+        raise UsageError(f"{candidate.encoder.name} cannot be encoded by shots: {why}")
+    if question.request.size is not None:
+        raise UsageError("--shots and --size do not go together; use --scale, or --whole")
+    timeout_s = question.options.timeout_s or max(3600.0, film.seconds * 10)
+    spans = shots(Path(film.whole.path), film.facts, question.ffmpeg, timeout_s)
+    return tuple(film.cut(span.start, span.num_frames) for span in spans)
+
+
+def make_film(
+    question: Question,
+    request: EncodeRequest,
+    *,
+    model_dir: Path | None = None,
+    on_event: OnEvent | None = None,
+) -> Made:
+    """Encode. Probes and finished encodes are kept in the question's folder until the file is
+    there. Raises as `encode`.
+    """
+    prior = load_prior(model_dir)
+    with _study(question) as study:
+        maker: WholeEncoder | ShotEncoder
+        if request.shots:
+            maker = ShotEncoder(request, study, prior)
+        else:
+            maker = WholeEncoder(request, study, prior)
+        _drive(question, maker.run(), on_event)
+    assert maker.made is not None
+    return maker.made
+
+
+def _study(question: Question) -> Study:
+    hardware = choose_encoders(_selection(question.request), question.ffmpeg)
+    return Study.open(
+        question.folder,
+        Plan(cells=(), sources=(), name=""),
+        question.ffmpeg,
+        question.options,
+        argv=sys.argv,
+        hardware=hardware,
+        open_plan=True,
+    )
+
+
+def _drive(question: Question, events: Iterator[Event], on_event: OnEvent | None) -> None:
+    """Let a question run, and tell of what happens."""
+    told = on_event or (lambda event: None)
+    for notice in question.notices:
+        told(NoticeEvent(message=notice))
+    for event in events:
+        told(event)
+
+
 def find_folder(film: Window) -> Path:
     """`runs/find/<film>-<8 hex of content and preparation>`: all questions about it share it."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", film.name)[:100]
     return RUNS / f"{stem}-{digest(film.identity())[:8]}"
-
-
-def _events(question: Question, finder: Finder) -> Generator[Event, None, None]:
-    for notice in question.notices:
-        yield NoticeEvent(message=notice)
-    yield from finder.run()
 
 
 def _check(wanted: Wanted) -> None:

@@ -398,7 +398,7 @@ class FindView(AbstractContextManager["FindView"]):
     def feed(self, told: Mapping[str, Any]) -> None:
         """Show one event of a search."""
         kind = told["event"]
-        if self._json and kind in ("notice", "probe", "answer"):
+        if self._json and kind in ("notice", "probe", "answer", "made"):
             json_line(told)
         if kind == "notice":
             self._print(f"note: {told['message']}", "yellow")

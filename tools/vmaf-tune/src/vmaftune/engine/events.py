@@ -125,6 +125,22 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     curve: Curve | None
 
 
+class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="made"):
+    """A film was made. `score` is measured over it, VMAF points, `standard_error` 0 where every
+    frame was scored; `attempts` are quality value, foretold and measured score.
+    """
+
+    out: str
+    size_bytes: int
+    num_frames: int
+    score: float
+    standard_error: float
+    is_met: bool
+    num_encodes: int
+    num_shots: int
+    attempts: list[tuple[float, float | None, float]]
+
+
 Event = (
     NoticeEvent
     | StartEvent
@@ -134,6 +150,7 @@ Event = (
     | EndEvent
     | ProbeEvent
     | AnswerEvent
+    | MadeEvent
 )
 
 

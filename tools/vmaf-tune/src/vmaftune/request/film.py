@@ -38,12 +38,12 @@ class Film:
         return max(Fraction(0), self.facts.shown[0] * self.facts.time_base - self.facts.start_s)
 
     def cut(self, start: int, num_frames: int) -> Window:
-        """A window of the film, named by its time and in the film's group."""
+        """A window of the film, in its group: `film@00:12:30.000+48`, by time and frames."""
         whole = self.whole
         first = whole.start_frame + start
         return replace(
             whole,
-            name=f"{whole.name}@{timecode(Fraction(start) / whole.frame_rate)}",
+            name=f"{whole.name}@{timecode(Fraction(start) / whole.frame_rate)}+{num_frames}",
             start_frame=first,
             num_frames=num_frames,
             expected_frames=num_frames,

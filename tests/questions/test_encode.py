@@ -1,0 +1,151 @@
+"""`encode` on real films: the file has every frame, its sound, and the score that it claims."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from vmaftune import api
+from vmaftune.errors import UsageError
+from vmaftune.media.join import frame_digests
+from vmaftune.media.process import Runner
+from vmaftune.questions.film import Made
+
+TARGET = 88.0
+RANGE = {"min_quality": 16, "max_quality": 36}
+
+
+@pytest.fixture(scope="session")
+def short(film: Callable[..., Any]) -> Any:
+    return film("eight shots.mkv", shots=8, size="192x108")
+
+
+def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
+    return api.encode(
+        short.path,
+        out,
+        preset="ultrafast",
+        wanted=api.Wanted(target=more.pop("target", TARGET), **RANGE),
+        running=api.Running(out=folder, jobs=2),
+        **more,
+    )
+
+
+@pytest.fixture(scope="session")
+def score(
+    run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path, Path], list[float]]:
+    """An independent score of two files: plain libvmaf over frames paired by number."""
+    folder = tmp_path_factory.mktemp("scores")
+
+    def run(reference: Path, distorted: Path) -> list[float]:
+        stamps = "settb=AVTB,setpts=N*40000"
+        graph = f"[0:v]{stamps}[d];[1:v]{stamps}[r];[d][r]libvmaf=log_fmt=json:log_path=own.json"
+        run_ffmpeg("-i", distorted, "-i", reference, "-lavfi", graph, "-f", "null", "-", cwd=folder)
+        found = json.loads((folder / "own.json").read_text())
+        return [frame["metrics"]["vmaf"] for frame in found["frames"]]
+
+    return run
+
+
+def check_streams(out: Path, num_frames: int) -> None:
+    with av.open(str(out)) as opened:
+        assert [s.type for s in opened.streams] == ["video", "audio"]
+        assert opened.metadata.get("title") == "A film of clips"
+        video = opened.streams.video[0]
+        assert sum(1 for p in opened.demux(video) if p.size) == num_frames
+
+
+@pytest.fixture(scope="session")
+def whole(short: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("whole")
+    return made(short, folder / "out file's.mkv", folder / "run", verify="full")
+
+
+def test_a_whole_encode_has_the_score_that_it_claims(
+    whole: Made, short: Any, score: Callable[[Path, Path], list[float]]
+) -> None:
+    check_streams(whole.out, short.num_frames)
+    own = score(short.path, whole.out)
+    assert len(own) == short.num_frames == whole.num_frames
+    assert whole.score == pytest.approx(sum(own) / len(own), abs=0.15)
+    assert whole.is_met == (whole.score >= TARGET)
+    assert 1 <= len(whole.attempts) <= 2
+    assert whole.attempts[0].foretold is not None
+
+
+@pytest.fixture(scope="session")
+def shots(short: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("shots")
+    return made(short, folder / "out.mkv", folder / "run", way="shots")
+
+
+def test_shots_meet_the_target_each_and_join_without_a_change(
+    shots: Made, short: Any, score: Callable[[Path, Path], list[float]], ffmpeg: str
+) -> None:
+    check_streams(shots.out, short.num_frames)
+    assert sum(shot.num_frames for shot in shots.shots) == short.num_frames
+    assert all(shot.score >= TARGET for shot in shots.shots)
+    assert shots.is_met
+    own = score(short.path, shots.out)
+    assert shots.score == pytest.approx(sum(own) / len(own), abs=0.15)
+    assert len(frame_digests(ffmpeg, Runner(), shots.out, 60)) == short.num_frames
+
+
+def test_over_the_film_takes_fewer_bits_than_in_each_shot(
+    short: Any, shots: Made, tmp_path: Path
+) -> None:
+    over = made(short, tmp_path / "out.mp4", tmp_path / "run", way="shots", over_film=True)
+    assert over.is_met and over.score >= TARGET
+    assert over.size_bytes < shots.size_bytes
+    assert not list((tmp_path / "run/encodes").glob("*.mkv")), "probes are removed at the end"
+
+
+def test_a_quality_value_takes_the_place_of_the_search(short: Any, tmp_path: Path) -> None:
+    result = made(short, tmp_path / "out.mkv", tmp_path / "run", quality=30)
+    assert [a.quality for a in result.attempts] == [30]
+    assert result.attempts[0].foretold is None and result.is_met
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"way": "shots", "quality": 20}, "leave out --quality"),
+        ({"encoder": "x264,x265"}, "one encoder"),
+        ({"encoder": "vvenc", "way": "shots"}, "VVC"),
+        ({"quality": 99}, "out of range"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_encoded(
+    short: Any, tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    if "vvenc" in more.get("encoder", ""):
+        preset: str | None = "faster"
+    else:
+        preset = None
+    with pytest.raises(UsageError, match=said):
+        api.encode(
+            short.path,
+            tmp_path / "out.mkv",
+            preset=preset,
+            wanted=api.Wanted(target=TARGET),
+            running=api.Running(out=tmp_path / "run"),
+            **more,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_exists_and_a_stream_that_does_not_fit_are_refused(
+    short: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mkv"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="--force"):
+        made(short, out, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"\.webm holds"):
+        made(short, tmp_path / "out.webm", tmp_path / "run")
+    assert out.read_text() == "mine"
