@@ -19,7 +19,9 @@ from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.teacher import load_or_reason
 
 if TYPE_CHECKING:
+    from vmaf_train.corpus.dataset import Dataset
     from vmaf_train.results.run_folder import Run
+    from vmaf_train.shipping.predictor import Predictor
 
 
 def evaluate(
@@ -192,31 +194,49 @@ def _score(
     model_id: str, path: Path, model_dir: Path, teacher_model: Path | None, *, as_json: bool
 ) -> None:
     """A shipped model on every row of a corpus."""
-    from vmaf_train.corpus import duplicates
     from vmaf_train.corpus.dataset import load
-    from vmaf_train.results import card, tables
+    from vmaf_train.results import tables
     from vmaf_train.shipping import predictor
     from vmaf_train.training.baselines import teacher_scores
 
     model = predictor.load(model_id, model_dir)
     data = load(path, per_frame=model.contract.unit == "frame")
-    if data.strange_features:
-        raise DatasetError(data.strange_features)
-    taught = model.sidecar.get("teacher")
-    if data.teacher is not None and data.teacher != taught:
-        raise DatasetError(
-            f"the scores of {data.path} are those of {data.teacher}, and {model_id} imitates"
-            f" {taught}: their difference is no error of the model"
-        )
-    likeness = duplicates.find(data.path)
+    _refuse_strangers(model, data)
     same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
     answers = model.predict(data.features, data.codec if model.contract.has_codec else None)
     teacher, missing = load_or_reason(teacher_model)
     table = tables.score_table(data, answers, teacher_scores(teacher, data))
     result = tables.evaluation(table)
+    notes = [*_notes_on(model, data, same=same), *([missing] if missing else [])]
+    if as_json:
+        facts = {"corpus": str(data.path), "in_sample": same, "notes": notes}
+        console.json_document({"model_id": model_id, **facts, **result})
+        return
+    for note in notes:
+        console.warn(note)
+    label = "in sample" if same else "on another corpus than its own (sources may be in both)"
+    _show_scored(f"{model_id} {label}: {data.path}, {model.provider_note}", result)
+
+
+def _refuse_strangers(model: Predictor, data: Dataset) -> None:
+    """Raise DatasetError where a difference from the scores would be no error of the model."""
+    if data.strange_features:
+        raise DatasetError(data.strange_features)
+    taught = model.sidecar.get("teacher")
+    if data.teacher is not None and data.teacher != taught:
+        raise DatasetError(
+            f"the scores of {data.path} are those of {data.teacher}, and {model.contract.id}"
+            f" imitates {taught}: their difference is no error of the model"
+        )
+
+
+def _notes_on(model: Predictor, data: Dataset, *, same: bool) -> list[str]:
+    """What a reader of the figures must know of the corpus."""
+    from vmaf_train.corpus import duplicates
+
+    likeness = duplicates.find(data.path)
     notes = [
         *data.notes,
-        *([missing] if missing else []),
         *([likeness.note] if likeness.note else []),
         *(twins.sentence for twins in likeness.twins),
         *(note for name in sorted(set(data.encoder)) for note in model.notes(name, None)),
@@ -226,22 +246,14 @@ def _score(
             "the model was trained on these rows: this is agreement with its training data, not"
             " held-out evidence"
         )
-    if as_json:
-        console.json_document(
-            {
-                "model_id": model_id,
-                "corpus": str(data.path),
-                "in_sample": same,
-                "notes": notes,
-                **result,
-            }
-        )
-        return
-    for note in notes:
-        console.warn(note)
+    return notes
+
+
+def _show_scored(title: str, result: dict[str, Any]) -> None:
+    """Tables of a finished model on a corpus: nothing was held out, so there is no spread."""
+    from vmaf_train.results import card, tables
+
     part = result["summary"][tables.CORPUS]
-    label = "in sample" if same else "on another corpus than its own (sources may be in both)"
-    title = f"{model_id} {label}: {data.path}, {model.provider_note}"
     rows = [row for row in card.model_rows(part) if not str(row[0]).startswith("±")]
     console.table(title, ("group", *card.MODEL_COLUMNS), rows)
     _reasons(part["table"])
