@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from vmaftune import console
-from vmaftune.cell import Cell, check_utf8
 from vmaftune.commands.pairs import score_pairs
-from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.signals import interruptible
-from vmaftune.engine import folder as rows
-from vmaftune.engine.answers import State
-from vmaftune.engine.rows import Item
-from vmaftune.engine.study import (
-    BUDGET_BYTES,
-    Options,
-    Study,
-    expected_seconds,
-    need_bytes,
-    standing,
-)
-from vmaftune.errors import SweepFailed
-from vmaftune.hardware.cuda import choose_scorer
-from vmaftune.hardware.selection import choose_encoders
-from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
+from vmaftune.commands.sweep import run_sweep
 from vmaftune.media.process import Runner
-from vmaftune.questions import grid
-from vmaftune.request.asked import Request
-from vmaftune.request.cells import Plan, default_folder, plan_cells
 from vmaftune.request.flags import Texts, parse_flags, parse_run_flags, request_from
-from vmaftune.request.sources import resolve_sources
 from vmaftune.request.values import parse_bytes
 
 
@@ -269,192 +247,5 @@ def corpus(
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, flags, run)
-    request = request_from(flags)
     with interruptible(runner):
-        used = identify(runner, find_ffmpeg(ffmpeg), request.teacher)
-        hardware, on_gpu = None, None
-        if (
-            not dry_run
-        ):  # first of all, so that a machine without the hardware says so before anything else
-            hardware = choose_encoders(
-                request.selection(), used, skip_unusable=skip_unusable, wanted_gpus=run.gpu
-            )
-            on_gpu = choose_scorer(scorer, used, hardware.gpus)
-        clips, notices = resolve_sources(request)
-        formats = tuple(dict.fromkeys(s.pix_fmt for s in clips))
-        if hardware and formats != ("yuv420p",):
-            hardware = choose_encoders(
-                request.selection(),
-                used,
-                skip_unusable=skip_unusable,
-                wanted_gpus=run.gpu,
-                pix_fmts=formats,
-            )
-        usable_rows = hardware.encoders if hardware else None
-        notices = (*notices, *(hardware.notices if hardware else unproven(request)))
-        whole = plan_cells(request, clips, usable_rows, notices=notices)
-        plan = (
-            plan_cells(request, clips, usable_rows, select_globs=select, notices=notices)
-            if select
-            else whole
-        )
-        folder = request.out or default_folder(request, whole)
-        check_utf8(folder)
-        slots = jobs or max(1, usable_cores() // request.threads)
-        budget_bytes = run.scratch_budget or BUDGET_BYTES
-
-        if dry_run:
-            foresee(folder, whole, extend=extend, part=bool(select))
-            state = standing(plan.cells, folder, used, retry_failed=retry_failed)
-            show_plan(plan, folder, state, slots, budget_bytes=budget_bytes, as_json=as_json)
-            return
-        settings = Options(
-            jobs=slots,
-            timeout_s=timeout,
-            keep_encodes=keep_encodes,
-            retry_failed=retry_failed,
-            budget_bytes=budget_bytes,
-        )
-        study = Study.open(
-            folder,
-            whole,
-            used,
-            settings,
-            argv=sys.argv,
-            hardware=hardware,
-            scorer=on_gpu,
-            extend=extend,
-            part=bool(select),
-            skipped=hardware.skipped if hardware else (),
-        )
-        num_failed = drive(study, plan.cells, lambda study: grid.run(plan, study), as_json=as_json)
-        if not as_json:
-            summary(plan, folder)
-        if num_failed < len(plan.cells):
-            note_twins(folder)
-            next_report(folder)
-    if num_failed:
-        raise SweepFailed(
-            f"{num_failed} of {len(plan.cells)} cells failed; their rows in {folder}/cells.jsonl"
-            " say why and give a command to paste; try them again with --retry-failed"
-        )
-
-
-def unproven(request: Request) -> tuple[str, ...]:
-    """What a dry run cannot tell of the encoders asked for."""
-    if not request.selection().auto:
-        return ()
-    return (
-        (
-            "a dry run tries no encoder: auto stands for all there are, and `vmaf-tune doctor`"
-            " tells which of them run here"
-        ),
-    )
-
-
-def show_plan(
-    plan: Plan, folder: Path, state: State[Item], slots: int, *, budget_bytes: int, as_json: bool
-) -> None:
-    """The plan of a sweep: cells, what is done, predicted minutes and disk."""
-
-    seconds = expected_seconds(state.left, slots)
-    windows = [item.window for item in state.left if isinstance(item, Cell)]
-    need = need_bytes(windows, budget_bytes)
-    for notice in plan.notices:
-        console.warn(notice)
-    if as_json:
-        console.json_document(
-            {
-                "folder": str(folder),
-                "num_cells": len(plan.cells),
-                "num_frames": plan.num_frames,
-                "num_done": len(state.done),
-                "num_failed": len(state.failed),
-                "num_left": len(state.left),
-                "expected_s": round(seconds, 1),
-                "disk_bytes": need,
-                "cells": [c.id for c in plan.cells],
-            }
-        )
-        return
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for cell in plan.cells:
-        groups.setdefault((cell.encoder.name, cell.preset), []).append(cell)
-    rows = [
-        (
-            encoder,
-            preset,
-            ",".join(dict.fromkeys(c.id.rsplit("/", 1)[1] for c in cells)),
-            len({c.window.name for c in cells}),
-            len(cells),
-            sum(c.id in state.done for c in cells),
-            console.duration(sum(c.expected_encode_s + c.expected_score_s for c in cells)),
-        )
-        for (encoder, preset), cells in groups.items()
-    ]
-    console.table(
-        "", ("encoder", "preset", "quality", "sources", "cells", "done", "CPU"), rows, left=3
-    )
-    console.say(
-        f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done,"
-        f" {len(state.failed)} failed, {len(state.left)} to do: about {console.duration(seconds)}"
-        f" on {slots} slots, up to {need / 2**30:.2f} GiB of disk"
-    )
-
-
-def note_twins(folder: Path) -> None:
-    """Say where two groups show the same pictures: no model can be judged on such a corpus."""
-    from vmaf_train.corpus import duplicates
-
-    for twins in duplicates.find(folder).twins:
-        console.warn(twins.sentence)
-
-
-def summary(plan: Plan, folder: Path) -> None:
-    """A table of the plan's finished cells per encoder and preset."""
-
-    found = rows.latest_rows(folder)
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in plan.cells:
-        if cell.id in found:
-            groups.setdefault((cell.encoder.name, cell.preset), []).append(found[cell.id])
-
-    def line(names: tuple[str, str], members: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
-        good = [r for r in members if r["status"] == "ok"]
-        bad = len(members) - len(good)
-        if not good:
-            return (*names, 0, bad, None, None, None, None)
-        scores = sorted(r["vmaf_score"] for r in good)
-        rates = sorted(r["bitrate_kbps"] for r in good)
-        cpu = [
-            1000 * r["encode_cpu_s"] / r["num_frames"]
-            for r in good
-            if r["encode_cpu_s"] is not None
-        ]
-        return (
-            *names,
-            len(good),
-            bad,
-            f"{scores[0]:.1f}–{scores[-1]:.1f}",
-            f"{rates[0]:.0f}–{rates[-1]:.0f}",
-            f"{sum(cpu) / len(cpu):.1f}" if cpu else None,
-            (
-                f"{sum(1000 * (r['score_cpu_s'] or 0) / r['num_frames'] for r in good) / len(good):.1f}"  # noqa: E501
-            ),
-        )
-
-    console.table(
-        "",
-        (
-            "encoder",
-            "preset",
-            "ok",
-            "failed",
-            "VMAF",
-            "kbit/s",
-            "encode ms/frame",
-            "score ms/frame",
-        ),
-        [line(names, members) for names, members in groups.items()],
-        left=2,
-    )
+        run_sweep(request_from(flags), runner, run)

@@ -107,7 +107,7 @@ def name_clips(clips: Sequence[Clip]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class ResolvedClip:
     """The windows of one clip, what its file is, and what there is to say of it."""
 
     windows: tuple[Window, ...]
@@ -115,7 +115,7 @@ class Resolved:
     notices: tuple[str, ...] = ()
 
 
-def resolve_clip(clip: Clip, name: str) -> Resolved:
+def resolve_clip(clip: Clip, name: str) -> ResolvedClip:
     """Probe one clip and fix its windows and their preparation; digests come later.
 
     Raises SourceError with all that is unfit and the way out of each: interlaced, VFR and HDR
@@ -172,7 +172,7 @@ def resolve_clip(clip: Clip, name: str) -> Resolved:
         )
     if problems:
         raise SourceError("; ".join(problems))
-    return Resolved(windows=tuple(windows), facts=facts, notices=tuple(notices))
+    return ResolvedClip(windows=tuple(windows), facts=facts, notices=tuple(notices))
 
 
 def _spans(where: Path, facts: Facts, wanted: Preparation) -> list[Span]:
