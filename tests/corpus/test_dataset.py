@@ -492,3 +492,16 @@ def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
     shutil.rmtree(good)
     with pytest.raises(DatasetError, match="no corpus under .* can be used: .*pairs"):
         dataset.newest_usable(tmp_path, per_frame=False)
+
+
+def test_rows_of_other_sizes_options_and_bounds_are_left_out(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "variants"
+    shutil.copytree(corpus, folder)
+    rows = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
+    more = ({"encode_width": 320, "encode_height": 180}, {"options": "film"}, {"maxrate_kbps": 9})
+    for row, fields in zip(rows, more, strict=False):
+        row |= fields
+    (folder / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = dataset.load(folder, per_frame=False)
+    assert len(found) == len(dataset.load(corpus, per_frame=False)) - 3
+    assert any("left out 3 rows of another size, an option set" in note for note in found.notes)

@@ -116,10 +116,10 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     of frames.
 
     `per_frame` asks for one row per frame, else one per cell (frames are then averaged over their
-    cell). Failed cells, flagged rows and, for cells, rows without encoder or quality value are left
-    out and counted in `notes`. Raises DatasetError for an unreadable file, rows of two teachers, a
-    source in two groups, a row without all six features or a finite score (with its line number),
-    or when nothing is left.
+    cell). Failed cells, flagged rows, rows of another size, option set or bound and, for cells,
+    rows without encoder or quality value are left out and counted in `notes`. Raises DatasetError
+    for an unreadable file, rows of two teachers, a source in two groups, a row without all six
+    features or a finite score (with its line number), or when nothing is left.
     """
     file, frame_files = _files(Path(path))
     table = corpus_rows.read(file)
@@ -372,12 +372,29 @@ def _ok(table: Table) -> Table:
     return [(n, row) for n, row in latest if (row.get("status") or "ok") == "ok"]
 
 
+# Fields of a row whose encode differs in something that no model's input tells.
+VARIANTS = ("encode_width", "options", "maxrate_kbps")
+
+
 def _usable(table: Table, notes: list[str]) -> Table:
     ok = _ok(table)
     failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
     if failed:
         notes.append(f"left out {failed} failed cells")
-    return _unflagged(ok, notes)
+    return _unflagged(_plain(ok, notes), notes)
+
+
+def _plain(table: Table, notes: list[str]) -> Table:
+    """Rows whose encode is what the codec block says of it: encoder, preset and quality value, at
+    the window's own size.
+    """
+    plain = [(n, row) for n, row in table if not any(row.get(name) for name in VARIANTS)]
+    if len(plain) < len(table):
+        notes.append(
+            f"left out {len(table) - len(plain)} rows of another size, an option set or a bound on"
+            " the bitrate, which the models do not know"
+        )
+    return plain
 
 
 def _unflagged(table: Table, notes: list[str]) -> Table:
