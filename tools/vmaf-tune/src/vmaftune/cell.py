@@ -440,7 +440,8 @@ class Pair:
         """Readable identity: `source/encoder/distorted`, the encoder being `external` unless it is
         known.
         """
-        return f"{self.reference.name}/{self.made.encoder if self.made else EXTERNAL}/{self.distorted.name}"  # noqa: E501
+        encoder = self.made.encoder if self.made else EXTERNAL
+        return f"{self.reference.name}/{encoder}/{self.distorted.name}"
 
     @property
     def pix_fmt(self) -> str:

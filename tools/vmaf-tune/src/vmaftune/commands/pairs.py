@@ -55,26 +55,8 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
     """
 
     check_useless(flags, run)
-    raw = flags.preparation
     teacher = flags.teacher or TEACHER
-    plan = plan_pairs(
-        place,
-        size=raw.size,
-        fps=raw.fps,
-        pix_fmt=raw.pix_fmt,
-        allow=raw.allow,
-        teacher=teacher,
-        features=run.features,
-        select_globs=run.select,
-    )
-    described = [name for name in ("size", "fps", "pix_fmt") if name in flags.given]
-    if described and not any(
-        clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)
-    ):
-        raise UsageError(
-            f"--{described[0].replace('_', '-')} describes raw .yuv files, and none of these pairs"
-            " has one; leave it out"
-        )
+    plan = _plan(place, flags, run, teacher)
     ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), teacher)
     folder = flags.out or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
@@ -106,6 +88,30 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
             f"{num_failed} of {len(plan.pairs)} pairs failed; their rows in {folder}/cells.jsonl"
             " say why and give a command to paste; try them again with --retry-failed"
         )
+
+
+def _plan(place: Path, flags: Flags, run: RunFlags, teacher: str) -> PairPlan:
+    """The pairs of a place. Raises UsageError for a description of raw files where none is."""
+    raw = flags.preparation
+    plan = plan_pairs(
+        place,
+        size=raw.size,
+        fps=raw.fps,
+        pix_fmt=raw.pix_fmt,
+        allow=raw.allow,
+        teacher=teacher,
+        features=run.features,
+        select_globs=run.select,
+    )
+    described = [name for name in ("size", "fps", "pix_fmt") if name in flags.given]
+    if described and not any(
+        clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)
+    ):
+        raise UsageError(
+            f"--{described[0].replace('_', '-')} describes raw .yuv files, and none of these pairs"
+            " has one; leave it out"
+        )
+    return plan
 
 
 def check_useless(flags: Flags, run: RunFlags) -> None:

@@ -138,41 +138,47 @@ def resolve_clip(clip: Clip, name: str) -> ResolvedClip:
     windows = []
     for span in spans:
         end = span.start + span.num_frames
-        cut = facts.window(span.start, end)
-        cut = look(clip.path, cut, span.start, end, every=thorough)
+        cut = look(clip.path, facts.window(span.start, end), span.start, end, every=thorough)
         unfit, flags = _unfit(clip.path, facts, cut, span, wanted)
         problems |= dict.fromkeys(unfit)
-        shape = _shape(clip.path, facts, wanted)
-        sampled = wanted.samples is not None or wanted.chunk is not None
-        at = timecode(Fraction(span.start) / Fraction(cut.fps))
-        windows.append(
-            Window(
-                name=f"{name}@{at}" if sampled else name,
-                group=clip.group or name,
-                path=os.path.relpath(clip.path),
-                sha256="",
-                size_bytes=clip.path.stat().st_size,
-                start_frame=span.start,
-                num_frames=span.num_frames if sampled else wanted.frames,
-                expected_frames=span.num_frames,
-                crop=wanted.crop,
-                scale=shape.scale,
-                deinterlace=wanted.deinterlace and cut.interlaced,
-                width=shape.width,
-                height=shape.height,
-                pix_fmt=facts.pix_fmt,
-                fps=cut.fps,
-                sar=facts.sar,
-                color=facts.color,
-                stream_index=facts.stream_index,
-                raw=raw,
-                flags=flags,
-                seek=facts.seek(span.start, span.num_frames if sampled else wanted.frames),
-            )
-        )
+        window = _window(clip, name, facts, cut, span)
+        windows.append(replace(window, raw=raw, flags=flags))
     if problems:
         raise SourceError("; ".join(problems))
     return ResolvedClip(windows=tuple(windows), facts=facts, notices=tuple(notices))
+
+
+def _window(clip: Clip, name: str, facts: Facts, cut: Facts, span: Span) -> Window:
+    """The window of a clip at `span`, where its facts are `cut`; one of several is named by its
+    time.
+    """
+    wanted = clip.preparation
+    shape = _shape(clip.path, facts, wanted)
+    sampled = wanted.samples is not None or wanted.chunk is not None
+    at = timecode(Fraction(span.start) / Fraction(cut.fps))
+    num_frames = span.num_frames if sampled else wanted.frames
+    return Window(
+        name=f"{name}@{at}" if sampled else name,
+        group=clip.group or name,
+        path=os.path.relpath(clip.path),
+        sha256="",
+        size_bytes=clip.path.stat().st_size,
+        start_frame=span.start,
+        num_frames=num_frames,
+        expected_frames=span.num_frames,
+        crop=wanted.crop,
+        scale=shape.scale,
+        deinterlace=wanted.deinterlace and cut.interlaced,
+        width=shape.width,
+        height=shape.height,
+        pix_fmt=facts.pix_fmt,
+        fps=cut.fps,
+        sar=facts.sar,
+        color=facts.color,
+        stream_index=facts.stream_index,
+        raw=None,
+        seek=facts.seek(span.start, num_frames),
+    )
 
 
 def _spans(where: Path, facts: Facts, wanted: Preparation) -> list[Span]:
