@@ -29,7 +29,7 @@ SOFTWARE = ROOT / "runs/phase_a/software"
 NUM_FRAMES = 45
 QUALITIES = 192
 _MEASURE = """
-import json, os, resource, sys
+import json, os, sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 {setup}
@@ -37,7 +37,8 @@ before = os.times()
 if os.environ.get("RUN"):
     {code}
 after = os.times()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
+peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps([after.user - before.user + after.system - before.system, peak]))
 """
 OPERATIONS = {

@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[str, Any]] = {
 
 def schema(title: str, kind: Any) -> dict[str, Any]:
     """The schema of a type. Fields that a type does not know are allowed, as readers keep them."""
-    found = msgspec.json.schema(kind, schema_hook=lambda _: {})
+    found = msgspec.json.schema(kind, schema_hook=lambda _: {"description": "anything"})
     for part in found.get("$defs", {}).values():
         part.get("properties", {}).pop("extra", None)
     return {"$schema": DRAFT, "title": title, **found}
