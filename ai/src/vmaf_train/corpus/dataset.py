@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,8 +296,10 @@ def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, in
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if "grid" not in plan:
             return min(len(done), int(plan["num_cells"])), int(plan["num_cells"])
+        if plan.get("open"):  # complete when its question has ended
+            return len(done), len(done) + (plan.get("ended_at") is None)
         planned = {str(pair["cell"]) for pair in plan.get("pairs", ())} | {
-            f"{source}/{block['encoder']}/{block['preset']}/{number_text(quality)}"
+            f"{source}/{block['encoder']}/{block['preset']}/{number_text(quality)}{_rest_of(block)}"
             for block in plan["grid"]
             for source in block["sources"]
             for quality in block["quality"]
@@ -306,6 +309,16 @@ def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, in
             f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})"
         ) from failure
     return len(planned & done), len(planned)
+
+
+def _rest_of(block: Mapping[str, Any]) -> str:
+    """What the ids of a block's cells hold after the quality value."""
+    size, options, maxrate = (block.get(n) for n in ("size", "options", "maxrate_kbps"))
+    names = [str(options["name"])] if options else []
+    if maxrate is not None:
+        names.append(f"maxrate={maxrate}k:{block['bufsize_kbps']}k")
+    text = f"@{size[0]}x{size[1]}" if size else ""
+    return text + (f"+{','.join(names)}" if names else "")
 
 
 def loso_folds(data: Dataset) -> list[Fold]:

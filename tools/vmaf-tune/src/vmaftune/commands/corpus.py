@@ -180,6 +180,13 @@ def corpus(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do the failed cells again.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare every row of the folder with its frames, also what was checked before.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and leave.")] = False,
     ffmpeg: Annotated[
         str | None,
@@ -209,6 +216,7 @@ def corpus(
         scratch_budget=parse_bytes(scratch_budget, "--scratch-budget") if scratch_budget else None,
         skip_unusable=skip_unusable,
         retry_failed=retry_failed,
+        verify=verify,
         dry_run=dry_run,
         ffmpeg=ffmpeg,
         as_json=as_json,

@@ -64,6 +64,7 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
         jobs=run.jobs or usable_cores(),
         timeout_s=run.timeout,
         retry_failed=run.retry_failed,
+        verify=run.verify,
     )
     if run.dry_run:
         foresee(folder, plan, extend=run.extend, part=bool(run.select))

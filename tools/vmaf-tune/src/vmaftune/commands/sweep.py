@@ -55,6 +55,7 @@ def run_sweep(request: Request, runner: Runner, flags: RunFlags) -> None:
         timeout_s=flags.timeout,
         keep_encodes=flags.keep_encodes,
         retry_failed=flags.retry_failed,
+        verify=flags.verify,
         budget_bytes=flags.scratch_budget or BUDGET_BYTES,
     )
     if flags.dry_run:

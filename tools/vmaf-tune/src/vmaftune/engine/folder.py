@@ -152,10 +152,10 @@ class Writer:
     last one whose key has an ok cell row. It then checks what was written since the folder was
     checked last; a cell whose row and frames do not agree is `damaged`: its frames are removed, so
     that it is measured again. `notices` says all of it. Past `seal_bytes` of frames.jsonl they are
-    sealed into frames/NNNNNN.parquet.
+    sealed into frames/NNNNNN.parquet. `verify` checks all, whatever is remembered.
     """
 
-    def __init__(self, folder: Path, *, seal_bytes: int = SEAL_BYTES) -> None:
+    def __init__(self, folder: Path, *, verify: bool = False, seal_bytes: int = SEAL_BYTES) -> None:
         from vmaf_train.corpus.ledger import remember, survey_cells
 
         self.notices: list[str] = []
@@ -167,7 +167,7 @@ class Writer:
         survey = survey_cells(folder)
         self._finish_seal()
         self._cut(survey.keys)
-        self.ledger = self._checked(survey)
+        self.ledger = self._checked(survey, verify=verify)
         self._give_up_damaged()
         remember(self.ledger)
 
@@ -249,11 +249,11 @@ class Writer:
             os.truncate(self._frames, end)
             self.notices.append(f"{FRAMES}: {dropped} frames without a finished cell were removed")
 
-    def _checked(self, survey: Survey) -> Ledger:
+    def _checked(self, survey: Survey, *, verify: bool) -> Ledger:
         """The ledger; frame files that cannot be read are repaired first."""
         from vmaf_train.corpus.ledger import check, remembered
 
-        memory = remembered(self._folder, survey)
+        memory = None if verify else remembered(self._folder, survey)
         try:
             return check(self._folder, survey, memory)
         except DatasetError:

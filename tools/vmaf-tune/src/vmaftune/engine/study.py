@@ -74,13 +74,15 @@ class Options:
     """How a study measures; nothing here changes a result.
 
     `timeout_s` None derives one from the expected cost. `budget_bytes` is what prepared references
-    may take of the disk at a time.
+    may take of the disk at a time. `verify` compares all rows of the folder with their frames,
+    also what was checked before.
     """
 
     jobs: int
     timeout_s: float | None = None
     keep_encodes: bool = False
     retry_failed: bool = False
+    verify: bool = False
     budget_bytes: int = BUDGET_BYTES
 
 
@@ -135,7 +137,7 @@ class Study:
         self._devices = hardware.devices if hardware else {}
         self._hardware, self._scorer, self._executor = hardware, scorer, executor
         self._tmp = folder.absolute() / TMP / str(os.getpid())  # children run inside it
-        self._writer = Writer(folder)
+        self._writer = Writer(folder, verify=options.verify)
         self.notices: tuple[str, ...] = tuple(self._writer.notices)
         self._answers = Answers(self._writer.ledger)
         self._items: dict[str, Item] = {}

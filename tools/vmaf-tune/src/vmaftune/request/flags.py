@@ -111,6 +111,7 @@ class RunFlags:
     scorer: str = "auto"
     skip_unusable: bool = False
     retry_failed: bool = False
+    verify: bool = False
     dry_run: bool = False
     ffmpeg: str | None = None
     as_json: bool = False
