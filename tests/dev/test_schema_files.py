@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemas
+import schema_files
 from forged import failed, measured
 from jsonschema import Draft202012Validator
 
@@ -15,15 +15,15 @@ PHASE_A = Path(__file__).parents[2] / "runs/phase_a"
 
 
 def validator(name: str) -> Draft202012Validator:
-    text = (schemas.SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8")
+    text = (schema_files.SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8")
     schema = json.loads(text)
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
 
 def test_the_files_are_what_the_types_say() -> None:
-    for path, text in schemas.files().items():
-        assert path.read_text(encoding="utf-8") == text, "run tools/vmaf-tune/dev/schemas.py"
+    for path, text in schema_files.files().items():
+        assert path.read_text(encoding="utf-8") == text, "run tools/vmaf-tune/dev/schema_files.py"
 
 
 @pytest.mark.parametrize("name", ["software", "dense"])

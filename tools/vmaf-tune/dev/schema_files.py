@@ -1,5 +1,5 @@
 """Write the JSON Schemas of the files that other programs may read: `python
-tools/vmaf-tune/dev/schemas.py` fills schemas/, `--check` only compares.
+tools/vmaf-tune/dev/schema_files.py` fills schemas/, `--check` only compares.
 
 They are made from the types that the program reads and writes with, so they cannot drift from it.
 """
@@ -56,7 +56,7 @@ def main() -> int:
     ]
     if "--check" in sys.argv[1:]:
         for path in wrong:
-            print(f"{path} is not what the types say; run tools/vmaf-tune/dev/schemas.py")
+            print(f"{path} is not what the types say; run tools/vmaf-tune/dev/schema_files.py")
         return 1 if wrong else 0
     SCHEMAS.mkdir(exist_ok=True)
     for path, text in files().items():
