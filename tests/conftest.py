@@ -71,7 +71,9 @@ REAL = {"ffmpeg", "tool", "project", "shipped", "built", "home"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark `real` what starts ffmpeg or another program, so that `make test-fast` can leave it."""
     for item in items:
-        if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
+        if not isinstance(item, pytest.Function):
+            continue
+        if REAL & set(item.fixturenames) or hasattr(item.module, "FFMPEG"):
             item.add_marker(pytest.mark.real)
 
 
