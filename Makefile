@@ -71,9 +71,9 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 test: .venv/.test ## the test suite, but for the browser
 	$(BIN)/python -m pytest tests --ignore=tests/browser
 
-# Rooms whose tests train a model are left out too.
-FAST := $(filter-out tests/test_wheel.py,$(wildcard tests/test_*.py)) tests/contracts tests/corpus tests/dev \
-  tests/engine tests/media tests/questions tests/report tests/request tests/results
+# Modules, command line, docs and contracts; what trains, draws or measures takes longer.
+FAST := $(filter-out tests/test_wheel.py tests/test_manifest.py tests/test_prior.py,$(wildcard tests/test_*.py)) \
+  tests/contracts tests/corpus tests/dev tests/request tests/results
 test-fast: .venv/.test ## tests that start neither ffmpeg nor another program: under a minute
 	$(BIN)/python -m pytest -q -m "not real" $(FAST)
 
