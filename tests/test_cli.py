@@ -18,21 +18,7 @@ from vmaftune import cli
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = [entry for part in cli.COMMANDS.values() for entry in part]
-HEAVY = set(
-    [
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "torch",
-        "onnx",
-        "joblib",
-        "av",
-        "plotly",
-        "matplotlib",
-        "dask",
-    ]
-)
+HEAVY = {"pandas", "pyarrow", "scipy", "torch", "onnx", "joblib", "av", "plotly", "dask"}
 START = "import sys; sys.argv[0] = 'vmaf-tune'; from vmaftune.cli import main; main()"
 
 
