@@ -447,12 +447,18 @@ def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
         for e, p, q in sorted({(r["encoder"], r["preset"], r["crf"]) for r in rows})
     ]
 
+    by_key: dict[str, list[dict[str, Any]]] = {}
+    for frame in rows_of(corpus, "frames.jsonl"):
+        by_key.setdefault(frame["key"], []).append(frame)
+
     def sweep(name: str, month: int, rows: list[dict[str, Any]], plan: Any) -> Path:
         folder = tmp_path / "phase_a" / name
         write(
             folder / "cells.jsonl",
             [row | {"finished_at": f"2026-{month:02d}-01T00:00:00Z"} for row in rows],
         )
+        frames = [f | {"cell": row["cell"]} for row in rows for f in by_key[row["key"]]]
+        write(folder / "frames.jsonl", frames)
         (folder / "sweep.json").write_text(plan if isinstance(plan, str) else json.dumps(plan))
         return folder
 

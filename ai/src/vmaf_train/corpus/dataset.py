@@ -132,11 +132,11 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     usable = [(number, _sound(file, number, row)) for number, row in _usable(table, notes)]
     records = [record(file, number, row) for number, row in usable]
     digest = _digest_of_cells(table)
-    frames = read_frames(frame_files, _keys(table)) if per_frame else None
+    frames = read_frames(frame_files, _keys(table)) if per_frame and frame_files else None
     _check_cells(file, table, frame_files, frames)
-    if frames is None:
+    if not per_frame:
         return _assemble(file, _of_records(records), digest, None, notes, per_frame=False)
-    if not frame_files:
+    if frames is None:
         raise DatasetError(
             f"{file} holds one row per cell and no frames lie beside it; this model learns from"
             " frames"
@@ -174,7 +174,9 @@ def _check_cells(
 
     `frames` are those of `frame_files`, None when they were not read.
     """
-    if not frame_files or file.name != corpus_rows.CELLS or "schema_version" not in table[0][1]:
+    if file.name != corpus_rows.CELLS or "schema_version" not in table[0][1]:
+        return
+    if not frame_files and not (file.parent / corpus_rows.SWEEP).is_file():
         return
     survey = survey_cells(file.parent)
     memory = remembered(file.parent, survey)

@@ -119,7 +119,9 @@ def _cost(plan: Document) -> Callable[[str], float]:
     def seconds(cell: str) -> float:
         # A scored pair is source/external/name: no cost is known.
         name, encoder, preset, *_ = cell.split("/")
-        source, row = sources[name], ENCODERS.get(encoder)
+        source, row = sources.get(name), ENCODERS.get(encoder)
+        if source is None:  # a plan that was edited by hand
+            return 0.0
         pix_fmt = row.pix_fmt_for(source.pix_fmt) if row else source.pix_fmt
         work = (source.num_frames or source.expected_frames, source.width, source.height)
         ms = row.cost_ms.get(preset) if row else 0.0
