@@ -14,6 +14,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from vmaftune.media.join import REFUSED_CODECS
 from vmaftune.media.paste import user_command
 from vmaftune.media.process import Runner
 from vmaftune.media.shots import shots
+from vmaftune.questions import pairs
 from vmaftune.questions.film import EncodeRequest, Made
 from vmaftune.questions.find import (
     CHEAP,
@@ -44,16 +46,19 @@ from vmaftune.questions.find import (
     Probe,
     cell_of,
 )
+from vmaftune.questions.pairs import PairPlan
 from vmaftune.questions.sample import Sample, sample, whole
+from vmaftune.questions.score import Scored, ScoreRequest, neg_of, plan_scores, with_teacher
 from vmaftune.questions.shots import ShotEncoder
 from vmaftune.questions.whole import WholeEncoder
 from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
-from vmaftune.request.values import parse_scale
+from vmaftune.request.values import parse_scale, parse_sizes
 
 RUNS = Path("runs/find")
+SCORES = Path("runs/score")
 SAMPLE_SECONDS = 2.0
 EXPECTED_PROBES = 3
 """Encodes that a search takes, to foretell how long it runs: FIND's mean is below this."""
@@ -521,3 +526,101 @@ def _selection(request: FindRequest) -> Selection:
     if len(request.candidates) > SEARCHED:
         rows |= {name: ENCODERS[name] for name, _ in CHEAP}
     return Selection(encoders=tuple(rows.values()), named=named, auto=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreJob:
+    """Files that are ready to be scored with one model."""
+
+    plan: PairPlan
+    folder: Path
+    ffmpeg: Ffmpeg
+    options: Options
+
+
+def score(
+    reference: str | Path,
+    *distorted: str | Path,
+    teacher: str = "auto",
+    offset: int | None = None,
+    display: str | None = None,
+    neg: bool = False,
+    running: Running | None = None,
+    on_event: OnEvent | None = None,
+) -> tuple[Scored, ...]:
+    """How good files are against their reference: every frame's VMAF, and statistics of it.
+
+    `offset` None finds a constant offset of up to 2 seconds; `display` is a size such as `1080` or
+    `1280x720`; with `neg` each file is scored with the NEG model as well, in the second half of the
+    answer. A pair that cannot be scored has no scores, and its row says why. Raises UsageError,
+    SourceError and ToolError.
+    """
+    request = ScoreRequest(
+        reference=Path(reference),
+        distorted=tuple(Path(path) for path in distorted),
+        teacher=teacher,
+        offset=offset,
+        display=parse_sizes(display, "--display")[0] if display else None,
+    )
+    jobs = score_jobs(request, running or Running(), neg=neg)
+    return tuple(scored for job in jobs for scored in score_files(job, on_event))
+
+
+def score_jobs(request: ScoreRequest, running: Running, *, neg: bool) -> tuple[ScoreJob, ...]:
+    """The pairs of a request as a job, and with `neg` once more for the NEG model.
+
+    Raises as `score`.
+    """
+    path = find_ffmpeg(running.ffmpeg)
+    plan = plan_scores(request, identify(running.runner, path))
+    teachers = {pair.teacher for pair in plan.pairs}
+    assert len(teachers) == 1  # all pairs have one reference and one display size
+    plans = [plan]
+    if neg:
+        plans.append(with_teacher(plan, neg_of(plan.pairs[0].teacher)))
+    slots = running.jobs or usable_cores()
+    options = Options(
+        jobs=slots,
+        pair_threads=max(1, slots // len(plan.pairs)),
+        timeout_s=running.timeout_s,
+        retry_failed=running.retry_failed,
+    )
+    return tuple(
+        ScoreJob(
+            plan=one,
+            folder=_score_folder(one, running.out),
+            ffmpeg=identify(running.runner, path, one.pairs[0].teacher),
+            options=options,
+        )
+        for one in plans
+    )
+
+
+def score_files(job: ScoreJob, on_event: OnEvent | None = None) -> tuple[Scored, ...]:
+    """Score what the job's folder does not answer. Raises as `score`."""
+    told = on_event or (lambda event: None)
+    with Study.open(job.folder, job.plan, job.ffmpeg, job.options, argv=sys.argv) as study:
+        with closing(pairs.run(job.plan, study)) as events:
+            for event in events:
+                told(event)
+        return tuple(_scored(study, job.plan))
+
+
+def _scored(study: Study, plan: PairPlan) -> Iterator[Scored]:
+    for pair in plan.pairs:
+        row = study.result(pair)
+        assert row is not None  # every pair of the plan was measured, or failed
+        scores = study.scores(pair) if row.is_ok else ()
+        yield Scored(pair=pair, row=row, scores=scores)
+
+
+def _score_folder(plan: PairPlan, out: Path | None) -> Path:
+    """`runs/score/<reference>-<8 hex of the pairs and the model>`, or `out`, with the model's name
+    where it is NEG.
+    """
+    teacher = plan.pairs[0].teacher
+    if out is not None:
+        return out / teacher if teacher.endswith("neg") else out
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)[:100]
+    made_of = [teacher, *(pair.identity() for pair in plan.pairs)]
+    return SCORES / f"{stem}-{digest(made_of)[:8]}"

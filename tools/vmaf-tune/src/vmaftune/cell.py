@@ -425,7 +425,9 @@ class Pair:
     """One distorted file to score against its reference: both as decoded clips, from the first
     frame to the last.
 
-    `kbps` is the bitrate that the name of a raw file tells; None where it tells none.
+    `kbps` is the bitrate that the name of a raw file tells; None where it tells none. Frame i of
+    the reference meets frame i + `offset` of the distorted clip, and what only one of them has is
+    not scored. `display` is the size that both are scored at where it is not the reference's.
     """
 
     reference: Window
@@ -434,6 +436,8 @@ class Pair:
     teacher: str
     features: Features
     kbps: float | None
+    offset: int = 0
+    display: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -450,12 +454,33 @@ class Pair:
 
     @property
     def scale(self) -> tuple[int, int] | None:
-        """The size that the distorted clip is brought to; None where the sizes are equal."""
-        same = (self.distorted.width, self.distorted.height) == (
-            self.reference.width,
-            self.reference.height,
-        )
-        return None if same else (self.reference.width, self.reference.height)
+        """The size that the distorted clip is brought to; None where it has it."""
+        size = (self.distorted.width, self.distorted.height)
+        return None if size == self.size else self.size
+
+    @property
+    def reference_scale(self) -> tuple[int, int] | None:
+        """The size that the reference is brought to; None where it has it."""
+        size = (self.reference.width, self.reference.height)
+        return None if size == self.size else self.size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that are scored."""
+        return self.display or (self.reference.width, self.reference.height)
+
+    @property
+    def starts(self) -> tuple[int, int]:
+        """The first frame that is scored: of the reference, and of the distorted clip."""
+        return max(0, -self.offset), max(0, self.offset)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are scored, as far as the plan knows."""
+        if not self.offset:
+            return self.reference.expected_frames
+        first, second = self.starts
+        return min(self.reference.expected_frames - first, self.distorted.expected_frames - second)
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -466,7 +491,8 @@ class Pair:
         formats = {self.reference.pix_fmt, self.distorted.pix_fmt}
         return (
             *found,
-            *(["scaled"] if self.scale else []),
+            *(["scaled"] if self.scale or self.reference_scale else []),
+            *(["shifted"] if self.offset else []),
             *(["converted"] if len(formats) > 1 else []),
         )
 
@@ -488,6 +514,8 @@ class Pair:
             "setting": [made.encoder, made.preset, made.quality] if made else None,
             "group": self.reference.group,
             "features": self.features,
+            **({"offset": self.offset} if self.offset else {}),
+            **({"display": list(self.display)} if self.display else {}),
         }
 
     def key(self, argv: Sequence[str], tools: Tools) -> str:
@@ -520,9 +548,8 @@ class Pair:
     def expected_score_s(self) -> float:
         """Seconds of one core (costs.py)."""
         return score_s(
-            self.reference.expected_frames,
-            self.reference.width,
-            self.reference.height,
+            self.num_frames,
+            *self.size,
             self.pix_fmt,
             is_full=self.features == "full",
         )

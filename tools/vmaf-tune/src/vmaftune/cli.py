@@ -53,6 +53,7 @@ class Entry:
 COMMANDS: Mapping[str, Sequence[Entry]] = {
     "Measure": (
         Entry("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
+        Entry("score", "score:score", "Score files against their reference with VMAF"),
     ),
     "Decide": (
         Entry("find", "find:find", "Find the quality value that meets a VMAF target on a film"),

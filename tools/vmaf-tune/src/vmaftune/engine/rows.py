@@ -142,8 +142,9 @@ def _pair_numbers(row: CellRow, pair: Pair, found: PairScore) -> dict[str, Any]:
     num_bytes = found.distorted.num_bytes if is_file else None
     kbps = pair.kbps
     if num_bytes is not None:
-        seconds = len(found.frames) / pair.distorted.frame_rate
-        kbps = float(num_bytes * 8 / 1000 / seconds)
+        # of two files that are offset to each other not all frames are scored
+        num_frames = found.distorted.num_frames if pair.offset else len(found.frames)
+        kbps = float(num_bytes * 8 / 1000 / (num_frames / pair.distorted.frame_rate))
     return {
         "flags": (*row.flags, *found.alignment.flags),
         "size_bytes": num_bytes,

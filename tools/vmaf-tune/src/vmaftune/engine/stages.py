@@ -91,10 +91,11 @@ class CellWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairWork:
-    """A pair to score. `place` names its folder."""
+    """A pair to score with `num_threads`. `place` names its folder."""
 
     pair: Pair
     place: str
+    num_threads: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +161,7 @@ def score_pair(work: PairWork, worker: Worker, _: None) -> PairScore:
     pair, place = work.pair, worker.place(work.place)
     timeout_s = worker.limits.of(pair.expected_score_s)
     if pair.reference.num_frames is None:
-        return score_files(pair, worker.ffmpeg, place, timeout_s)
+        return score_files(pair, worker.ffmpeg, place, timeout_s, work.num_threads)
     cut = place / "distorted.yuv"
     seconds = longest_prepare_s(pair.distorted.start_frame + pair.distorted.expected_frames)
     with worker.references.hold(pair.reference) as reference:
@@ -170,7 +171,7 @@ def score_pair(work: PairWork, worker: Worker, _: None) -> PairScore:
             reference=_as_raw(pair.reference, reference.path),
             distorted=_as_raw(pair.distorted, cut),
         )
-        return score_files(raw, worker.ffmpeg, place, timeout_s)
+        return score_files(raw, worker.ffmpeg, place, timeout_s, work.num_threads)
 
 
 def _as_raw(window: Window, prepared: Path) -> Window:
@@ -234,12 +235,12 @@ def cell_task(
     return Task(id=cell.id, stages=(encoding_stage, scoring), window=cell.window)
 
 
-def pair_task(pair: Pair, place: str) -> Task:
+def pair_task(pair: Pair, place: str, num_threads: int = 1) -> Task:
     """A pair as a task: score it. Files are read as they are; of windows both are prepared."""
     stage = Stage(
         name="score",
         lane=CPU,
         cost_s=pair.expected_score_s,
-        run=partial(score_pair, PairWork(pair=pair, place=place)),
+        run=partial(score_pair, PairWork(pair=pair, place=place, num_threads=num_threads)),
     )
     return Task(id=pair.id, stages=(stage,))

@@ -75,10 +75,12 @@ class Options:
 
     `timeout_s` None derives one from the expected cost. `budget_bytes` is what prepared references
     may take of the disk at a time. `verify` compares all rows of the folder with their frames,
-    also what was checked before.
+    also what was checked before. `pair_threads` are those of
+    one pair.
     """
 
     jobs: int
+    pair_threads: int = 1
     timeout_s: float | None = None
     keep_encodes: bool = False
     retry_failed: bool = False
@@ -403,7 +405,7 @@ class Study:
     def _task(self, item: Item) -> Task:
         place = self._key(item)[:24]
         if isinstance(item, Pair):
-            return pair_task(item, place)
+            return pair_task(item, place, self.options.pair_threads)
         devices = self._devices_of(item)
         return cell_task(item, place, devices, gpu_scores=self._scorer is not None)
 

@@ -97,18 +97,25 @@ def pads(
     color: Color,
     *,
     scale: tuple[int, int] | None = None,
+    reference_scale: tuple[int, int] | None = None,
+    trims: tuple[str, str] = ("", ""),
     distorted: str = "0:v:0",
     reference: str = "1:v:0",
 ) -> str:
     """The two inputs as the links `distorted` and `reference`: stamped by frame index, in one
     format.
 
-    `scale` resizes the distorted one (bicubic) to the reference's size. `distorted` and `reference`
-    name the streams.
+    `scale` resizes the distorted one (bicubic), `reference_scale` the reference. `trims` are
+    filters that come first in either. `distorted` and `reference` name the streams.
     """
     stamp = f"settb=AVTB,setpts=N*40000,{color.filter()}"
-    up = f"scale={scale[0]}:{scale[1]}:flags=bicubic," if scale else ""
-    return f"[{distorted}]{stamp},{up}format={pix_fmt}[distorted];[{reference}]{stamp},format={pix_fmt}[reference]"  # noqa: E501
+    ends = f"format={pix_fmt}"
+    first = f"[{distorted}]{trims[0]}{stamp},{_resized(scale)}{ends}[distorted]"
+    return f"{first};[{reference}]{trims[1]}{stamp},{_resized(reference_scale)}{ends}[reference]"
+
+
+def _resized(size: tuple[int, int] | None) -> str:
+    return f"scale={size[0]}:{size[1]}:flags=bicubic," if size else ""
 
 
 def score_graph(cell: Cell, num_frames: int | None = None) -> Graph:

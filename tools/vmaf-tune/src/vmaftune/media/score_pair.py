@@ -48,10 +48,10 @@ class PairScore:
     cpu_s: float | None
 
 
-def _input(source: Window, place: str) -> list[str]:
-    raw = source.raw
+def _input(source: Window, place: str, num_threads: int) -> list[str]:
+    raw, threads = source.raw, str(num_threads)
     if raw is None:
-        return [*ONLY_FILES, "-threads", "1", "-i", f"file:{{{place}}}"]
+        return [*ONLY_FILES, "-threads", threads, "-i", f"file:{{{place}}}"]
     size = f"{raw.width}x{raw.height}"
     return [
         *ONLY_FILES,
@@ -64,33 +64,45 @@ def _input(source: Window, place: str) -> list[str]:
         "-framerate",
         source.fps,
         "-threads",
-        "1",
+        threads,
         "-i",
         f"file:{{{place}}}",
     ]
 
 
-def pair_argv(pair: Pair) -> list[str]:
+def _trims(pair: Pair) -> tuple[str, str]:
+    """What cuts the distorted clip and the reference to the frames that both have."""
+    if not pair.offset:
+        return "", ""
+    first, second = pair.starts
+    cuts = (f"trim=start_frame={at}:end_frame={at + pair.num_frames}," for at in (second, first))
+    distorted, reference = cuts
+    return distorted, reference
+
+
+def pair_argv(pair: Pair, num_threads: int = 1) -> list[str]:
     """The command that scores `{dis}` against `{ref}` and writes its logs into its working folder.
 
     Either clip also goes to an output of its own: a filter that ends with the shorter one must not
-    hide the rest.
+    hide the rest. `num_threads` changes no number, and the text with 1 is in the pair's key.
     """
+    extra = EXTRACTORS if pair.features == "full" else ()
+    scoring = libvmaf_filter(pair.teacher, num_threads, extra_features=extra)
     graph = ";".join(
         (
             pads(
                 pair.pix_fmt,
                 pair.color,
                 scale=pair.scale,
+                reference_scale=pair.reference_scale,
+                trims=_trims(pair),
                 distorted=f"0:{pair.distorted.stream_index}",
                 reference=f"1:{pair.reference.stream_index}",
             ),
             "[distorted]split=3[d_score][d_align][d_all]",
             "[reference]split=3[r_score][r_align][r_all]",
-            (
-                f"[d_score][r_score]{libvmaf_filter(pair.teacher, extra_features=EXTRACTORS if pair.features == 'full' else ())}[scored]"  # noqa: E501
-            ),
-            alignment.graph("d_align", "r_align", pair.reference.expected_frames),
+            f"[d_score][r_score]{scoring}[scored]",
+            alignment.graph("d_align", "r_align", pair.num_frames),
         )
     )
     return [
@@ -102,8 +114,8 @@ def pair_argv(pair: Pair) -> list[str]:
         "1",
         "-filter_complex_threads",
         "1",
-        *_input(pair.distorted, "dis"),
-        *_input(pair.reference, "ref"),
+        *_input(pair.distorted, "dis", num_threads),
+        *_input(pair.reference, "ref", num_threads),
         "-lavfi",
         graph,
         "-map",
@@ -191,16 +203,37 @@ def _check_constant(done: Finished) -> None:
         )
 
 
-def score_pair(pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float) -> PairScore:
-    """Score a pair in the empty folder `place`.
+def _check_scored(
+    pair: Pair, reference: Decoded, distorted: Decoded, num_scored: int, done: Finished
+) -> None:
+    """Raises CellFailure where frames are missing. Of clips that are offset to each other the
+    frames that both have are cut out, so that the decoders need not come to their ends.
+    """
+    if not pair.offset:
+        check_counts(reference.num_frames, distorted.num_frames, num_scored, done)
+        return
+    if num_scored != pair.num_frames:
+        raise CellFailure(
+            "wrong_frame_count",
+            f"at an offset of {pair.offset} both files should have {pair.num_frames} frames in"
+            f" common, and {num_scored} were scored",
+            done,
+        )
+
+
+def score_pair(
+    pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float, num_threads: int = 1
+) -> PairScore:
+    """Score a pair in the empty folder `place` with `num_threads` of libvmaf and each decoder.
 
     Raises CellFailure when colours, shape or counts differ, frames do not decode, or libvmaf fails.
     """
     check_comparable(pair)
-    if pair.reference.raw and pair.distorted.raw:  # the file sizes tell, before an hour of scoring
+    both_raw = pair.reference.raw and pair.distorted.raw
+    if both_raw and not pair.offset:  # the file sizes tell, before an hour of scoring
         check_counts(pair.reference.expected_frames, pair.distorted.expected_frames, None)
     argv = fill(
-        pair_argv(pair),
+        pair_argv(pair, num_threads),
         dis=os.path.abspath(pair.distorted.path),
         ref=os.path.abspath(pair.reference.path),
     )
@@ -224,7 +257,7 @@ def score_pair(pair: Pair, ffmpeg: Ffmpeg, place: Path, timeout_s: float) -> Pai
         )
     text = log_text(place / LOG)
     _, frames = parse_log(text, pair.teacher)
-    check_counts(reference.num_frames, distorted.num_frames, len(frames), done)
+    _check_scored(pair, reference, distorted, len(frames), done)
     errors = {
         o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS
     }

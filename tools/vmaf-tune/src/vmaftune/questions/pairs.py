@@ -232,6 +232,31 @@ def plan_pairs(
     Raises UsageError, SourceError.
     """
     found, notices = find(place)
+    pairs = plan_found(
+        found,
+        size=size,
+        fps=fps,
+        pix_fmt=pix_fmt,
+        allow=allow,
+        teacher=teacher,
+        features=features,
+        select_globs=select_globs,
+    )
+    return PairPlan(pairs=pairs, name=place.resolve().stem, notices=tuple(notices))
+
+
+def plan_found(
+    found: Sequence[Found],
+    *,
+    size: tuple[int, int] | None,
+    fps: str | None,
+    pix_fmt: str | None,
+    allow: Sequence[str],
+    teacher: str,
+    features: Features,
+    select_globs: Sequence[str] = (),
+) -> tuple[Pair, ...]:
+    """Pairs that were asked for, probed and with the digests of their files. As `plan_pairs`."""
     if pix_fmt is not None and pix_fmt not in _FORMATS:
         raise UsageError(f"--pix-fmt {pix_fmt}: raw pairs are one of {', '.join(_FORMATS)}")
     names = _names([f.reference for f in found], source_stem)
@@ -276,9 +301,7 @@ def plan_pairs(
             f"no pair matches --select {' '.join(select_globs)}; see the ids with --dry-run --json"
         )
     _check_groups(tuple(kept.values()))
-    return PairPlan(
-        pairs=_with_digests(kept.values()), name=place.resolve().stem, notices=tuple(notices)
-    )
+    return _with_digests(kept.values())
 
 
 def _with_digests(pairs: Any) -> tuple[Pair, ...]:
