@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-NAMES = ("EncodeJob", "FindResult", "Keep", "Running", "Wanted", "encode", "find")
+NAMES = ("EncodeJob", "FindResult", "Keep", "Running", "Wanted", "encode", "find", "score")
 
 
 def __getattr__(name: str) -> Any:

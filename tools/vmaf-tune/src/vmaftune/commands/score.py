@@ -150,12 +150,13 @@ def _show(results: Sequence[Scored], *, as_json: bool) -> None:
     for one in results:
         statistics = one.statistics
         name = Path(one.pair.distorted.path).name
-        label = f"{name} ({one.pair.teacher})" if len(models) > 1 else name
+        label = [name, one.pair.teacher] if len(models) > 1 else [name]
         numbers = [f"{statistics[key]:.2f}" if statistics else None for key in SHOWN]
-        rows.append((label, *numbers))
+        rows.append((*label, *numbers))
     title = f"{Path(results[0].pair.reference.path).name}, {', '.join(sorted(models))}"
     heads = ("worst s" if name == "worst-window" else name for name in SHOWN)
-    console.table(title, ("file", *heads), rows)
+    names = ("file", "model") if len(models) > 1 else ("file",)
+    console.table(title, (*names, *heads), rows, left=len(names))
     for one in results:
         for sentence in sentences(one):
             console.say(sentence)

@@ -90,7 +90,7 @@ def plot(results: Sequence[Scored], place: Path, num_worst: int) -> None:
     axes.set_ylim(top=101)
     axes.grid(alpha=0.3)
     if any(one.scores for one in results):
-        axes.legend(loc="lower left", fontsize="small")
+        figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(place, dpi=200, format=place.suffix.lstrip(".") or "png")
 
 

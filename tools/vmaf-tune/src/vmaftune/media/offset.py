@@ -1,8 +1,9 @@
 """By how many frames two clips of the same pictures are apart: found on tiny pictures of both.
 
-The first seconds of either clip are scaled down to 32x18 grey pixels, where coding noise is gone
-and what is left is what the frame shows. At each offset the pictures are compared; the offset of
-the smallest difference is believed where it is far smaller than the difference at 0.
+The first seconds of either clip are scaled down to 64x36 grey pixels. What stands still in them is
+taken away, because coding blurs it the same in every frame; what moves is correlated at each
+offset. An offset is believed where it fits far better than 0 and than all others, or where it fits
+as well as the best and makes both clips end together.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ MOST_S = 2.0
 """Offsets up to this are looked for, seconds either way."""
 LOOKED_S = 20.0
 """Seconds from the start of either clip that are compared."""
-WIDTH, HEIGHT = 32, 18
-SHARE = 0.6
-"""Another offset than 0 is believed where its difference is at most this share of that at 0."""
-LEAST = 0.25
-"""And where it is smaller by at least this, grey levels of 256: a still shows no offset."""
+WIDTH, HEIGHT = 64, 36
+SHARE = 0.7
+"""Another offset than 0 is looked at where it misses at most this share of what 0 misses."""
+NEAR = 1.1
+"""Offsets that miss at most this factor more than the best cannot be told from it."""
 FEWEST = 8
 """Frames in common below which an offset is not looked at."""
 
@@ -38,12 +39,11 @@ FEWEST = 8
 class Offset:
     """What was found: frame i of the reference shows frame i + `frames` of the distorted clip.
 
-    `difference` and `at_zero` are mean differences in grey levels of 256, at that offset and at 0.
+    `unclear` is an offset that fits better than 0, where several do and none was taken.
     """
 
     frames: int
-    difference: float
-    at_zero: float
+    unclear: int | None = None
 
 
 def thumbnails_argv(window: Window, num_frames: int) -> list[str]:
@@ -87,31 +87,42 @@ def find_offset(
     most = round(MOST_S * reference.frame_rate)
     first = _pictures(reference, ffmpeg, num_frames, timeout_s)
     second = _pictures(distorted, ffmpeg, num_frames, timeout_s)
-    return judge(first, second, most)
+    missing = reference.expected_frames - distorted.expected_frames
+    return judge(first, second, most, ends=-missing)
 
 
-def judge(reference: Pictures, distorted: Pictures, most: int) -> Offset:
-    """The offset of two series of pictures (N, pixels), at most `most` frames either way."""
+def judge(reference: Pictures, distorted: Pictures, most: int, *, ends: int = 0) -> Offset:
+    """The offset of two series of pictures (N, pixels), at most `most` frames either way; at `ends`
+    the clips end together.
+    """
     found = {}
-    for offset in sorted(range(-most, most + 1), key=abs):
-        difference = _difference(reference, distorted, offset)
-        if difference is not None:
-            found[offset] = difference
+    for offset in range(-most, most + 1):
+        missed = _missed(reference, distorted, offset)
+        if missed is not None:
+            found[offset] = missed
     if 0 not in found:
-        return Offset(frames=0, difference=0.0, at_zero=0.0)
-    best = min(found, key=lambda offset: found[offset])
-    is_clear = found[best] <= SHARE * found[0] and found[0] - found[best] >= LEAST
-    frames = best if is_clear else 0
-    return Offset(frames=frames, difference=found[frames], at_zero=found[0])
+        return Offset(frames=0)
+    best = min(found, key=lambda offset: (found[offset], abs(offset)))
+    near = [offset for offset in found if found[offset] <= NEAR * found[best]]
+    if 0 in near or found[best] > SHARE * found[0]:
+        return Offset(frames=0)
+    if len(near) == 1:
+        return Offset(frames=best)
+    return Offset(frames=ends) if ends in near else Offset(frames=0, unclear=best)
 
 
-def _difference(reference: Pictures, distorted: Pictures, offset: int) -> float | None:
-    """Mean difference at an offset; None where too few frames are in common."""
+def _missed(reference: Pictures, distorted: Pictures, offset: int) -> float | None:
+    """1 - the correlation of what moves, at an offset; None where too few frames are in common, or
+    nothing moves.
+    """
     ours, theirs = reference[max(0, -offset) :], distorted[max(0, offset) :]
     count = min(len(ours), len(theirs))
     if count < max(FEWEST, min(len(reference), len(distorted)) // 3):
         return None
-    return float(abs(ours[:count] - theirs[:count]).mean())
+    ours, theirs = ours[:count], theirs[:count]
+    ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+    power = float((ours * ours).sum()) * float((theirs * theirs).sum())
+    return 1 - float((ours * theirs).sum()) / power**0.5 if power > 0 else None
 
 
 def _pictures(window: Window, ffmpeg: Ffmpeg, num_frames: int, timeout_s: float) -> Pictures:

@@ -169,4 +169,10 @@ def _looked_for(pair: Pair, ffmpeg: Ffmpeg, notices: list[str]) -> int:
             f" frame {pair.starts[1]} shows what frame {pair.starts[0]} of the reference shows;"
             f" {pair.num_frames} common frames are scored (--offset 0 takes them as they are)"
         )
+    if found.unclear is not None:
+        notices.append(
+            f"{pair.distorted.path} may be offset by about {found.unclear:+d} frames: that fits"
+            " better than none, and the pictures move too little to say which; give it with"
+            " --offset"
+        )
     return found.frames
