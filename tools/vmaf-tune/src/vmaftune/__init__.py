@@ -9,7 +9,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-NAMES = ("EncodeJob", "FindResult", "Keep", "Running", "Wanted", "encode", "find", "score")
+NAMES = (
+    "Corpus",
+    "EncodeJob",
+    "FindResult",
+    "Keep",
+    "Running",
+    "SweepFlags",
+    "SweepResult",
+    "Wanted",
+    "encode",
+    "find",
+    "read",
+    "score",
+    "sweep",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -51,11 +51,29 @@ from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.questions.score import Scored, ScoreRequest, neg_of, plan_scores, with_teacher
 from vmaftune.questions.shots import ShotEncoder
 from vmaftune.questions.whole import WholeEncoder
+from vmaftune.reading import Corpus, read
 from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
-from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.flags import RunFlags, Texts, parse_flags, parse_run_flags, request_from
 from vmaftune.request.values import parse_scale, parse_sizes
+from vmaftune.sweeping import SweepResult, grid_question, measure
+
+__all__ = [
+    "Corpus",
+    "EncodeJob",
+    "FindResult",
+    "Keep",
+    "Running",
+    "SweepFlags",
+    "SweepResult",
+    "Wanted",
+    "encode",
+    "find",
+    "read",
+    "score",
+    "sweep",
+]
 
 RUNS = Path("runs/find")
 SCORES = Path("runs/score")
@@ -163,6 +181,80 @@ class Question:
         windows = self.request.num_windows or min(FIRST_WINDOWS, len(self.request.sample.windows))
         first = self.request.candidates[0]
         return EXPECTED_PROBES * windows * _seconds_a_window(self.request, first, self.options.jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFlags:
+    """What only a sweep takes, as on the command line of `corpus`.
+
+    `select` are globs over cell ids; `extend` adds the cells to the plan that the folder holds;
+    `gpu` is as typed (`0,1`); `scratch_bytes` bounds what prepared references take of the disk;
+    `verify` compares all rows of the folder with their frames first.
+    """
+
+    select: Sequence[str] = ()
+    extend: bool = False
+    keep_encodes: bool = False
+    skip_unusable: bool = False
+    gpu: str | None = None
+    scorer: str = "auto"
+    scratch_bytes: int | None = None
+    verify: bool = False
+
+
+def sweep(
+    *sources: str | Path,
+    encoders: str | None = None,
+    presets: str | None = None,
+    quality: str | None = None,
+    options: str | None = None,
+    flags: SweepFlags | None = None,
+    running: Running | None = None,
+    texts: Texts | None = None,
+    on_event: OnEvent | None = None,
+) -> SweepResult:
+    """Encode and score every cell of a grid: sources x encoders x presets x quality values.
+
+    `sources` are files or folders of clips; `encoders`, `presets`, `quality` and `options` are as
+    on the command line (`x264=20:44:6;svtav1=20,35`). `texts` holds further flags of `corpus`
+    (frames, scale, sweep file ...), `flags` what only a sweep takes, `running` how it runs. The
+    folder is `running.out`, else that of the command; what it holds is not measured again. Raises
+    UsageError, SourceError, ToolError and FolderError; a cell that fails is no error: see
+    `SweepResult.num_failed`.
+    """
+    how, only = running or Running(), flags or SweepFlags()
+    base = texts or Texts()
+    asked = replace(
+        base,
+        sources=tuple(map(str, sources)) or base.sources,
+        encoders=encoders or base.encoders,
+        presets=presets or base.presets,
+        quality=quality or base.quality,
+        options=options or base.options,
+        out=str(how.out) if how.out is not None else base.out,
+    )
+    run = parse_run_flags(
+        select=only.select, features="six", gpu=only.gpu, scorer=only.scorer, pairs=False
+    )
+    question = grid_question(
+        request_from(parse_flags(asked)), _run_flags(run, only, how), how.runner
+    )
+    return measure(question, sys.argv, on_event or (lambda event: None))
+
+
+def _run_flags(words: RunFlags, only: SweepFlags, how: Running) -> RunFlags:
+    return replace(
+        words,
+        extend=only.extend,
+        keep_encodes=only.keep_encodes,
+        skip_unusable=only.skip_unusable,
+        scratch_budget=only.scratch_bytes,
+        verify=only.verify,
+        jobs=how.jobs,
+        timeout=how.timeout_s,
+        retry_failed=how.retry_failed,
+        ffmpeg=how.ffmpeg,
+    )
 
 
 def find(
