@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-browser contracts check bench bench-find reproduce release fuzz bench-scale clean
+.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find reproduce release fuzz bench-scale clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -68,8 +68,11 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
 	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
-test: .venv/.test ## the test suite, but for the browser
-	$(BIN)/python -m pytest tests --ignore=tests/browser
+test: .venv/.test ## the test suite, but for the browser and the cluster
+	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster
+
+test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stopped and starved: minutes
+	$(BIN)/python -m pytest tests/cluster
 
 # Modules, command line, docs and contracts; what trains, draws or measures takes longer.
 FAST := $(filter-out tests/test_wheel.py tests/test_manifest.py tests/test_prior.py,$(wildcard tests/test_*.py)) \

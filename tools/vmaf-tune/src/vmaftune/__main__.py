@@ -2,4 +2,5 @@
 
 from vmaftune.cli import main
 
-main()
+if __name__ == "__main__":  # processes of a local cluster import this module again
+    main()

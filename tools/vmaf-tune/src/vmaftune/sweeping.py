@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
+from vmaftune.engine.cluster import Target, check_target, join
 from vmaftune.engine.events import EndEvent, Event
+from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import BUDGET_BYTES, Options, Study
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import Resolved, choose_encoders
@@ -20,6 +22,7 @@ from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.media.score_cuda import GpuScorer
 from vmaftune.questions import grid
+from vmaftune.questions.shards import parse_shard, part_of
 from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan, default_folder, plan_cells
 from vmaftune.request.flags import RunFlags
@@ -45,22 +48,38 @@ class GridQuestion:
     hardware: Resolved | None
     scorer: GpuScorer | None
     extend: bool
+    target: Target | None = None
 
     @property
     def is_part(self) -> bool:
         """True when only a part of the folder's plan is asked for."""
-        return self.plan is not self.whole
+        return self.plan.cells != self.whole.cells
 
     def study(self, argv: Sequence[str]) -> Study:
-        """The folder, opened to measure into. Raises FolderError for one of another plan."""
+        """The folder, opened to measure into, on the cluster if one was asked for.
+
+        Raises FolderError for one of another plan, ToolError when no cluster answers.
+        """
+        executor, options = None, self.options
+        if self.target is not None:
+            teacher = self.whole.cells[0].teacher
+            executor = join(
+                self.target,
+                self.ffmpeg,
+                teacher,
+                budget_bytes=options.budget_bytes,
+                limits=Limits(timeout_s=options.timeout_s),
+            )
+            options = replace(options, jobs=executor.num_slots)
         return Study.open(
             self.folder,
             self.whole,
             self.ffmpeg,
-            self.options,
+            options,
             argv=argv,
             hardware=self.hardware,
             scorer=self.scorer,
+            executor=executor,
             extend=self.extend,
             part=self.is_part,
             skipped=self.hardware.skipped if self.hardware else (),
@@ -69,10 +88,13 @@ class GridQuestion:
 
 def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuestion:
     """Everything that a sweep needs. Raises UsageError, SourceError and ToolError."""
+    target = check_target(run.cluster, run.workers, insecure=run.insecure)
+    shard = parse_shard(run.shard) if run.shard is not None else None
     ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), request.teacher)
     hardware, scorer = None, None
     # First of all, so that a machine without the hardware says so before any clip is opened.
-    if not run.dry_run:
+    # The workers of a cluster say for themselves.
+    if not run.dry_run and target is None:
         hardware = _hardware(request, run, ffmpeg)
         scorer = choose_scorer(run.scorer, ffmpeg, hardware.gpus)
     clips, notices = resolve_sources(request)
@@ -86,6 +108,9 @@ def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuesti
     if run.select:
         plan = plan_cells(request, clips, usable, select_globs=run.select, notices=notices)
     folder = request.out or default_folder(request, whole)
+    if shard is not None:
+        folder = request.out or folder.with_name(folder.name + shard.suffix)
+        whole, plan = part_of(whole, shard), part_of(plan, shard)
     check_utf8(folder)
     options = Options(
         jobs=run.jobs or max(1, usable_cores() // request.threads),
@@ -104,6 +129,7 @@ def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuesti
         hardware=hardware,
         scorer=scorer,
         extend=run.extend,
+        target=target,
     )
 
 

@@ -167,6 +167,28 @@ def corpus(
             )
         ),
     ] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do one part of the sweep, by source: 3/8. `vmaf-tune merge` joins the parts.",
+            metavar="NUMBER/COUNT",
+        ),
+    ] = None,
     skip_unusable: Annotated[
         bool,
         typer.Option(
@@ -214,6 +236,10 @@ def corpus(
         keep_encodes=keep_encodes,
         timeout=timeout,
         scratch_budget=parse_bytes(scratch_budget, "--scratch-budget") if scratch_budget else None,
+        cluster=cluster,
+        workers=workers,
+        insecure=insecure,
+        shard=shard,
         skip_unusable=skip_unusable,
         retry_failed=retry_failed,
         verify=verify,

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from vmaftune import console
+from vmaftune.cell import TEACHER
 from vmaftune.commands.confirm import run
 from vmaftune.encoders import ENCODERS, select
+from vmaftune.engine.cluster import Member, check_target, connect, survey
 from vmaftune.errors import ToolError
 from vmaftune.hardware.checkup import inspect, report
 from vmaftune.hardware.gpus import look
 from vmaftune.hardware.selection import Cache, acceptable, prove, split
-from vmaftune.media.ffmpeg import find_ffmpeg
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg
 from vmaftune.media.process import Runner
 from vmaftune.request.values import refuse_empty, words
 
@@ -50,6 +52,17 @@ def doctor(
         str | None,
         typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the workers of a Dask cluster: tls://HOST:8786, or a scheduler's file.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Show what works on this machine, and why the rest not. Encoders are tried by a short
@@ -63,6 +76,11 @@ def doctor(
     asked = select(encoders.split(",")) if encoders else None
     wanted = words(gpu)
     used, problem = inspect(runner, find_ffmpeg(ffmpeg))
+    if cluster is not None:
+        if problem:
+            raise ToolError(problem)
+        show_cluster(used, cluster, insecure=insecure, as_json=as_json)
+        return
     here = look()
     if confirm:
         if problem:
@@ -212,4 +230,66 @@ def onnxruntime_line(found: Mapping[str, Any]) -> str:
     missed = "CUDAExecutionProvider" in found["listed"] and "CUDA" not in names
     return f"{found['version']} on {', '.join(names)}" + (
         " (CUDA is listed and does not load)" if missed else ""
+    )
+
+
+def show_cluster(ffmpeg: Ffmpeg, address: str, *, insecure: bool, as_json: bool) -> None:
+    """A line for every worker of a cluster: what it has, and why it would be left out.
+
+    Raises ToolError when nobody answers, or none of them can be used.
+    """
+    target = check_target(address, None, insecure=insecure)
+    assert target is not None
+    connection = connect(target)
+    try:
+        members = survey(connection, ffmpeg, TEACHER)
+    finally:
+        connection.close()
+    if as_json:
+        console.json_document([worker_facts(member) for member in members])
+    else:
+        console.table(
+            f"{len(members)} workers at {address}",
+            ("worker", "host", "slots", "hardware", "ffmpeg", "free GiB", "use"),
+            [worker_line(member) for member in members],
+            left=2,
+        )
+    if not any(member.facts and not member.problem for member in members):
+        raise ToolError(f"no worker at {address} can be used; the lines above say why")
+
+
+def worker_facts(member: Member) -> dict[str, object]:
+    """A worker as `doctor --cluster --json` shows it."""
+    facts = member.facts
+    ffmpeg = facts.ffmpeg if facts else None
+    return {
+        "worker": member.name,
+        "host": facts.host if facts else None,
+        "slots": member.num_threads,
+        "resources": dict(member.resources),
+        "vmaf_tune": facts.version if facts else None,
+        "ffmpeg_version": ffmpeg.ffmpeg_version if ffmpeg else None,
+        "ffmpeg_sha256": ffmpeg.ffmpeg_sha256 if ffmpeg else None,
+        "libvmaf_version": ffmpeg.libvmaf_version if ffmpeg else None,
+        "encoders": sorted(n for n, digest in facts.canary.items() if digest) if facts else [],
+        "free_bytes": facts.free_bytes if facts else None,
+        "usable": facts is not None and member.problem is None,
+        "problem": member.problem or (None if facts else "it did not answer"),
+    }
+
+
+def worker_line(member: Member) -> tuple[object, ...]:
+    """A worker as a line of the table."""
+    facts = worker_facts(member)
+    hardware = ", ".join(f"{name} {count:g}" for name, count in member.resources.items())
+    free = member.facts.free_bytes / GIB if member.facts else None
+    sha = facts["ffmpeg_sha256"]
+    return (
+        member.name,
+        facts["host"],
+        member.num_threads,
+        hardware or None,
+        str(sha)[:12] if sha else None,
+        free,
+        "yes" if facts["usable"] else facts["problem"],
     )

@@ -43,6 +43,10 @@ NOT_WITH_PAIRS = (
     "threads_per_encode",
     "keep_encodes",
     "scratch_budget",
+    "cluster",
+    "workers",
+    "insecure",
+    "shard",
     "gpu",
     "skip_unusable",
 )

@@ -35,7 +35,7 @@ def _measure(question: GridQuestion, flags: RunFlags) -> None:
     plan, folder = question.plan, question.folder
     study = question.study(sys.argv)
     if not flags.as_json:
-        say_if_long(study.state(plan.cells).left, question.options.jobs)
+        say_if_long(study.state(plan.cells).left, study.options.jobs)
     num_failed = drive(
         study, plan.cells, lambda opened: grid.run(plan, opened), as_json=flags.as_json
     )

@@ -52,7 +52,8 @@ class Task:
     """A chain of stages that starts once the tasks named in `after` have ended, well or not.
 
     `window` is what has to be prepared where it runs; None when nothing has to be. `first` puts it
-    before every task that is not.
+    before every task that is not. `place` names its folder in a worker's scratch, `uses` the
+    encoder that it needs, and `keep` says that its files are wanted when it has ended.
     """
 
     id: str
@@ -60,6 +61,9 @@ class Task:
     after: frozenset[str] = frozenset()
     first: bool = False
     window: Window | None = None
+    place: str = ""
+    uses: str | None = None
+    keep: bool = False
 
     @property
     def cost_s(self) -> float:
@@ -97,11 +101,25 @@ class Ended:
     host: str | None = None
 
 
-Happening = Started | Preparing | Ended
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """A sentence for the user: a worker came, went, or is left out."""
+
+    message: str
+
+
+Happening = Started | Preparing | Ended | Noticed
 
 
 class Executor(Protocol):
     """What runs tasks. One thread submits, reads events and closes."""
+
+    @property
+    def is_here(self) -> bool:
+        """True when references and encodes take this machine's disk."""
+
+    def workers(self) -> list[dict[str, object]]:
+        """The machines that it runs on, for runs.jsonl; empty for this one alone."""
 
     def start(self, worker: Any, *, keep_references: bool) -> None:
         """Called once, before the first task. `worker` is this machine's (engine/stages.py).

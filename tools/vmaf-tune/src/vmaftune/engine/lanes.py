@@ -296,6 +296,15 @@ class LaneExecutor:
         self._keep = False
         self._windows = _Windows(0)
 
+    @property
+    def is_here(self) -> bool:
+        """See Executor.is_here."""
+        return True
+
+    def workers(self) -> list[dict[str, object]]:
+        """See Executor.workers."""
+        return []
+
     def start(self, worker: Worker | None, *, keep_references: bool = False) -> None:
         """See Executor.start; without a worker no task may name a window."""
         self._worker, self._keep = worker, keep_references

@@ -22,7 +22,7 @@ def reference_id(window: Window) -> str:
 
 def reference_bytes(window: Window) -> int:
     """Bytes of a window's prepared reference, as far as the plan knows."""
-    return window.frame_bytes * (window.num_frames or window.expected_frames)
+    return window.frame_bytes * (window.num_prepared or window.expected_frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,12 @@ def lanes_of(cell: Cell, devices: tuple[Device | None, ...]) -> dict[str, Device
 
 
 def cell_task(
-    cell: Cell, place: str, devices: tuple[Device | None, ...] = (None,), *, gpu_scores: bool
+    cell: Cell,
+    place: str,
+    devices: tuple[Device | None, ...] = (None,),
+    *,
+    gpu_scores: bool,
+    keep: bool = False,
 ) -> Task:
     """A cell as a task: encode it on one of `devices`, then score it."""
     runs: dict[str, Step] = {
@@ -232,7 +237,14 @@ def cell_task(
         cost_s=cell.expected_score_s,
         run=partial(score_cell, CellWork(cell=cell, place=place)),
     )
-    return Task(id=cell.id, stages=(encoding_stage, scoring), window=cell.window)
+    return Task(
+        id=cell.id,
+        stages=(encoding_stage, scoring),
+        window=cell.window,
+        place=place,
+        uses=cell.encoder.name,
+        keep=keep,
+    )
 
 
 def pair_task(pair: Pair, place: str, num_threads: int = 1) -> Task:
@@ -243,4 +255,4 @@ def pair_task(pair: Pair, place: str, num_threads: int = 1) -> Task:
         cost_s=pair.expected_score_s,
         run=partial(score_pair, PairWork(pair=pair, place=place, num_threads=num_threads)),
     )
-    return Task(id=pair.id, stages=(stage,))
+    return Task(id=pair.id, stages=(stage,), place=place)

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +29,17 @@ from vmaf_train.corpus.rows import CellRow, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
 from vmaftune.engine.answers import Answers, State, Wanted, answers_of, stored_scores
-from vmaftune.engine.events import CellEvent, Event, PrepareEvent, StageEvent
-from vmaftune.engine.executor import CPU, Ended, Executor, Happening, Preparing, Started, Task
+from vmaftune.engine.events import CellEvent, Event, NoticeEvent, PrepareEvent, StageEvent
+from vmaftune.engine.executor import (
+    CPU,
+    Ended,
+    Executor,
+    Happening,
+    Noticed,
+    Preparing,
+    Started,
+    Task,
+)
 from vmaftune.engine.folder import LOCK, RUNS, SWEEP, Writer, append_run, lock, now, write_json
 from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
@@ -173,9 +182,12 @@ class Study:
         in use or holds another plan. Of a study that never measured anything neither plan nor
         folder are left.
         """
-        check_utf8(*argv)
-        release = _Release.take(folder)
-        try:
+        with ExitStack() as undo:
+            if executor is not None:
+                undo.callback(executor.close)
+            check_utf8(*argv)
+            release = _Release.take(folder)
+            undo.callback(release)
             document = open_folder(
                 folder,
                 plan,
@@ -185,7 +197,7 @@ class Study:
                 skipped=skipped,
                 open_plan=open_plan,
             )
-            return cls(
+            study = cls(
                 folder,
                 document,
                 ffmpeg,
@@ -196,9 +208,8 @@ class Study:
                 executor=executor,
                 release=release,
             )
-        except BaseException:
-            release()
-            raise
+            undo.pop_all()
+            return study
 
     def __enter__(self) -> Self:
         return self
@@ -220,7 +231,7 @@ class Study:
         """Kill what still runs, so that the slots return at once, and give the folder back."""
         self.ffmpeg.runner.stop()
         try:
-            if self._executor is not None and self._has_begun:
+            if self._executor is not None:
                 self._executor.close()
         finally:
             if self._has_begun:
@@ -334,8 +345,9 @@ class Study:
     def _check_room(self, items: Sequence[Item]) -> None:
         windows = {reference_id(i.window): i.window for i in items if isinstance(i, Cell)}
         new = [window for name, window in windows.items() if name not in self._roomy]
+        is_here = self._executor is None or self._executor.is_here
         need, free = self._need(new), shutil.disk_usage(self.folder).free
-        if free < need:
+        if is_here and free < need:
             raise ToolError(
                 f"{self.folder} has {free / 2**30:.1f} GiB free and this sweep takes up to"
                 f" {need / 2**30:.1f} GiB at a time; make room, or use shorter windows (--frames)"
@@ -360,7 +372,6 @@ class Study:
             self._executor = LaneExecutor(self._lanes(num_items))
         if not self._has_begun:
             shutil.rmtree(self.folder / TMP, ignore_errors=True)
-            self._note_run()
             self._tmp.mkdir(parents=True)
             self._has_begun = True
             worker = Worker(
@@ -371,6 +382,7 @@ class Study:
                 scorer=self._scorer,
             )
             self._executor.start(worker, keep_references=self.is_open)
+            self._note_run()
         return self._executor
 
     def _lanes(self, num_items: int) -> Mapping[str, int]:
@@ -397,6 +409,9 @@ class Study:
             "packages": packages(),
             "machine": machine(),
         }
+        workers = self._executor.workers() if self._executor else []
+        if workers:
+            row["workers"] = workers
         append_run(self.folder, row)
 
     def _devices_of(self, cell: Cell) -> tuple[Device | None, ...]:
@@ -407,7 +422,13 @@ class Study:
         if isinstance(item, Pair):
             return pair_task(item, place, self.options.pair_threads)
         devices = self._devices_of(item)
-        return cell_task(item, place, devices, gpu_scores=self._scorer is not None)
+        return cell_task(
+            item,
+            place,
+            devices,
+            gpu_scores=self._scorer is not None,
+            keep=item.id in self._keep,
+        )
 
     def _settle(self, batch: Sequence[Happening]) -> list[Event]:
         """Write what ended, all in one append, and tell of everything in order. What was measured
@@ -499,7 +520,9 @@ class Study:
         )
 
 
-def _event(happening: Started | Preparing) -> Event:
+def _event(happening: Started | Preparing | Noticed) -> Event:
+    if isinstance(happening, Noticed):
+        return NoticeEvent(message=happening.message)
     if isinstance(happening, Preparing):
         return PrepareEvent(src=happening.window.name)
     return StageEvent(cell=happening.task.id, stage=happening.stage.name)

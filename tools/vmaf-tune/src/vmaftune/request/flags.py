@@ -107,6 +107,10 @@ class RunFlags:
     keep_encodes: bool = False
     timeout: float | None = None
     scratch_budget: int | None = None
+    cluster: str | None = None
+    workers: int | None = None
+    insecure: bool = False
+    shard: str | None = None
     gpu: tuple[str, ...] = ()
     scorer: str = "auto"
     skip_unusable: bool = False

@@ -1,0 +1,325 @@
+"""Sweeps on a cluster give the rows of one machine, whoever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vmaftune
+from clusters import GRID, Processes, Sweep, children_of, settle
+
+Make = Callable[..., Path]
+
+
+def test_worker_processes_here_give_the_rows_of_lanes(
+    tool: Any,
+    clips: list[Path],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    tool.run("corpus", *clips, *GRID, "--out", "run", "--workers", "2")
+    run = read_run(tmp_path / "run")
+    same(run)
+    assert all(row["host"] for row in run.rows.values())
+    started = json.loads((tmp_path / "run/runs.jsonl").read_text())
+    assert len(started["workers"]) == 2 and started["workers"][0]["slots"] >= 1
+
+
+def test_workers_elsewhere_get_the_sources_from_the_client(
+    cluster: Processes,
+    clips: list[Path],
+    tool: Any,
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    """The client's folder goes by another name on the workers: nothing lies at its paths there."""
+    (tmp_path / "there").mkdir()
+    for clip in clips:
+        shutil.copy(clip, tmp_path / "there" / clip.name)
+    hidden = {"VMAF_TUNE_TEST_HIDE": "1"}
+    for name in ("a", "b"):
+        cluster.start_worker(name, "--preload", str(_hide(tmp_path)), env=hidden)
+    argv = ("corpus", "there", *GRID, "--out", "run", "--cluster", cluster.address)
+    tool.run(*argv, env=cluster.env)
+    same(read_run(tmp_path / "run"))
+    settle(lambda: not cluster.scratch(), 10)
+
+
+def _hide(folder: Path) -> Path:
+    """A module that a worker loads first: it sees no file of a shared folder."""
+    path = folder / "hide.py"
+    path.write_text(
+        "from vmaftune.engine import bench\n"
+        "bench.BenchWorker._digest = lambda self, path, num_bytes: None\n"
+    )
+    return path
+
+
+def test_a_storm_of_killed_workers_loses_nothing_and_does_nothing_twice(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(3)
+    names = iter("abcdefghij")
+    for _ in range(3):
+        cluster.start_worker(next(names))
+    run = sweep()
+    for done in (3, 8, 13, 18):
+        run.cells(done)
+        victim = chance.choice(sorted(cluster.workers))
+        of_victim = children_of(cluster.workers[victim].pid)
+        cluster.kill(victim)
+        settle(lambda pids=of_victim: not any(Path(f"/proc/{p}/exe").exists() for p in pids), 2)
+        cluster.start_worker(next(names))
+    run.end()
+    same(read_run(tmp_path / "run"))
+    assert any("is gone; its" in text for text in run.notices)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_client_that_goes_away_takes_its_encodes_with_it(
+    number: signal.Signals,
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    wrapper: Callable[..., str],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    slow = wrapper("if ENCODE and '34' in argv: time.sleep(float(os.environ.get('NAP', '0')))")
+    args = ("--ffmpeg", slow)
+    for name in ("a", "b"):
+        cluster.start_worker(name, slots=2, env={"NAP": "60"})
+    run = sweep(*args)
+    run.cells(4)
+    settle(lambda: len(cluster.encodes()) >= 3, 60)
+    run.child.send_signal(number)
+    if number == signal.SIGINT:
+        assert "finished cells are kept" in run.end(130, 20)
+    else:
+        run.child.wait()
+    settle(lambda: not cluster.encodes(), 2)
+    settle(lambda: not cluster.scratch(), 5)
+    num_done = (tmp_path / "run/cells.jsonl").read_bytes().count(b"\n")
+    for name in ("a", "b"):
+        cluster.kill(name)
+        cluster.start_worker(name + "2", slots=2)
+    again = sweep(*args)
+    again.end()
+    start = next(e for e in again.events if e["event"] == "start")
+    assert start["num_done"] == num_done >= 4
+    rows = read_run(tmp_path / "run")
+    assert {r["status"] for r in rows.rows.values()} == {"ok"} and len(rows.rows) == 24
+    assert (tmp_path / "run/cells.jsonl").read_bytes().count(b"\n") == 24
+
+
+def test_without_its_scheduler_it_ends_with_a_sentence_and_goes_on_later(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    cluster.start_worker("a")
+    cluster.start_worker("b")
+    run = sweep()
+    run.cells(6)
+    assert cluster.scheduler is not None
+    cluster.scheduler.kill()
+    cluster.scheduler.wait()
+    error = run.end(3, 40)
+    assert "the cluster's scheduler is gone" in error and "the same command goes on" in error
+    assert "Traceback" not in error
+    settle(lambda: not cluster.encodes(), 30)
+    for name in list(cluster.workers):
+        cluster.kill(name)
+    cluster.start_scheduler()
+    cluster.start_worker("c", slots=2)
+    sweep().end()
+    same(read_run(tmp_path / "run"))
+
+
+def test_a_worker_that_sleeps_past_its_time_is_done_without(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    cluster.start_worker("a")
+    sleeper = cluster.start_worker("b")
+    run = sweep()
+    run.cells(4)
+    settle(lambda: bool(children_of(sleeper.pid)), 30)
+    sleeper.send_signal(signal.SIGSTOP)
+    run.end()
+    sleeper.send_signal(signal.SIGCONT)
+    settle(lambda: not children_of(sleeper.pid), 10)
+    same(read_run(tmp_path / "run"))
+
+
+def test_a_worker_that_comes_late_works_too(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    wrapper: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    run = sweep()
+    time.sleep(2)
+    cluster.start_worker("late")
+    run.end()
+    assert (tmp_path / "run/cells.jsonl").read_bytes().count(b"\n") == 24
+
+
+def test_workers_that_would_measure_something_else_are_refused_by_name(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    tool: Any,
+    wrapper: Callable[..., str],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    for package in ("vmaftune", "vmaf_train"):
+        module = __import__(package)
+        shutil.copytree(Path(module.__path__[0]), other / package)
+    changed = other / "vmaftune/errors.py"
+    changed.write_text(changed.read_text() + "\n# another program\n")
+    cluster.start_worker("fine")
+    cluster.start_worker("ffmpeg", env={"VMAF_TUNE_FFMPEG": wrapper("pass")})
+    cluster.start_worker("program", env={"PYTHONPATH": str(other)})
+    broken = {"VMAF_TUNE_FFMPEG": wrapper("sys.exit(3)", "broken ffmpeg")}
+    cluster.start_worker("nothing", env=broken)
+    settle(lambda: len(json.loads(_doctor(tool, cluster))) == 4, 60)
+    shown = {entry["worker"]: entry for entry in json.loads(_doctor(tool, cluster))}
+    assert shown["fine"]["usable"] and "libx264" in shown["fine"]["encoders"]
+    assert "its ffmpeg is another one (sha256 " in shown["ffmpeg"]["problem"]
+    assert "has other files (digest " in shown["program"]["problem"]
+    assert "is not an ffmpeg" in shown["nothing"]["problem"]
+    run = sweep()
+    run.end()
+    for name in ("ffmpeg", "program", "nothing"):
+        assert any(text.startswith(f"worker {name} is left out: ") for text in run.notices)
+    same(read_run(tmp_path / "run"))
+
+
+def _doctor(tool: Any, cluster: Processes) -> str:
+    done = tool.start(
+        "doctor", "--cluster", cluster.address, "--json", env=cluster.env
+    ).communicate(timeout=90)
+    return str(done[0]) or "[]"
+
+
+def test_a_full_scratch_leaves_out_that_worker_alone(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    wrapper: Callable[..., str],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    full = wrapper("if ENCODE and os.environ.get('FULL'): argv[-1] = 'file:/dev/full'")
+    cluster.start_worker("full", env={"FULL": "1"})
+    cluster.start_worker("fine")
+    run = sweep("--ffmpeg", full)
+    run.end()
+    assert "worker full is left out: the disk of its scratch folder is full" in run.notices
+    assert {row["status"] for row in read_run(tmp_path / "run").rows.values()} == {"ok"}
+
+
+# One NVENC session at a time on the whole worker; the encode itself is x264's.
+PRETEND = """
+import fcntl
+if 'h264_nvenc' in argv:
+    if not os.environ.get('GPU'):
+        sys.exit(1)
+    if ENCODE:
+        session = os.open(os.environ['GPU'], os.O_RDWR | os.O_CREAT)
+        os.set_inheritable(session, True)
+        try:
+            fcntl.flock(session, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.stderr.write('[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: out of memory (10): (no details)\\n')
+            sys.exit(1)
+        time.sleep(0.3)
+    begin, end = argv.index('-c:v'), argv.index('-tune') + 2
+    argv[begin:end] = ['-c:v', 'libx264', '-preset', 'ultrafast', '-crf', argv[argv.index('-cq') + 1]]
+"""  # noqa: E501
+
+
+def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_shrinks_its_lane(
+    cluster: Processes,
+    tool: Any,
+    clips: list[Path],
+    wrapper: Callable[..., str],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    pretending = wrapper(PRETEND)
+    gpu = {"GPU": str(tmp_path / "session")}
+    cluster.start_worker("gpu", "--resources", "nvenc=2", slots=3, env=gpu)
+    cluster.start_worker("cpu")
+    grid = ("--encoders", "h264_nvenc,x264", "--presets", "h264_nvenc=p4;x264=ultrafast")
+    values = ("--quality", "30,34", "--ffmpeg", pretending)
+    argv = ("corpus", *clips, *grid, *values, "--out", "run", "--cluster", cluster.address)
+    tool.run(*argv, env=cluster.env)
+    rows = read_run(tmp_path / "run").rows.values()
+    assert [row["status"] for row in rows] == ["ok"] * 12
+    assert {row["encoder"] for row in rows} == {"h264_nvenc", "libx264"}
+
+
+def test_nobody_without_a_certificate_of_ours_gets_in(
+    cluster: Processes,
+    tool: Any,
+    clips: list[Path],
+    authority: Callable[[str], Mapping[str, str]],
+    tmp_path: Path,
+) -> None:
+    argv = ("corpus", clips[0], "--encoders", "x264", "--out", "run", "--cluster", cluster.address)
+    for env in ({}, authority("another")):
+        done = tool.run(*argv, env=env, code=3)
+        assert "no scheduler answers at" in done.stderr
+        assert "certificates" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--cluster", "tcp://10.1.2.3:8786"), "runs code on every worker; use tls://"),
+        (("--cluster", "10.1.2.3:8786"), "--cluster takes tls://HOST:PORT"),
+        (("--cluster", "tls://host"), "an address is tls://HOST:PORT"),
+        (("--cluster", "tls://h:1", "--workers", "3"), "--workers starts processes here"),
+        (("--shard", "4/3"), "--shard takes NUMBER/COUNT"),
+    ],
+)
+def test_what_is_no_cluster_is_refused(
+    args: tuple[str, ...], words: str, tool: Any, clips: list[Path], tmp_path: Path
+) -> None:
+    done = tool.run("corpus", clips[0], *args, code=2)
+    assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_kept_encodes_come_back_to_the_client(
+    cluster: Processes, tool: Any, clips: list[Path], tmp_path: Path
+) -> None:
+    cluster.start_worker("a")
+    argv = ("corpus", clips[0], "--encoders", "x264", "--quality", "30", "--out", "run")
+    tool.run(*argv, "--keep-encodes", "--cluster", cluster.address, env=cluster.env)
+    (kept,) = (tmp_path / "run/encodes").iterdir()
+    assert kept.read_bytes()[:4] == b"\x1a\x45\xdf\xa3", "Matroska"
+    assert vmaftune.__name__ == "vmaftune"

@@ -1,0 +1,348 @@
+"""What runs inside a worker of a cluster: its bench, where attempts of cells are made.
+
+A worker is a plain `dask worker` with vmaf-tune installed; nothing of ours is started on it. The
+client opens a bench on it by a task whose result it holds: that result is the token of the bench.
+When the client goes away, however it goes, the scheduler lets the token go, and the bench kills its
+children and empties its scratch folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import vmaf_train
+
+import vmaftune
+from vmaftune.cell import Tools, Window
+from vmaftune.encoders import ENCODERS, Encoder
+from vmaftune.engine.executor import Task
+from vmaftune.engine.stages import Limits, Worker
+from vmaftune.errors import ToolError, VmafTuneError
+from vmaftune.media.encode import COMMON, CellFailure
+from vmaftune.media.ffmpeg import ENV_FFMPEG, Ffmpeg, find_ffmpeg, identify, sha256_file
+from vmaftune.media.process import Runner
+
+PREFIX = "vmaf-tune"
+CANARY_FRAMES, CANARY_SIZE, CANARY_TIMEOUT_S = 10, "320x180", 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a client wants of a bench. `ffmpeg` is its own; `cwd` is where its paths begin."""
+
+    session: str
+    ffmpeg: Tools
+    teacher: str
+    cwd: str
+    budget_bytes: int
+    limits: Limits
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a worker is. `canary` is the digest of a tiny encode by encoder, None for one that
+    cannot run there; `problem` says why it cannot be used at all.
+    """
+
+    host: str
+    cpu: str
+    version: str
+    package: str
+    ffmpeg: Tools | None
+    canary: Mapping[str, str | None]
+    free_bytes: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One go at a task on one worker: its stages from `step` up to `end`, on `lane`."""
+
+    number: int
+    task: Task
+    step: int
+    end: int
+    lane: str
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended; `step` is the stage that failed, or the last. `value` is what that
+    stage was given, or gave.
+    """
+
+    step: int
+    value: Any = None
+    error: Exception | None = None
+
+
+class SourceMissing(Exception):
+    """A source does not lie where the client has it; the client sends it."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+
+class BenchGone(Exception):
+    """The worker was started anew since its bench was opened."""
+
+
+def package_digest() -> str:
+    """Digest of the program's own files: an editable install keeps an old version number."""
+    digest = hashlib.sha256()
+    for package in (vmaftune, vmaf_train):
+        top = Path(package.__path__[0])
+        for file in sorted(top.rglob("*.py")):
+            digest.update(file.relative_to(top).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def version() -> str:
+    """The installed version."""
+    return metadata.version("vmaf-tune")
+
+
+def canary_argv(encoder: Encoder) -> list[str]:
+    """The command that encodes some made-up frames and prints the digest of its packets."""
+    quality = encoder.default_quality[len(encoder.default_quality) // 2]
+    upload = f",{encoder.upload_filter}" if encoder.upload_filter else ""
+    source = f"testsrc2=size={CANARY_SIZE}:rate=25"
+    return [
+        *(*COMMON, "-v", "error", "-filter_threads", "1"),
+        *encoder.input_arguments(None),
+        *("-f", "lavfi", "-i", source, "-frames:v", str(CANARY_FRAMES)),
+        *("-vf", f"format={encoder.pix_fmts[0]}{upload}"),
+        *encoder.arguments(encoder.default_preset, quality, 1, num_frames=CANARY_FRAMES),
+        *("-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *("-f", "streamhash", "-hash", "sha256", "-"),
+    ]
+
+
+def canaries(ffmpeg: Ffmpeg, kinds: tuple[str, ...]) -> dict[str, str | None]:
+    """Digest of a tiny encode by encoder: all software ones, and hardware of `kinds`."""
+    found: dict[str, str | None] = {}
+    for name, row in ENCODERS.items():
+        if row.kind is not None and row.kind not in kinds:
+            continue
+        done = ffmpeg.run(canary_argv(row), timeout_s=CANARY_TIMEOUT_S)
+        fine = done.returncode == 0 and not done.timed_out
+        text = done.stdout.decode("utf-8", "replace").strip()
+        found[name] = text if fine and text else None
+    return found
+
+
+def facts_of(settings: Settings, ffmpeg: Ffmpeg | None, scratch: Path) -> Facts:
+    """What this machine is, to be compared with the client's own."""
+    return Facts(
+        host=platform.node(),
+        cpu=platform.processor() or platform.machine(),
+        version=version(),
+        package=package_digest(),
+        ffmpeg=ffmpeg.identity if ffmpeg else None,
+        canary=canaries(ffmpeg, settings.kinds) if ffmpeg else {},
+        free_bytes=shutil.disk_usage(scratch).free,
+    )
+
+
+def ffmpeg_like(wanted: Tools, teacher: str, runner: Runner) -> Ffmpeg:
+    """The one that this worker was told to use; else the same binary as the client's, if it lies in
+    the same place; else its own. Raises ToolError.
+    """
+    path = Path(wanted.ffmpeg)
+    if (
+        not os.environ.get(ENV_FFMPEG)
+        and os.access(path, os.X_OK)
+        and sha256_file(path) == wanted.ffmpeg_sha256
+    ):
+        return identify(runner, str(path), teacher)
+    return identify(runner, find_ffmpeg(), teacher)
+
+
+class BenchWorker(Worker):
+    """A worker whose sources may lie elsewhere than the client's."""
+
+    def __init__(self, settings: Settings, folder: Path, ffmpeg: Ffmpeg) -> None:
+        super().__init__(folder, ffmpeg, budget_bytes=settings.budget_bytes, limits=settings.limits)
+        self._cwd = settings.cwd
+        self._sources = folder / "sources"
+        self._sources.mkdir()
+        self._known: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.Lock()
+
+    def _make(self, window: Window, path: Path) -> int:
+        return super()._make(replace(window, path=str(self._find(window))), path)
+
+    def _find(self, window: Window) -> Path:
+        """The source's file: where the client has it, if the content is the same, else what the
+        client has sent. Raises SourceMissing.
+        """
+        shared = Path(self._cwd, window.path)
+        if shared.is_file() and self._digest(shared, window.size_bytes) == window.sha256:
+            return shared
+        sent = self._sources / window.sha256
+        if not sent.exists():
+            raise SourceMissing(window.sha256)
+        return sent
+
+    def _digest(self, path: Path, num_bytes: int) -> str | None:
+        found = path.stat()
+        if found.st_size != num_bytes:
+            return None
+        key = (str(path), found.st_size, found.st_mtime_ns)
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = sha256_file(path)
+            return self._known[key]
+
+    def take(self, sha256: str, offset: int, piece: bytes, *, is_last: bool) -> None:
+        """Write a piece of a source that the client sends; the last one is checked."""
+        part = self._sources / f"{sha256}.part"
+        with part.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(piece)
+        if not is_last:
+            return
+        if sha256_file(part) != sha256:
+            part.unlink()
+            raise ToolError("a source arrived with other content than was sent")
+        self._make_room(part.stat().st_size)
+        part.rename(self._sources / sha256)
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Sent sources stay within the budget: the oldest goes first, and may be sent again."""
+        files = [p for p in self._sources.iterdir() if p.suffix != ".part"]
+        files.sort(key=lambda p: p.stat().st_mtime)
+        used = sum(p.stat().st_size for p in files)
+        for file in files:
+            if used + num_bytes <= self.references.budget_bytes:
+                return
+            used -= file.stat().st_size
+            file.unlink()
+
+
+class Bench:
+    """A client's place on this worker."""
+
+    def __init__(self, worker: BenchWorker) -> None:
+        self.worker = worker
+
+    def end(self) -> None:
+        """Kill what runs, and remove everything."""
+        self.worker.ffmpeg.runner.stop()
+        shutil.rmtree(self.worker.folder, ignore_errors=True)
+
+
+_BENCHES: dict[str, Bench] = {}
+
+
+def token_of(session: str, address: str) -> str:
+    """The key of the task whose result holds a bench open."""
+    return f"{PREFIX}-token-{session}-{address}"
+
+
+class Watch:
+    """A worker's plugin that ends a bench when its token is let go, or the worker closes.
+
+    No subclass of Dask's: this module is imported where Dask is not installed.
+    """
+
+    def __init__(self, session: str, worker: Any) -> None:
+        self._session, self._worker = session, worker
+        self._prefix = token_of(session, "")
+        self.name = f"{PREFIX}-{session}"
+
+    def transition(self, key: object, start: str, finish: str, **_: object) -> None:
+        """Called in the worker's event loop, which must not wait."""
+        is_ours = isinstance(key, str) and key.startswith(self._prefix)
+        if is_ours and start == "memory" and finish in ("released", "forgotten"):
+            self._end()
+
+    def teardown(self, worker: Any) -> None:
+        """The worker closes."""
+        self._end()
+
+    def _end(self) -> None:
+        bench = _BENCHES.pop(self._session, None)
+        if bench is not None:
+            bench.worker.ffmpeg.runner.stop()
+            self._worker.loop.add_callback(self._worker.plugins.pop, self.name, None)
+            threading.Thread(target=bench.end, daemon=True).start()
+
+
+def open_bench(settings: Settings) -> Facts:
+    """Make a bench for a client on the worker that runs this, and say what the worker is."""
+    from distributed import get_worker
+
+    here = get_worker()
+    scratch = Path(here.local_directory, f"{PREFIX}-{settings.session}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        ffmpeg = ffmpeg_like(settings.ffmpeg, settings.teacher, Runner())
+    except VmafTuneError as failure:
+        return replace(facts_of(settings, None, scratch), problem=str(failure))
+    found = facts_of(settings, ffmpeg, scratch)
+    watch = Watch(settings.session, here)
+    # In the event loop, which goes through the plugins.
+    here.loop.add_callback(here.plugins.__setitem__, watch.name, watch)
+    if settings.session not in _BENCHES:
+        place = scratch / str(os.getpid())
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        _BENCHES[settings.session] = Bench(BenchWorker(settings, place, ffmpeg))
+    return found
+
+
+def _bench(session: str) -> BenchWorker:
+    bench = _BENCHES.get(session)
+    if bench is None:
+        raise BenchGone(session)
+    return bench.worker
+
+
+def run_attempt(session: str, attempt: Attempt) -> Outcome:
+    """Run the stages of an attempt. Errors come back as values: which of them are the cell's own is
+    for the client to say.
+    """
+    step, value = attempt.step, attempt.value
+    task = attempt.task
+    try:
+        worker = _bench(session)
+        for step in range(attempt.step, attempt.end):
+            value = task.stages[step].on(attempt.lane)(worker, value)
+    except (CellFailure, VmafTuneError, SourceMissing, BenchGone) as error:
+        return Outcome(step=step, value=value, error=error)
+    finally:
+        is_over = attempt.end == len(task.stages)
+        if is_over and not task.keep and session in _BENCHES:
+            _BENCHES[session].worker.clear(task.place)
+    return Outcome(step=attempt.end - 1, value=value)
+
+
+def put_piece(session: str, sha256: str, offset: int, piece: bytes, is_last: bool) -> None:
+    """Take a piece of a source."""
+    _bench(session).take(sha256, offset, piece, is_last=is_last)
+
+
+def get_piece(session: str, path: str, offset: int, num_bytes: int) -> bytes:
+    """Give a piece of an encode that the client wants to keep; less than asked for at its end."""
+    _bench(session)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(num_bytes)
+
+
+def clear_place(session: str, place: str) -> None:
+    """Remove a cell's folder."""
+    _bench(session).clear(place)
