@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 BLOCK_BYTES = 8 << 20
-_SLICE = 1 << 16
+_SLICE = 1 << 14
 
 
 class FrameRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
