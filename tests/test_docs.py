@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import api_page
 import cli_page
 import pytest
+import vmaftune
 from typer.main import get_command
 from vmaftune.cli import EXIT_CODES, app
 
@@ -92,6 +94,18 @@ def test_the_reference_of_the_command_line_is_current() -> None:
     assert page.strip() == cli_page.markdown().strip(), (
         "run: python tools/vmaf-tune/dev/cli_page.py > docs/cli.md"
     )
+
+
+def test_the_reference_of_the_python_api_is_current() -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    assert page.strip() == api_page.markdown().strip(), (
+        "run: python tools/vmaf-tune/dev/api_page.py > docs/api.md"
+    )
+
+
+def test_the_reference_of_the_python_api_has_every_name() -> None:
+    page = api_page.markdown()
+    assert [name for name in vmaftune.NAMES if f"### vmaftune.{name}\n" not in page] == []
 
 
 def test_the_reference_names_every_exit_code() -> None:

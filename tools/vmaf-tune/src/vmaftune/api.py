@@ -86,7 +86,17 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What `find` is asked, apart from the film: see `find` for what each means."""
+    """What `find` is asked, apart from the film.
+
+    `target` is in VMAF points of `statistic` (mean, harmonic, p1, p5, p10, min, worst-window).
+    `stop` says when a search may end: proven (both sides of the target were encoded), confident, or
+    `tolerance=0.5` (VMAF points). A score is measured on windows of `sample_seconds` that are added
+    until its standard error is `within_points`; `samples` fixes their number, `full` takes the
+    whole film instead, and `within_s` bounds the expected wall seconds. The search goes from
+    `min_quality` to `max_quality` in steps of `step`. The answer has at most `max_kbps` kbit/s,
+    `max_size` of the film's own size (0.8) and `max_cpu` CPU seconds for one second of film. `size`
+    is that of the encode.
+    """
 
     target: float = 93.0
     statistic: str = "mean"
@@ -107,7 +117,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """How a call runs; nothing here changes a number."""
+    """How a call runs; nothing here changes a number.
+
+    `out` is the run folder (None: the command's own), `jobs` how many cells are worked on at a
+    time, `timeout_s` when one process counts as stalled, `ffmpeg` the program, `model_dir` the
+    folder of the prior that a search starts from.
+    """
 
     out: Path | None = None
     jobs: int | None = None
@@ -150,8 +165,11 @@ class FindResult:
         """Expected bytes of the film's pictures at an answer's bitrate."""
         return None if found.kbps is None else round(found.kbps * 1000 / 8 * self.seconds)
 
-    def command(self, found: Found) -> str | None:
-        """The command that a person types for the whole film; None without a quality value."""
+    def command(self, found: Found | None = None) -> str | None:
+        """The command that a person types for the whole film, of the best answer where none is
+        given; None without a quality value.
+        """
+        found = found or self.best
         if found.quality is None:
             return None
         options = self.request.options
@@ -260,6 +278,7 @@ def _run_flags(words: RunFlags, only: SweepFlags, how: Running) -> RunFlags:
 def find(
     film: str | Path,
     *,
+    target: float | None = None,
     encoders: str = "x264",
     presets: str | None = None,
     options: str | None = None,
@@ -271,9 +290,10 @@ def find(
     """Which quality value of each encoder meets the target on a film.
 
     `encoders`, `presets` and `options` are as on the command line: `x264,svtav1`,
-    `x264=slow;svtav1=5`. `wanted` says what is asked, `running` how it runs; `texts` holds further
-    flags of `corpus` (crop, scale, allow ...). Raises UsageError, SourceError, ToolError and
-    ModelError; a target that is not met is no error: see `FindResult.is_met`.
+    `x264=slow;svtav1=5`. `target` takes the place of that of `wanted`. `wanted` says what is asked,
+    `running` how it runs; `texts` holds further flags of `corpus` (crop, scale, allow ...). Raises
+    UsageError, SourceError, ToolError and ModelError; a target that is not met is no error: see
+    `FindResult.is_met`.
     """
     asked = replace(
         texts or Texts(),
@@ -282,8 +302,13 @@ def find(
         presets=presets,
         options=options,
     )
-    question = find_question(asked, wanted or Wanted(), running or Running())
+    question = find_question(asked, _with_target(wanted, target), running or Running())
     return ask(question, model_dir=(running or Running()).model_dir, on_event=on_event)
+
+
+def _with_target(wanted: Wanted | None, target: float | None) -> Wanted:
+    asked = wanted or Wanted()
+    return asked if target is None else replace(asked, target=target)
 
 
 def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
@@ -349,6 +374,7 @@ def encode(
     film: str | Path,
     out: str | Path,
     *,
+    target: float | None = None,
     encoder: str = "x264",
     preset: str | None = None,
     options: str | None = None,
@@ -386,7 +412,8 @@ def encode(
         keep=keep or Keep(),
         force=force,
     )
-    question, request = encode_question(flags, job, wanted or Wanted(), running or Running())
+    asked = _with_target(wanted, target)
+    question, request = encode_question(flags, job, asked, running or Running())
     model_dir = (running or Running()).model_dir
     return make_film(question, request, model_dir=model_dir, on_event=on_event)
 
