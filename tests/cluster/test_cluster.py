@@ -323,3 +323,17 @@ def test_kept_encodes_come_back_to_the_client(
     (kept,) = (tmp_path / "run/encodes").iterdir()
     assert kept.read_bytes()[:4] == b"\x1a\x45\xdf\xa3", "Matroska"
     assert vmaftune.__name__ == "vmaftune"
+
+
+def test_a_search_and_shots_are_measured_on_a_cluster_too(
+    tool: Any, clips: list[Path], tmp_path: Path
+) -> None:
+    how = ("--encoder", "x264", "--preset", "ultrafast", "--target", "80")
+    found = tool.run("find", clips[0], *how, "--out", "run", "--workers", "2")
+    assert "libx264" in found.stdout
+    rows = [json.loads(line) for line in (tmp_path / "run/cells.jsonl").read_text().splitlines()]
+    assert rows and all(row["host"] for row in rows)
+    tool.run("encode", clips[0], "-o", "o.mkv", "--shots", *how, "--workers", "2")
+    assert (tmp_path / "o.mkv").is_file()
+    refused = tool.run("encode", clips[0], "-o", "p.mkv", *how, "--workers", "2", code=2)
+    assert "--cluster goes with --shots" in refused.stderr

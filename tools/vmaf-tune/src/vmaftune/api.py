@@ -23,7 +23,9 @@ from vmaf_train.prior import load as load_prior
 
 from vmaftune.cell import Window, digest
 from vmaftune.encoders import ENCODERS, OptionSet, Selection
+from vmaftune.engine.cluster import Target, join
 from vmaftune.engine.events import Event, NoticeEvent
+from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
 from vmaftune.hardware.selection import choose_encoders
@@ -121,7 +123,8 @@ class Running:
 
     `out` is the run folder (None: the command's own), `jobs` how many cells are worked on at a
     time, `timeout_s` when one process counts as stalled, `ffmpeg` the program, `model_dir` the
-    folder of the prior that a search starts from.
+    folder of the prior that a search starts from, `target` the cluster that measures (None: this
+    machine; `engine.cluster.check_target`).
     """
 
     out: Path | None = None
@@ -131,6 +134,7 @@ class Running:
     ffmpeg: str | None = None
     model_dir: Path | None = None
     runner: Runner = field(default_factory=Runner)
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +197,7 @@ class Question:
     ffmpeg: Ffmpeg
     options: Options
     notices: tuple[str, ...]
+    target: Target | None = None
 
     def expected_s(self) -> float:
         """Expected wall seconds, from the encoder table's costs."""
@@ -349,6 +354,7 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
         ffmpeg=ffmpeg,
         options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
         notices=notices,
+        target=running.target,
     )
 
 
@@ -456,6 +462,10 @@ def encode_question(
 
     Raises as `encode`.
     """
+    if running.target is not None and job.way != "shots":
+        raise UsageError(
+            "--cluster goes with --shots: one long encode is the work of one machine; leave one out"
+        )
     if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
         raise UsageError("an encode is whole or by shots, and verified by windows or in full")
     if job.out.exists() and not job.force:
@@ -521,14 +531,29 @@ def make_film(
 
 
 def _study(question: Question) -> Study:
-    hardware = choose_encoders(_selection(question.request), question.ffmpeg)
+    """The question's folder, opened to measure into: here, or on a cluster, whose workers say for
+    themselves what they can run.
+    """
+    executor, hardware, options = None, None, question.options
+    if question.target is not None:
+        executor = join(
+            question.target,
+            question.ffmpeg,
+            question.request.teacher,
+            budget_bytes=options.budget_bytes,
+            limits=Limits(timeout_s=options.timeout_s),
+        )
+        options = replace(options, jobs=executor.num_slots)
+    else:
+        hardware = choose_encoders(_selection(question.request), question.ffmpeg)
     return Study.open(
         question.folder,
         Plan(cells=(), sources=(), name=""),
         question.ffmpeg,
-        question.options,
+        options,
         argv=sys.argv,
         hardware=hardware,
+        executor=executor,
         open_plan=True,
     )
 

@@ -90,6 +90,21 @@ def encode(
         Path | None, typer.Option(help="Where probes are kept. Default: runs/find/<film>.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
     ] = None,
@@ -112,6 +127,7 @@ def encode(
     Example: vmaf-tune encode film.mkv -o out.mkv --encoder svtav1 --preset 5 --target 93
     """
     from vmaftune.api import EncodeJob, Keep, Running, Wanted, encode_question, make_film
+    from vmaftune.engine.cluster import check_target
     from vmaftune.engine.events import to_json
     from vmaftune.request.flags import Texts
 
@@ -138,7 +154,13 @@ def encode(
         size=size,
     )
     running = Running(
-        out=run_dir, jobs=jobs, timeout_s=timeout, ffmpeg=ffmpeg, model_dir=model_dir, runner=runner
+        out=run_dir,
+        jobs=jobs,
+        timeout_s=timeout,
+        ffmpeg=ffmpeg,
+        model_dir=model_dir,
+        runner=runner,
+        target=check_target(cluster, workers, insecure=insecure),
     )
     texts = Texts(
         sources=(film,),

@@ -95,6 +95,21 @@ def find(
         typer.Option(help="The run's folder. Default: runs/find/<film>.", metavar="PATH"),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
     ] = None,
@@ -123,6 +138,7 @@ def find(
     Example: vmaf-tune find film.mkv --encoder svtav1 --preset 5 --target 93
     """
     from vmaftune.api import Running, Wanted
+    from vmaftune.engine.cluster import check_target
     from vmaftune.request.flags import Texts
 
     if encoder and encoders:
@@ -153,6 +169,7 @@ def find(
         ffmpeg=ffmpeg,
         model_dir=model_dir,
         runner=runner,
+        target=check_target(cluster, workers, insecure=insecure),
     )
     texts = Texts(
         encoders=encoder or encoders or "x264",

@@ -187,7 +187,7 @@ def _local(num_workers: int) -> Connection:
         local_directory=scratch,
         security=security,
         silence_logs=logging.CRITICAL,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     )
     client = distributed.Client(cluster, set_as_default=False)
     return Connection(client, cluster, scratch)
