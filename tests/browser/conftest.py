@@ -156,6 +156,12 @@ class Visit:
         return {trace["name"] for trace in self.traces(plot)}
 
 
+@pytest.fixture(scope="session")
+def visit_type() -> type[Visit]:
+    """What opens a page, for tests with pages of their own."""
+    return Visit
+
+
 @pytest.fixture
 def visit(chromium: Any, report_file: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """The page in a fresh offline context; `@pytest.mark.parametrize("visit", [{...}],

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from priors import mean_prior
+from priors import shipped
 from vmaf_train.prior import dump
 from vmaftune import api
 from vmaftune.engine.events import CellEvent, ProbeEvent
 from vmaftune.errors import UsageError
+from vmaftune.report.read import read
 from vmaftune.request.flags import Texts
 
 LOW, HIGH = 20, 32
@@ -24,7 +25,7 @@ LOW, HIGH = 20, 32
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry that holds a prior of the mean, as `ship` writes it."""
     folder = tmp_path_factory.mktemp("models")
-    data = dump(mean_prior())
+    data = dump(shipped())
     name = "quality_prior.json"
     entry = {"id": "quality_prior", "file": name, "sha256": hashlib.sha256(data).hexdigest()}
     (folder / "tiny").mkdir()
@@ -110,6 +111,25 @@ def test_few_encodes_and_none_twice(short: Any, model_dir: Path, tmp_path: Path)
     assert again.cells == 0, "what was measured is not measured again"
     search(short, tmp_path / "run", model_dir, other, target=82)
     assert other.cells < first.cells, "a second target builds on the first"
+
+
+def test_the_folder_keeps_what_was_asked_and_the_report_shows_it(
+    short: Any, model_dir: Path, tmp_path: Path
+) -> None:
+    out, told = tmp_path / "run", Asked()
+    result = search(short, out, model_dir, told)
+    search(short, out, model_dir, target=82)
+    first, second = read(out).questions
+    assert (first.asked.target, second.asked.target) == (88, 82)
+    assert [p.quality for p in first.probes] == [p.quality for p in told.probes]
+    answer = first.answers[0]
+    assert answer.told.quality == result.best.quality and answer.told.curve is not None
+    assert {q for q, _, _ in answer.told.measured} == {p.quality for p in told.probes}
+    means = [w.mean for w in answer.windows]
+    assert len(means) == 8
+    assert sum(means) / 8 == pytest.approx(result.best.score, abs=0.01)
+    knows = {q for q, _, _ in second.answers[0].told.measured}
+    assert knows >= {p.quality for p in told.probes}, "a later question knows the earlier ones"
 
 
 def test_a_target_out_of_reach_is_an_answer(short: Any, whole_curve: Any, model_dir: Path) -> None:

@@ -39,6 +39,7 @@ Row = dict[str, Any]
 
 SWEEP, CELLS, FRAMES, RUNS = "sweep.json", "cells.jsonl", "frames.jsonl", "runs.jsonl"
 PACKED, SHARDS = "frames.parquet", "frames"
+QUESTIONS = "questions.jsonl"
 SCHEMA_VERSION = 1
 OK, FAILED = "ok", "failed"
 EXTERNAL = "external"

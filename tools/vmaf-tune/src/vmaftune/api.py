@@ -32,7 +32,6 @@ from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.containers import Stream, check_streams, companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.join import REFUSED_CODECS
-from vmaftune.media.paste import user_command
 from vmaftune.media.process import Runner
 from vmaftune.media.shots import shots
 from vmaftune.questions import pairs
@@ -52,6 +51,7 @@ from vmaftune.questions.pairs import PairPlan
 from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.questions.score import Scored, ScoreRequest, neg_of, plan_scores, with_teacher
 from vmaftune.questions.shots import ShotEncoder
+from vmaftune.questions.told import film_bytes, film_command, told_answers
 from vmaftune.questions.whole import WholeEncoder
 from vmaftune.reading import Corpus, read
 from vmaftune.request.asked import Request
@@ -167,24 +167,13 @@ class FindResult:
 
     def size_bytes(self, found: Found) -> int | None:
         """Expected bytes of the film's pictures at an answer's bitrate."""
-        return None if found.kbps is None else round(found.kbps * 1000 / 8 * self.seconds)
+        return film_bytes(self.request, found)
 
     def command(self, found: Found | None = None) -> str | None:
         """The command that a person types for the whole film, of the best answer where none is
         given; None without a quality value.
         """
-        found = found or self.best
-        if found.quality is None:
-            return None
-        options = self.request.options
-        return user_command(
-            found.candidate.encoder,
-            found.candidate.preset,
-            found.quality,
-            source=self.film.path,
-            size=self.request.size,
-            options=options.args if options else (),
-        )
+        return film_command(self.request, found or self.best)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,9 +353,12 @@ def ask(
     """Search. Every probe is kept in the question's folder. Raises as `find`."""
     request = question.request
     prior = load_prior(model_dir)
+    told = on_event or (lambda event: None)
     with _study(question) as study:
         finder = Finder(request, study, prior)
         _drive(question, finder.run(), on_event)
+        for event in told_answers(finder):
+            told(event)
     return FindResult(
         film=request.sample.film,
         folder=question.folder,

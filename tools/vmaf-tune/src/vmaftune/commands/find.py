@@ -16,7 +16,6 @@ from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
     from vmaftune.api import FindResult, Question, Running, Wanted
-    from vmaftune.engine.events import AnswerEvent
     from vmaftune.questions.find import Found
     from vmaftune.request.flags import Texts
 
@@ -231,52 +230,9 @@ def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult
             model_dir=running.model_dir,
             on_event=lambda event: view.feed(to_json(event)),
         )
-        for found in result.found:
-            view.feed(to_json(answer_event(result, found)))
     if not as_json:
         show_answer(result)
     return result
-
-
-def answer_event(result: FindResult, found: Found) -> AnswerEvent:
-    """One encoder's answer as an event."""
-    from vmaftune.engine.events import AnswerEvent, Curve
-    from vmaftune.questions.sample import Z95
-
-    answer, probe, request = found.answer, found.probe, result.request
-    interval = None
-    if probe is not None:
-        half = Z95 * probe.error
-        interval = (round(probe.score - half, 3), round(min(100.0, probe.score + half), 3))
-    curve = None
-    if answer is not None:
-        columns = (answer.curve.quality, answer.curve.score, answer.curve.low, answer.curve.high)
-        quality, score, low, high = ([round(float(v), 3) for v in c] for c in columns)
-        curve = Curve(quality=quality, score=score, low=low, high=high)
-    return AnswerEvent(
-        film=result.film.path,
-        encoder=found.candidate.encoder.name,
-        preset=found.candidate.preset,
-        target=request.target,
-        statistic=request.statistic,
-        is_met=found.is_met,
-        is_measured=probe is not None,
-        quality=found.quality,
-        score=None if found.score is None else round(found.score, 4),
-        interval=interval,
-        kbps=None if found.kbps is None else round(found.kbps, 3),
-        kbps_interval=found.kbps_interval,
-        size_bytes=result.size_bytes(found),
-        stop=answer.stop if answer else None,
-        bracket=answer.bracket if answer else (None, None),
-        confidence=answer.confidence if answer else None,
-        num_encodes=answer.num_encodes if answer else 0,
-        num_windows=probe.num_windows if probe else 0,
-        encode_cpu_s=probe.cpu_s if probe else None,
-        sentences=found.sentences,
-        command=result.command(found),
-        curve=curve,
-    )
 
 
 def show_question(question: Question) -> None:

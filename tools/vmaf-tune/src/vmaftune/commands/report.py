@@ -30,14 +30,17 @@ def report(
         ),
     ] = None,
     target: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--target",
             min=60,
             max=99,
-            help="VMAF that quality values, sizes and commands are looked up for.",
+            help=(
+                "VMAF that quality values, sizes and commands are looked up for. Default: the"
+                " newest question's, else 93."
+            ),
         ),
-    ] = 93,
+    ] = None,
     model_run: Annotated[
         Path | None,
         typer.Option(
@@ -154,6 +157,14 @@ def _write_page(made: Report, folders: list[Path], output: Path | None, *, print
 
 
 def _say_next(made: Report, folder: Path) -> None:
-    """Learning is next, where the settings are known."""
+    """The film is next where one was asked about, else learning, where the settings are known."""
+    questions = made.analysis.sweep.questions
+    best = questions[-1].answers[0].told if questions and questions[-1].answers else None
+    if best is not None:
+        console.next_command(
+            f"vmaf-tune encode {shlex.quote(best.film)} -o out.mkv --encoder {best.encoder}"
+            f" --preset {best.preset} --target {best.target:g}"
+        )
+        return
     if any(point.quality is not None for point in made.analysis.sweep.points):
         console.next_command(f"vmaf-tune train --loso --corpus {shlex.quote(str(folder))}")

@@ -87,6 +87,17 @@ class ProbeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", t
     bracket: tuple[float | None, float | None]
 
 
+class QuestionEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="question"):
+    """A question about a film begins. `encoders` are encoder and preset: `libsvtav1 5`."""
+
+    film: str
+    target: float
+    statistic: str
+    stop: str
+    encoders: list[str]
+    asked_at: str
+
+
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """What is foretold at each quality value: the score and its 80% interval, VMAF points."""
 
@@ -99,6 +110,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="answer"):
     """A question's answer for one encoder. `interval` is the score's 95% interval over the film,
     `kbps_interval` the 80% one of a bitrate that is foretold; `stop` says why the search ended.
+    `measured` is all that is known on these windows, from earlier questions too: quality value,
+    score, standard error.
     """
 
     film: str
@@ -123,6 +136,7 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     sentences: tuple[str, ...]
     command: str | None
     curve: Curve | None
+    measured: list[tuple[float, float, float]] = []
 
 
 class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="made"):
@@ -141,6 +155,9 @@ class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     attempts: list[tuple[float, float | None, float]]
 
 
+Asked = QuestionEvent | ProbeEvent | AnswerEvent
+"""What a run folder keeps of its questions, a line each."""
+
 Event = (
     NoticeEvent
     | StartEvent
@@ -148,6 +165,7 @@ Event = (
     | StageEvent
     | CellEvent
     | EndEvent
+    | QuestionEvent
     | ProbeEvent
     | AnswerEvent
     | MadeEvent

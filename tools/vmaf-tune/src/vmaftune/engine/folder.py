@@ -22,8 +22,8 @@ from vmaf_train.corpus.ids import number as number
 from vmaf_train.corpus.pooling import pooled
 from vmaf_train.corpus.rows import CELLS as CELLS
 from vmaf_train.corpus.rows import FRAMES as FRAMES
+from vmaf_train.corpus.rows import QUESTIONS, SHARDS, bad_line, lines
 from vmaf_train.corpus.rows import RUNS as RUNS
-from vmaf_train.corpus.rows import SHARDS, bad_line, lines
 from vmaf_train.corpus.rows import SWEEP as SWEEP
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
@@ -164,6 +164,7 @@ class Writer:
         self._cells, self._frames = folder / CELLS, folder / FRAMES
         self._repair_tail(self._cells)
         self._repair_tail(self._frames)
+        self._repair_tail(folder / QUESTIONS)
         survey = survey_cells(folder)
         self._finish_seal()
         self._cut(survey.keys)
@@ -197,6 +198,12 @@ class Writer:
         self._written.update((str(row["key"]), str(row["cell"])) for row, _ in batch)
         if frames and self._frames.stat().st_size >= self._seal_bytes:
             self._seal()
+
+    def note(self, told: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what a question asked or found, in one append that reaches the disk before this
+        returns. Raises ToolError as `append_many`.
+        """
+        self._write(self._folder / QUESTIONS, _lines(told))
 
     def close(self) -> None:
         """Remember that all is as this writer wrote it, so that nothing is checked again."""

@@ -29,7 +29,15 @@ from vmaf_train.corpus.rows import CellRow, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
 from vmaftune.engine.answers import Answers, State, Wanted, answers_of, stored_scores
-from vmaftune.engine.events import CellEvent, Event, NoticeEvent, PrepareEvent, StageEvent
+from vmaftune.engine.events import (
+    Asked,
+    CellEvent,
+    Event,
+    NoticeEvent,
+    PrepareEvent,
+    StageEvent,
+    to_json,
+)
 from vmaftune.engine.executor import (
     CPU,
     Ended,
@@ -271,6 +279,10 @@ class Study:
         # system minds.
         name = re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id)[:LONGEST_NAME]
         return self.folder / ENCODES / f"{name}-{self._key(cell)[:8]}.mkv"
+
+    def note(self, told: Sequence[Asked]) -> None:
+        """Keep what a question asked or found in the folder, for a report to show."""
+        self._writer.note([to_json(event) for event in told])
 
     def finish(self) -> None:
         """Note in an open plan that its question has ended: the folder is complete."""

@@ -23,7 +23,8 @@ from vmaf_train.search import Answer, Search
 
 from vmaftune.cell import TEACHER, Cell, Setting, Window
 from vmaftune.encoders import ENCODERS, Encoder, OptionSet, find
-from vmaftune.engine.events import Event, NoticeEvent, ProbeEvent
+from vmaftune.engine.events import Asked, Event, NoticeEvent, ProbeEvent, QuestionEvent
+from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.questions.sample import Sample, pooled, standard_error, wanted
@@ -137,6 +138,7 @@ class Finder:
         self.found: tuple[Found, ...] = ()
         self.probes: list[Probe] = []
         self._answers: dict[str, Answer] = {}
+        self._is_noted = False
         most = len(request.sample.windows)
         self._num_windows = min(most, request.num_windows or FIRST_WINDOWS)
 
@@ -155,6 +157,23 @@ class Finder:
         answers += [self._foretell(candidate) for candidate in foretold]
         self.found = tuple(sorted(answers, key=_merit))
         self._study.finish()
+
+    def note(self, told: Sequence[Asked]) -> None:
+        """Keep in the folder what was found; before the first of it, what was asked."""
+        begin = [] if self._is_noted else [self._question()]
+        self._is_noted = True
+        self._study.note([*begin, *told])
+
+    def _question(self) -> QuestionEvent:
+        request = self.request
+        return QuestionEvent(
+            film=request.sample.film.path,
+            target=request.target,
+            statistic=request.statistic,
+            stop=request.stop,
+            encoders=[candidate.name for candidate in request.candidates],
+            asked_at=now(),
+        )
 
     def _recall(self) -> None:
         """Take in what earlier questions measured on the present windows."""
@@ -241,7 +260,9 @@ class Finder:
                 break
             self._num_windows = more
         self.probes.append(probe)
-        yield self._told(probe)
+        told = self._told(probe)
+        self.note([told])
+        yield told
 
     def _measure(self, cells: Sequence[Cell]) -> Iterator[Event]:
         self._study.submit(cells)

@@ -28,6 +28,7 @@ from vmaftune.media.whole import FilmEncode
 from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured
 from vmaftune.questions.find import Finder, cell_of
 from vmaftune.questions.sample import pooled, standard_error
+from vmaftune.questions.told import told_answers
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 
@@ -66,6 +67,7 @@ class WholeEncoder:
         if quality is None:
             finder = Finder(self.request.find, self._study, self._prior)
             yield from finder.run()
+            yield from told_answers(finder)
             quality = self._take(finder, curve)
         self._windows = self._chosen_windows(self._windows)
         yield from self._attempt(quality, curve)

@@ -15,11 +15,12 @@ from vmaf_train.files import write_text
 
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.report import model_run
-from vmaftune.report.analysis import DEFAULT_TARGET, Analysis, analyse
+from vmaftune.report.analysis import DEFAULT_TARGET, TARGETS, Analysis, analyse
 from vmaftune.report.document import Json, document
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.page.render import render
 from vmaftune.report.read import read
+from vmaftune.report.sweep import Sweep
 
 PAGE = "report.html"
 
@@ -36,15 +37,26 @@ class Report:
         return document(self.analysis, self.model)
 
 
-def build(*folders: Path, training: Path | None = None, target: int = DEFAULT_TARGET) -> Report:
+def build(*folders: Path, training: Path | None = None, target: int | None = None) -> Report:
     """The report of the runs in `folders` and of the training run in `training`.
 
+    `target` None is that of the newest question, and DEFAULT_TARGET where nothing was asked.
     Raises UsageError when one is no corpus, DatasetError when rows or the training run cannot be
     used.
     """
-    analysis = analyse(read(*folders), target)
+    sweep = read(*folders)
+    analysis = analyse(sweep, _usual_target(sweep) if target is None else target)
     model = model_run.read(training, *folders) if training else None
     return Report(analysis=analysis, model=model)
+
+
+def _usual_target(sweep: Sweep) -> int:
+    """The target of the newest question, as one of TARGETS."""
+    asked = [q.asked for q in sweep.questions if q.asked.statistic == "mean"]
+    if not asked:
+        return DEFAULT_TARGET
+    newest = max(asked, key=lambda question: question.asked_at)
+    return min(max(round(newest.target), TARGETS[0]), TARGETS[-1])
 
 
 def page_of(folders: Sequence[Path]) -> Path:

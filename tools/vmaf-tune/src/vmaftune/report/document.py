@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from statistics import fmean, median
 
+from vmaftune.engine.events import to_json
 from vmaftune.report.analysis import TARGETS, Analysis, for_share
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Failure, Point
+from vmaftune.report.sweep import AskedQuestion, Failure, Point
 
 Json = dict[str, object]
 """A JSON object on its way out. Nothing reads it again."""
@@ -45,6 +46,7 @@ def document(analysis: Analysis, model: ModelRun | None = None) -> Json:
             name: [_corner(analysis, point) for point in analysis.hulls[s]]
             for s, name in enumerate(sweep.sources)
         },
+        "questions": [_question(question) for question in sweep.questions],
         "failed": [_failed(failure) for failure in sweep.failures],
         "model_run": _model(model) if model else None,
     }
@@ -116,6 +118,17 @@ def _corner(analysis: Analysis, point: Point) -> Json:
         "bitrate_kbps": point.kbps,
         "vmaf": point.vmaf,
         "command": analysis.command(point.curve, point.quality or 0.0) if known else None,
+    }
+
+
+def _question(question: AskedQuestion) -> Json:
+    return {
+        **to_json(question.asked),
+        "probes": [to_json(probe) for probe in question.probes],
+        "answers": [
+            {**to_json(answer.told), "windows": [asdict(window) for window in answer.windows]}
+            for answer in question.answers
+        ],
     }
 
 

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from vmaftune.encoders import format_quality
 from vmaftune.report.analysis import Analysis, Choice
+from vmaftune.report.sweep import AskedQuestion
 
 
 def summary(analysis: Analysis) -> list[str]:
@@ -14,8 +15,26 @@ def summary(analysis: Analysis) -> list[str]:
     if not sweep.points:
         failed = len(sweep.failures)
         return [f"No cell was measured: {failed} failed. There is nothing to draw or to compare."]
-    found = [_extent(analysis), _fewest_bits(analysis), _fastest(analysis), _settings(analysis)]
+    found: list[str | None] = [*map(answered, sweep.questions)]
+    found += [_extent(analysis), _fewest_bits(analysis), _fastest(analysis), _settings(analysis)]
     return [sentence for sentence in found if sentence]
+
+
+def answered(question: AskedQuestion) -> str:
+    """A question and its best answer as a sentence."""
+    asked = question.asked
+    what = f"{asked.statistic} VMAF {asked.target:g} on {question.film}"
+    if not question.answers:
+        return f"Asked for {what}; stopped before there was an answer."
+    best = question.answers[0]
+    if best.told.quality is None or best.told.score is None:
+        return f"Asked for {what}: {'; '.join(best.told.sentences)}."
+    how = best.told.stop or "foretold"
+    met = "" if best.told.is_met else "not met; nearest is "
+    return (
+        f"Asked for {what}: {met}{best.label} at {best.told.quality:g} with"
+        f" {best.told.score:.2f}, {best.told.kbps or 0:,.0f} kbit/s ({how})."
+    )
 
 
 def _extent(analysis: Analysis) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaftune.engine.events import AnswerEvent, ProbeEvent, QuestionEvent
+
 Scores = NDArray[np.float64]
 """VMAF of the frames of one cell in their order, (num_frames,)."""
 
@@ -105,6 +107,48 @@ class SourceLine:
     num_cells: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowScore:
+    """A stretch of a film: where it begins, in seconds, and the mean and lowest VMAF of its
+    frames.
+    """
+
+    start_s: float
+    mean: float
+    lowest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An answer, and the film's windows at its quality value in their order; none where it was
+    foretold.
+    """
+
+    told: AnswerEvent
+    windows: tuple[WindowScore, ...]
+
+    @property
+    def label(self) -> str:
+        """Encoder and preset: `libsvtav1 5`."""
+        return f"{self.told.encoder} {self.told.preset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """A question about a film: the settings it had measured, in order, and its answers, best
+    first. No answer: it was stopped before its end.
+    """
+
+    asked: QuestionEvent
+    probes: tuple[ProbeEvent, ...]
+    answers: tuple[Answered, ...]
+
+    @property
+    def film(self) -> str:
+        """The film's file name."""
+        return Path(self.asked.film).name
+
+
 Fact = tuple[str, str]
 """Name and value of one fact, both to be read."""
 
@@ -116,7 +160,7 @@ class Sweep:
     `sources` are names of clips, or of films whose windows are pooled; `frames` maps the key of a
     point to its scores. `facts` and `start_facts` are about the tools and the last start of the
     command; `notes` are sentences about cells that are missing or stand out. `cpu_s` is what
-    encoding and scoring took.
+    encoding and scoring took. `questions` are those that had cells measured, oldest first.
     """
 
     name: str
@@ -134,6 +178,7 @@ class Sweep:
     notes: tuple[str, ...]
     cpu_s: float
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
+    questions: tuple[AskedQuestion, ...] = ()
 
     def points_of(self, source: int, curve: int) -> tuple[Point, ...]:
         """The points of one curve on one source, by quality value."""

@@ -13,7 +13,7 @@ from statistics import fmean
 from vmaftune.encoders import format_quality
 from vmaftune.report.analysis import Analysis, for_share, gb_per_hour
 from vmaftune.report.model_run import ModelRun
-from vmaftune.report.sweep import Point
+from vmaftune.report.sweep import Answered, AskedQuestion, Point
 
 CSV_COLUMNS = (
     "cell",
@@ -57,6 +57,8 @@ class TextTable:
 def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     """The report's tables in reading order."""
     found = []
+    for question in analysis.sweep.questions:
+        found += [_probes(question), _answers(question)]
     if analysis.sweep.points:
         found += [_matrix(analysis), _targets(analysis), _costs(analysis)]
         if 1 < len(analysis.sweep.sources) <= MANY_SOURCES:
@@ -69,6 +71,47 @@ def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     if model is not None and model.gate:
         found.append(_gate(model))
     return found
+
+
+def _probes(question: AskedQuestion) -> TextTable:
+    asked = question.asked
+    return TextTable(
+        title=f"Measured for {asked.statistic} VMAF {asked.target:g} on {question.film}, in order",
+        columns=("setting", "quality", "VMAF", "+-", "kbit/s", "windows", "meets", "misses"),
+        rows=[
+            [
+                f"{p.encoder} {p.preset}",
+                format_quality(p.quality),
+                f"{p.score:.2f}",
+                f"{p.standard_error:.2f}",
+                round(p.kbps),
+                p.num_windows,
+                *(None if end is None else format_quality(end) for end in p.bracket),
+            ]
+            for p in question.probes
+        ],
+        caption="+- is the standard error; the answer lies between the last two columns",
+    )
+
+
+def _answers(question: AskedQuestion) -> TextTable:
+    return TextTable(
+        title=f"Answers for {question.asked.statistic} VMAF {question.asked.target:g}",
+        columns=("setting", "quality", "VMAF", "kbit/s", "encodes", "ended"),
+        rows=[_answer_row(answer) for answer in question.answers],
+    )
+
+
+def _answer_row(answer: Answered) -> list[Value]:
+    told = answer.told
+    return [
+        answer.label,
+        None if told.quality is None else format_quality(told.quality),
+        None if told.score is None else f"{told.score:.2f}",
+        None if told.kbps is None else round(told.kbps),
+        told.num_encodes,
+        told.stop or "foretold",
+    ]
 
 
 def _matrix(analysis: Analysis) -> TextTable:

@@ -18,13 +18,14 @@ import numpy as np
 from vmaf_train.results.metrics import METRICS
 
 from vmaftune.encoders import ENCODERS
+from vmaftune.engine.events import to_json
 from vmaftune.errors import ToolError
 from vmaftune.report.analysis import KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis
 from vmaftune.report.bdrate import Comparison
 from vmaftune.report.document import Json
 from vmaftune.report.model_run import Band, ModelRun
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Scores
+from vmaftune.report.sweep import Answered, AskedQuestion, Scores
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,9 +41,11 @@ def render(analysis: Analysis, model: ModelRun | None) -> str:
     templates = _templates()
     from markupsafe import Markup  # comes with jinja2
 
-    names = ["report.js", "report_charts.js", *(["report_model.js"] if model else [])]
-    scripts = [_plotly(), *map(_part, names), _part("report_frames.js")]
     sweep = analysis.sweep
+    names = ["report.js", "report_charts.js"]
+    names += ["report_questions.js"] if sweep.questions else []
+    names += ["report_model.js"] if model else []
+    scripts = [_plotly(), *map(_part, names), _part("report_frames.js")]
     return templates.get_template("page.html").render(
         sweep=sweep,
         model=model,
@@ -116,6 +119,7 @@ def _links(analysis: Analysis, model: ModelRun | None) -> list[tuple[str, str]]:
     ]
     shown = figures if analysis.sweep.points else []
     return [
+        *([("questions", "What was asked")] if analysis.sweep.questions else []),
         *shown,
         *([("model", "Model")] if model else []),
         ("failed", "Failed cells"),
@@ -183,7 +187,25 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> Json:
         "frames": _frames(analysis),
         "bd": _comparisons(analysis),
         "quality": {f"{s}:{c}": values for (s, c), values in analysis.quality.items()},
+        "questions": [_question(question) for question in sweep.questions],
         "model": _model(model) if model else None,
+    }
+
+
+def _question(question: AskedQuestion) -> Json:
+    return {
+        **to_json(question.asked),
+        "film": question.film,
+        "probes": [to_json(probe) for probe in question.probes],
+        "answers": [_answer(answer) for answer in question.answers],
+    }
+
+
+def _answer(answer: Answered) -> Json:
+    windows = answer.windows
+    return {
+        **to_json(answer.told),
+        "windows": [[round(w.start_s, 3), round(w.mean, 3), round(w.lowest, 2)] for w in windows],
     }
 
 

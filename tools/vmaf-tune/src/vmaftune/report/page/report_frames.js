@@ -60,6 +60,7 @@ function drawFrames(keep) {
 const FIGURES = cells.s.length ? [drawRate, drawMatrix, drawPair, drawQuality, drawReach, drawSpeed, drawFrames] : [];
 function drawAll() {
   FIGURES.forEach((figure) => figure());
+  if (data.questions.length) drawQuestion();
   if (data.model) drawModel();
   /* What scrolls sideways can be reached with the keyboard. */
   document.querySelectorAll(".scroll").forEach((node) => (node.scrollWidth > node.clientWidth ? (node.tabIndex = 0) : node.removeAttribute("tabindex")));

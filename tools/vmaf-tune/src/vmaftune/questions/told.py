@@ -1,0 +1,94 @@
+"""What a question tells of its answers: an event each, and the command for the whole film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vmaf_train.search import Answer
+
+from vmaftune.engine.events import AnswerEvent, Curve
+from vmaftune.media.paste import user_command
+from vmaftune.questions.find import Finder, FindRequest, Found, Probe
+from vmaftune.questions.sample import Z95
+
+
+def told_answers(finder: Finder) -> Iterator[AnswerEvent]:
+    """The answers of a search that has ended, best first; the folder keeps them."""
+    events = [answer_event(finder.request, found, finder.probes) for found in finder.found]
+    finder.note(events)
+    yield from events
+
+
+def answer_event(request: FindRequest, found: Found, probes: Sequence[Probe]) -> AnswerEvent:
+    """One encoder's answer as an event. `probes` are all that the search knows."""
+    answer, probe = found.answer, found.probe
+    return AnswerEvent(
+        film=request.sample.film.path,
+        encoder=found.candidate.encoder.name,
+        preset=found.candidate.preset,
+        target=request.target,
+        statistic=request.statistic,
+        is_met=found.is_met,
+        is_measured=probe is not None,
+        quality=found.quality,
+        score=None if found.score is None else round(found.score, 4),
+        interval=None if probe is None else _interval(probe),
+        kbps=None if found.kbps is None else round(found.kbps, 3),
+        kbps_interval=found.kbps_interval,
+        size_bytes=film_bytes(request, found),
+        stop=answer.stop if answer else None,
+        bracket=answer.bracket if answer else (None, None),
+        confidence=answer.confidence if answer else None,
+        num_encodes=answer.num_encodes if answer else 0,
+        num_windows=probe.num_windows if probe else 0,
+        encode_cpu_s=probe.cpu_s if probe else None,
+        sentences=found.sentences,
+        command=film_command(request, found),
+        curve=_curve(answer) if answer else None,
+        measured=_measured(found, probes),
+    )
+
+
+def film_bytes(request: FindRequest, found: Found) -> int | None:
+    """Expected bytes of the film's pictures at an answer's bitrate."""
+    if found.kbps is None:
+        return None
+    film = request.sample.film
+    seconds = film.expected_frames / float(film.frame_rate)
+    return round(found.kbps * 1000 / 8 * seconds)
+
+
+def film_command(request: FindRequest, found: Found) -> str | None:
+    """The command that a person types for the whole film; None without a quality value."""
+    if found.quality is None:
+        return None
+    return user_command(
+        found.candidate.encoder,
+        found.candidate.preset,
+        found.quality,
+        source=request.sample.film.path,
+        size=request.size,
+        options=request.options.args if request.options else (),
+    )
+
+
+def _interval(probe: Probe) -> tuple[float, float]:
+    half = Z95 * probe.error
+    return round(probe.score - half, 3), round(min(100.0, probe.score + half), 3)
+
+
+def _curve(answer: Answer) -> Curve:
+    told = answer.curve
+    columns = (told.quality, told.score, told.low, told.high)
+    quality, score, low, high = ([round(float(v), 3) for v in column] for column in columns)
+    return Curve(quality=quality, score=score, low=low, high=high)
+
+
+def _measured(found: Found, probes: Sequence[Probe]) -> list[tuple[float, float, float]]:
+    """What was measured of the answer's encoder on the answer's windows, finest first."""
+    if found.probe is None:
+        return []
+    windows, name = found.probe.num_windows, found.candidate.name
+    same = [p for p in probes if p.candidate.name == name and p.num_windows == windows]
+    points = {p.quality: (p.quality, round(p.score, 4), round(p.error, 4)) for p in same}
+    return [points[quality] for quality in sorted(points)]
