@@ -44,7 +44,7 @@ the way out.
 Ctrl-C comes as `KeyboardInterrupt`: what was finished is kept, children are killed, and the same
 call goes on from there.
 Importing `vmaftune` loads nothing; a call loads what it needs.
-The [recipes](recipes/) use these calls."""
+The [recipes](recipes/README.md) use these calls."""
 
 
 def markdown() -> str:
