@@ -155,6 +155,73 @@ class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     attempts: list[tuple[float, float | None, float]]
 
 
+class PointEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="point"):
+    """A ladder measured an encode on the film's windows: `width` and `height` are the encode's, the
+    score that of the display size. `is_rung` tells a rung, with its bound, from a point of the hull.
+    """
+
+    encoder: str
+    preset: str
+    quality: float
+    width: int
+    height: int
+    maxrate_kbps: int | None
+    bufsize_kbps: int | None
+    statistic: str
+    score: float
+    standard_error: float
+    kbps: float
+    num_windows: int
+    is_rung: bool
+
+
+class HullPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured encode on the hull of a ladder."""
+
+    width: int
+    height: int
+    quality: float
+    score: float
+    kbps: float
+
+
+class LadderRung(msgspec.Struct, frozen=True, kw_only=True):
+    """A rung as it was measured, with the command that makes it of the whole film and its line of
+    an HLS multivariant playlist.
+    """
+
+    width: int
+    height: int
+    quality: float
+    score: float
+    standard_error: float
+    kbps: float
+    maxrate_kbps: int | None
+    bufsize_kbps: int | None
+    command: str
+    playlist: str
+
+
+class LadderEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="ladder"):
+    """A film's ladder with one encoder: the rungs, the best first, and the hull they were chosen
+    from, the cheapest first.
+    """
+
+    film: str
+    encoder: str
+    preset: str
+    statistic: str
+    width: int
+    height: int
+    num_windows: int
+    num_encodes: int
+    num_rung_encodes: int
+    rungs: list[LadderRung]
+    hull: list[HullPoint]
+    sentences: list[str]
+
+
+
 Asked = QuestionEvent | ProbeEvent | AnswerEvent
 """What a run folder keeps of its questions, a line each."""
 
@@ -169,6 +236,8 @@ Event = (
     | ProbeEvent
     | AnswerEvent
     | MadeEvent
+    | PointEvent
+    | LadderEvent
 )
 
 
