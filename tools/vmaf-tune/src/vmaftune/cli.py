@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
     "Decide": (
         Entry("find", "find:find", "Find the quality value that meets a VMAF target on a film"),
         Entry("encode", "encode:encode", "Encode a film so that it meets a VMAF target"),
+        Entry("ladder", "ladder:ladder", "Make a bitrate ladder for a film, every rung measured"),
         Entry("compare", "compare:compare", "Hold one encoder build or option set against another"),
     ),
     "Learn": (

@@ -370,8 +370,8 @@ class FindView(AbstractContextManager["FindView"]):
     EXPECTED = 3
     """Probes that a search takes on average; only the ETA rests on it."""
 
-    def __init__(self, target: float, *, as_json: bool) -> None:
-        self._target, self._json = target, as_json
+    def __init__(self, target: float, *, as_json: bool, expected: int = EXPECTED) -> None:
+        self._target, self._json, self._expected = target, as_json, expected
         self._begin = time.monotonic()
         self._cells = self._probes = 0
         self._now = ""
@@ -398,7 +398,7 @@ class FindView(AbstractContextManager["FindView"]):
     def feed(self, told: Mapping[str, Any]) -> None:
         """Show one event of a search."""
         kind = told["event"]
-        if self._json and kind in ("notice", "probe", "answer", "made"):
+        if self._json and kind in ("notice", "probe", "answer", "made", "point", "ladder"):
             json_line(told)
         if kind == "notice":
             self._print(f"note: {told['message']}", "yellow")
@@ -408,6 +408,9 @@ class FindView(AbstractContextManager["FindView"]):
             self._cells += 1
             if told["status"] != "ok":
                 self._print(f"failed: {told['cell']}: {told['error']}", "red")
+        elif kind == "point" and not self._json:
+            self._probes += 1
+            self._print(_point_line(told))
         elif kind == "probe" and not self._json:
             self._probes += 1
             self._print(_probe_line(told, self._target))
@@ -416,7 +419,7 @@ class FindView(AbstractContextManager["FindView"]):
         seconds = time.monotonic() - self._begin
         left = ""
         if self._probes:
-            more = max(1, self.EXPECTED - self._probes)
+            more = max(1, self._expected - self._probes)
             left = f", about {duration(more * seconds / self._probes)} left"
         return Text(f" {self._cells} cells, {duration(seconds)} gone{left}  {self._now}")
 
@@ -425,6 +428,15 @@ class FindView(AbstractContextManager["FindView"]):
             self._live.console.print(Text(message, style=style))
         else:
             say(message, style)
+
+
+def _point_line(told: Mapping[str, Any]) -> str:
+    what = "rung" if told["is_rung"] else "hull"
+    bound = "" if told["maxrate_kbps"] is None else f", bound {told['maxrate_kbps']} kbit/s"
+    return (
+        f"{what}: {told['width']}x{told['height']} at {told['quality']:g}: {told['statistic']}"
+        f" {told['score']:.2f} (+-{told['standard_error']:.2f}), {told['kbps']:.0f} kbit/s{bound}"
+    )
 
 
 def _probe_line(told: Mapping[str, Any], target: float) -> str:

@@ -157,7 +157,7 @@ class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
 
 class PointEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="point"):
     """A ladder measured an encode on the film's windows: `width` and `height` are the encode's, the
-    score that of the display size. `is_rung` tells a rung, with its bound, from a point of the hull.
+    score that of the display size. `is_rung` tells a rung, with its bound, from one of the hull.
     """
 
     encoder: str

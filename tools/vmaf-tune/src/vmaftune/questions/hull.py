@@ -70,6 +70,10 @@ class Curve:
         found: Floats = np.interp(ln_kbps, rates, scores)
         return np.where(ln_kbps < rates[0], found - 100 * (rates[0] - ln_kbps), found)
 
+    def ln_kbps_of(self, quality: float) -> float:
+        """ln of kbit/s at a quality value."""
+        return float(self.ln_kbps[list(self.quality).index(quality)])
+
     def quality_for(self, score: float) -> float:
         """The coarsest quality value that is believed to reach a score; the finest where none."""
         reached = [q for q, known in zip(self.quality, self.score, strict=True) if known >= score]
@@ -168,9 +172,7 @@ class HullSearch:
         of_score = (told.high - told.low) * ceiling / (2 * Z80)
         slope = np.abs(np.gradient(score, ln_kbps)) if len(score) > 1 else np.zeros(len(score))
         spread = np.hypot(of_score, slope * told.ln_bpp_sd)
-        return Curve(
-            size=size, quality=self.qualities, score=score, spread=spread, ln_kbps=ln_kbps
-        )
+        return Curve(size=size, quality=self.qualities, score=score, spread=spread, ln_kbps=ln_kbps)
 
     def _belief(self, size: Size, ceiling: float) -> Belief:
         belief = self._prior.belief(self.statistic)

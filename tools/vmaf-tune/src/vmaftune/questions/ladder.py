@@ -129,7 +129,7 @@ class LadderMaker:
         if request.num_rungs is not None and request.num_rungs > 1:
             step = (target - request.bottom) / (request.num_rungs - 1)
         rungs: list[Rung] = []
-        while target >= request.bottom - CLOSE:
+        while target >= self._least:
             yield from self._rung(target, rungs[-1] if rungs else None)
             found = self._measured
             if found is None or found.kbps < request.min_kbps:
@@ -148,8 +148,8 @@ class LadderMaker:
         wanted = request.top
         while wanted > request.bottom:
             dear, less = self._cheapest(wanted, 0)[0], self._cheapest(wanted - 1, 0)[0]
-            fits = dear <= math.log(request.max_kbps) if request.max_kbps < math.inf else True
-            if math.isfinite(dear) and fits and dear - less <= math.log(KNEE):
+            fits = math.isfinite(dear) and dear <= math.log(request.max_kbps)
+            if fits and dear - less <= math.log(KNEE):
                 break
             wanted -= 0.5
         if wanted < request.top:
@@ -175,14 +175,13 @@ class LadderMaker:
         first = self.request.sizes.index(above.size) if above else 0
         limit = above.kbps / APART if above else self.request.max_kbps
         for _ in range(TRIES):
-            ln_kbps, place = self._cheapest(target, first)
-            while target > self.request.bottom - CLOSE and ln_kbps > math.log(limit):
+            chosen = self._chosen(target, first)
+            while chosen and chosen[0] > math.log(limit) and target > self._least:
                 target -= 0.25
-                ln_kbps, place = self._cheapest(target, first)
-            if not math.isfinite(ln_kbps) or ln_kbps > math.log(limit):
+                chosen = self._chosen(target, first)
+            if chosen is None or chosen[0] > math.log(limit):
                 return
-            size = self.request.sizes[place]
-            quality = self.search.curve(size).quality_for(target)
+            ln_kbps, size, quality = chosen
             setting = self._setting(size, quality, math.exp(ln_kbps))
             yield from self._measure(setting, is_rung=True)
             found = self._measured
@@ -191,6 +190,22 @@ class LadderMaker:
                 return
             target -= 1.0
             self._measured = None
+
+    @property
+    def _least(self) -> float:
+        """The score below which there is no rung."""
+        return self.request.bottom - CLOSE
+
+    def _chosen(self, target: float, first: int) -> tuple[float, Size, float] | None:
+        """ln of kbit/s, size and quality value of the cheapest encode that is believed to reach a
+        score; None where no size does.
+        """
+        cost, place = self._cheapest(target, first)
+        if not math.isfinite(cost):
+            return None
+        curve = self.search.curve(self.request.sizes[place])
+        quality = curve.quality_for(target)
+        return curve.ln_kbps_of(quality), curve.size, quality
 
     def _setting(self, size: Size, quality: float, kbps: float | None = None) -> Setting:
         """A setting, with its bound where `kbps` is given and the encoder takes one."""

@@ -1,0 +1,211 @@
+"""Ladders: the policy on measured grids, and the whole question on a real film."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from priors import shipped
+from vmaftune import api
+from vmaftune.cli import main
+from vmaftune.commands.ladder import crossovers, ladder_event
+from vmaftune.engine.events import CellEvent, PointEvent
+from vmaftune.errors import UsageError
+from vmaftune.questions.hull import EACH, HullSearch, Point
+from vmaftune.request.film import resolve_film
+from vmaftune.request.flags import Texts, parse_flags, request_from
+
+MODEL = Path(__file__).parents[2] / "model"
+SIZES = ((1920, 1080), (1280, 720), (960, 540), (640, 360))
+
+
+def measured(size: tuple[int, int], quality: float, softness: float) -> Point:
+    """A made film: the score falls with the quality value, and a small size has a ceiling."""
+    share = size[1] / 1080
+    ceiling = 100 - softness * (1 - share) ** 2
+    score = ceiling / (1 + math.exp((quality - 38 - 3 * (1 - share)) / 5))
+    kbps = 60000 * math.exp(-quality / 7.2) * share**1.6
+    return Point(size=size, quality=quality, score=score, kbps=kbps, motion2=5.0)
+
+
+def search(softness: float, **changes: Any) -> tuple[HullSearch, list[Point]]:
+    made = HullSearch(
+        shipped(),
+        encoder="libx264",
+        preset="medium",
+        display=SIZES[0],
+        sizes=SIZES,
+        frame_rate=24.0,
+        qualities=range(52),
+        low=50,
+        high=95,
+        **changes,
+    )
+    while (wanted := made.ask()) is not None:
+        made.tell(measured(*wanted, softness))
+    return made, made.points
+
+
+@pytest.mark.parametrize("softness", [20, 60, 110])
+def test_the_cheapest_size_is_found_at_every_score(softness: float) -> None:
+    """The size that is believed to be the cheapest costs hardly more than the one that is."""
+    made, points = search(softness)
+    assert len(points) <= EACH * len(SIZES)
+    assert len({(p.size, p.quality) for p in points}) == len(points)
+    lost = []
+    for score in range(55, 95, 5):
+        cheapest = math.inf
+        for size in SIZES:
+            reach = [measured(size, q / 10, softness) for q in range(0, 520)]
+            cheapest = min([cheapest, *(p.kbps for p in reach if p.score >= score)])
+        chosen = min(SIZES, key=lambda s: made.curve(s).ln_kbps_for(score))
+        fine = [measured(chosen, q / 10, softness) for q in range(0, 520)]
+        lost.append(min((p.kbps for p in fine if p.score >= score), default=9e9) / cheapest - 1)
+    assert sum(lost) / len(lost) < 0.02
+    assert max(lost) < 0.08
+
+
+def test_a_size_that_cannot_help_costs_next_to_nothing() -> None:
+    _, points = search(160)
+    counts = {size: sum(p.size == size for p in points) for size in SIZES}
+    assert counts[SIZES[-1]] <= 4 < counts[SIZES[0]]
+
+
+def test_bitrates_out_of_bounds_are_not_asked_for() -> None:
+    _, points = search(60, max_kbps=2000)
+    assert sum(p.kbps > 2600 for p in points) <= len(SIZES)
+
+
+@pytest.fixture(scope="session")
+def made(
+    film: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, api.LadderResult, list[Any]]:
+    """The ladder of a small film, and what was told on the way."""
+    source = film("two for a ladder.mkv", shots=2, size="256x144", sound=False)
+    told: list[Any] = []
+    result = api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8),
+        running=api.Running(out=tmp_path_factory.mktemp("ladder") / "run", model_dir=MODEL, jobs=2),
+        on_event=told.append,
+    )
+    return source, result, told
+
+
+def test_rungs_keep_the_rules(made: Any) -> None:
+    _, result, told = made
+    rungs = result.rungs
+    assert len(rungs) >= 3
+    for above, below in zip(rungs, rungs[1:], strict=False):
+        assert above.kbps / below.kbps >= 1.3
+        assert above.score > below.score
+        assert above.size[1] >= below.size[1]
+    assert all(rung.setting.maxrate_kbps for rung in rungs)
+    assert rungs[-1].score >= 40
+    points = [event for event in told if isinstance(event, PointEvent)]
+    shown = {(p.score, p.kbps) for p in points if p.is_rung}
+    assert {(round(r.score, 4), round(r.kbps, 3)) for r in rungs} <= shown
+    assert len(result.points) <= EACH * 3
+    assert len(points) == len(result.points) + result.num_rung_encodes
+
+
+def test_it_says_how_to_make_and_serve_the_rungs(made: Any) -> None:
+    source, result, _ = made
+    event = ladder_event(result)
+    assert event.num_encodes == len(result.points) and len(event.rungs) == len(result.rungs)
+    first = event.rungs[0]
+    assert f"-crf {first.quality:g} " in first.command
+    assert f"-maxrate {first.maxrate_kbps}k -bufsize {first.bufsize_kbps}k" in first.command
+    assert source.path.name in first.command
+    assert f"BANDWIDTH={first.maxrate_kbps}000," in first.playlist
+    assert f"RESOLUTION={first.width}x{first.height}," in first.playlist
+    scores = [point.score for point in event.hull]
+    assert scores == sorted(scores)
+    sizes = [(point.width, point.height) for point in event.hull]
+    changes = sum(a != b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert len(crossovers(result)) == changes
+
+
+def test_the_same_ladder_again_costs_nothing(made: Any) -> None:
+    source, result, _ = made
+    told: list[Any] = []
+    again = api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8),
+        running=api.Running(out=result.folder, model_dir=MODEL, jobs=2),
+        on_event=told.append,
+    )
+    assert again.rungs == result.rungs
+    assert not [event for event in told if isinstance(event, CellEvent)]
+
+
+def test_the_command_shows_draws_and_counts(
+    made: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, result, _ = made
+    given = ["vmaf-tune", "ladder", str(source.path), "--preset", "ultrafast", "--out"]
+    given += [str(result.folder), "--sizes", "144,96,72", "--top", "92", "--bottom", "45"]
+    given += ["--step", "8", "--model-dir", str(MODEL)]
+    picture = tmp_path / "new" / "ladder.png"
+    shown = run(monkeypatch, capsys, [*given, "--plot", str(picture)])
+    assert "256x144" in shown and "#EXT-X-STREAM-INF" in shown
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    last = json.loads(run(monkeypatch, capsys, [*given, "--json"]).splitlines()[-1])
+    assert last["event"] == "ladder" and len(last["rungs"]) == len(result.rungs)
+    few = run(monkeypatch, capsys, [*given, "--rungs", "2", "--json"])
+    assert len(json.loads(few.splitlines()[-1])["rungs"]) == 2
+    assert "at most 15 encodes" in run(monkeypatch, capsys, [*given, "--dry-run"])
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> str:
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit) as leave:
+        main()
+    shown = capsys.readouterr()
+    assert not leave.value.code, shown.err
+    return shown.out
+
+
+def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:
+    source = film("two for a ladder.mkv", shots=2, size="256x144", sound=False)
+    whole = resolve_film(request_from(parse_flags(Texts(sources=(str(source.path),)))))[0].whole
+    sizes, left_out = api.ladder_sizes(whole, "1080,144,72")
+    assert sizes == ((256, 144), (128, 72))
+    assert len(left_out) == 1 and "larger" in left_out[0]
+    with pytest.raises(UsageError, match="none fits"):
+        api.ladder_sizes(whole, "1080")
+    with pytest.raises(UsageError, match="64 lines"):
+        api.ladder_sizes(whole, "144,40")
+    large = replace(whole, width=1920, height=1080)
+    assert [s[1] for s in api.ladder_sizes(large, None)[0]] == [1080, 720, 540, 360]
+    upright = replace(whole, width=1080, height=1920)
+    assert api.ladder_sizes(upright, "1080,720")[0] == ((1080, 1920), (720, 1280))
+    old = replace(whole, width=768, height=576)
+    assert api.ladder_sizes(old, "576,360")[0] == ((768, 576), (480, 360))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bottom": 96}, "bottom lies below the top"),
+        ({"step": 0}, "--step is 0"),
+        ({"num_rungs": 0}, "--rungs is 0"),
+        ({"min_kbps": 500, "max_kbps": 400}, "--min-kbps 500 is not below"),
+        ({"statistic": "std"}, "--stat std"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        api.ladder_question(Texts(), api.LadderWanted(**changes), api.Running())

@@ -1,0 +1,295 @@
+"""`vmaf-tune ladder`: a bitrate ladder for a film, every rung measured as it ships."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vmaftune import console
+from vmaftune.commands.signals import interruptible
+from vmaftune.errors import TargetMissed, ToolError
+from vmaftune.media.process import Runner
+
+if TYPE_CHECKING:
+    from vmaftune.api import LadderQuestion, LadderResult
+    from vmaftune.engine.events import LadderEvent
+    from vmaftune.questions.hull import Point
+
+
+def ladder(
+    film: Annotated[str, typer.Argument(help="The film.")],
+    encoder: Annotated[str, typer.Option(help="The encoder.")] = "x264",
+    preset: Annotated[str | None, typer.Option(help="Its preset. Default: the middle one.")] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Sizes of encodes: 1080,720,540. Default: the film's and three below."),
+    ] = None,
+    display: Annotated[
+        str | None, typer.Option(help="Size to score at: 1080p. Default: the film's.")
+    ] = None,
+    top: Annotated[float, typer.Option(help="VMAF of the top rung.")] = 95.0,
+    bottom: Annotated[float, typer.Option(help="VMAF below which there is no rung.")] = 50.0,
+    step: Annotated[
+        float, typer.Option(help="VMAF between rungs; 6 is one just noticeable difference.")
+    ] = 6.0,
+    rungs: Annotated[
+        int | None, typer.Option(help="How many rungs; they take the place of --step.")
+    ] = None,
+    min_kbps: Annotated[float, typer.Option(help="The least kbit/s of a rung.")] = 0.0,
+    max_kbps: Annotated[float | None, typer.Option(help="The most kbit/s of a rung.")] = None,
+    stat: Annotated[
+        str, typer.Option(help="What VMAF stands for: mean, harmonic, p10, p5, p1, min.")
+    ] = "mean",
+    samples: Annotated[int, typer.Option(min=1, help="Windows of the film to measure.")] = 8,
+    sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
+    options: Annotated[
+        str | None, typer.Option(help="Further encoder options: x264=-tune film.")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
+    ] = None,
+    allow: Annotated[
+        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
+    ] = None,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Convert interlaced films (bwdif).")
+    ] = False,
+    vmaf_model: Annotated[
+        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw hull and rungs into this file.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The run's folder. Default: that of `find`.", metavar="PATH"),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed cells again.")
+    ] = False,
+    model_dir: Annotated[
+        Path | None, typer.Option(help="Where the prior is. Default: the shipped one.")
+    ] = None,
+    ffmpeg: Annotated[
+        str | None,
+        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be measured, and leave.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="NDJSON: each encode, then the ladder.")
+    ] = False,
+) -> None:
+    """Make a bitrate ladder for a film, every rung measured. Sizes are scored at the film's.
+
+    Every encode is kept: another ladder of the film costs only what is new. Exit code 7 when no
+    rung meets the limits.
+
+    Example: vmaf-tune ladder film.mkv --encoder x264 --preset slow --sizes 1080,720,540,360
+    """
+    from vmaftune.api import LadderWanted, Running, ladder_question, make_ladder
+    from vmaftune.engine.events import to_json
+    from vmaftune.request.flags import Texts
+
+    runner = Runner(most_s=timeout, tell=console.say)
+    wanted = LadderWanted(
+        sizes=sizes,
+        top=top,
+        bottom=bottom,
+        step=step,
+        num_rungs=rungs,
+        min_kbps=min_kbps,
+        max_kbps=math.inf if max_kbps is None else max_kbps,
+        statistic=stat,
+        samples=samples,
+        sample_seconds=sample_seconds,
+    )
+    running = Running(
+        out=Path(out) if out else None,
+        jobs=jobs,
+        timeout_s=timeout,
+        retry_failed=retry_failed,
+        ffmpeg=ffmpeg,
+        model_dir=model_dir,
+        runner=runner,
+    )
+    texts = Texts(
+        sources=(film,),
+        encoders=encoder,
+        presets=preset,
+        options=options,
+        crop=crop,
+        scale=display,
+        allow=allow,
+        deinterlace=deinterlace,
+        vmaf_model=vmaf_model,
+        out=out,
+    )
+    with interruptible(runner):
+        question = ladder_question(texts, wanted, running)
+        if dry_run:
+            show_question(question)
+            return
+        expected = 5 * len(question.request.sizes) + 7
+        with console.FindView(top, as_json=as_json, expected=expected) as view:
+            result = make_ladder(
+                question, model_dir=model_dir, on_event=lambda event: view.feed(to_json(event))
+            )
+            view.feed(to_json(ladder_event(result)))
+        if plot is not None:
+            draw(result, plot)
+    if not as_json:
+        show_ladder(result)
+    if not result.rungs:
+        raise TargetMissed(f"{film}: {'; '.join(result.sentences)}")
+
+
+def show_question(question: LadderQuestion) -> None:
+    """What would be measured, for --dry-run."""
+    request = question.request
+    film = request.sample.film
+    sizes = ", ".join(f"{width}x{height}" for width, height in request.sizes)
+    windows = request.sample.windows[: request.num_windows]
+    console.out(
+        f"{film.path}: {len(windows)} windows of {windows[0].expected_frames} frames, scored at"
+        f" {film.width}x{film.height}"
+    )
+    console.out(f"{request.encoder.name} {request.preset} at {sizes}")
+    most = 5 * len(request.sizes)
+    console.out(f"at most {most} encodes for the hull, then the rungs; in {question.folder}")
+    for notice in question.notices:
+        console.warn(notice)
+
+
+def hull_of(result: LadderResult) -> list[Point]:
+    """The measured encodes on the convex hull, the cheapest first."""
+    from vmaftune.report.bdrate import convex_hull
+
+    points = result.points
+    return [points[i] for i in convex_hull([(point.kbps, point.score) for point in points])]
+
+
+def ladder_event(result: LadderResult) -> LadderEvent:
+    """The ladder as an event."""
+    from vmaftune.engine.events import HullPoint, LadderEvent, LadderRung
+
+    request = result.request
+    hull = [
+        HullPoint(
+            width=point.size[0],
+            height=point.size[1],
+            quality=point.quality,
+            score=round(point.score, 4),
+            kbps=round(point.kbps, 3),
+        )
+        for point in hull_of(result)
+    ]
+    rungs = [
+        LadderRung(
+            width=rung.size[0],
+            height=rung.size[1],
+            quality=rung.setting.quality,
+            score=round(rung.score, 4),
+            standard_error=round(rung.error, 4),
+            kbps=round(rung.kbps, 3),
+            maxrate_kbps=rung.setting.maxrate_kbps,
+            bufsize_kbps=rung.setting.bufsize_kbps,
+            command=result.command(rung),
+            playlist=result.playlist(rung),
+        )
+        for rung in result.rungs
+    ]
+    return LadderEvent(
+        film=request.sample.film.path,
+        encoder=request.encoder.name,
+        preset=request.preset,
+        statistic=request.statistic,
+        width=request.display[0],
+        height=request.display[1],
+        num_windows=len(request.sample.windows[: request.num_windows]),
+        num_encodes=len(result.points),
+        num_rung_encodes=result.num_rung_encodes,
+        rungs=rungs,
+        hull=hull,
+        sentences=list(result.sentences),
+    )
+
+
+def show_ladder(result: LadderResult) -> None:
+    """The rungs, what they rest on, and what to type and to serve."""
+    from vmaftune.questions.sample import Z95
+
+    request = result.request
+    rows = [
+        (
+            f"{rung.size[0]}x{rung.size[1]}",
+            f"{rung.setting.quality:g}",
+            f"{rung.score:.2f}",
+            f"{Z95 * rung.error:.2f}",
+            f"{rung.kbps:.0f}",
+            rung.setting.maxrate_kbps,
+        )
+        for rung in result.rungs
+    ]
+    title = f"{Path(request.sample.film.path).name}, {request.encoder.name} {request.preset}"
+    console.table(title, ("size", "q", "VMAF", "+-", "kbit/s", "bound"), rows)
+    console.say(
+        f"{len(result.points)} encodes of the windows for the hull, {result.num_rung_encodes} for"
+        f" the rungs; scored at {request.display[0]}x{request.display[1]}"
+    )
+    for sentence in (*result.sentences, *crossovers(result)):
+        console.say(sentence)
+    for rung in result.rungs:
+        console.out(result.command(rung))
+    for rung in result.rungs:
+        console.out(result.playlist(rung))
+
+
+def crossovers(result: LadderResult) -> list[str]:
+    """Where one size takes over from another along the hull, between measured encodes."""
+    hull = hull_of(result)
+    return [
+        f"{above.size[0]}x{above.size[1]} takes over between {below.kbps:.0f} and"
+        f" {above.kbps:.0f} kbit/s (VMAF {below.score:.1f} to {above.score:.1f})"
+        for below, above in zip(hull, hull[1:], strict=False)
+        if below.size != above.size
+    ]
+
+
+def draw(result: LadderResult, place: Path) -> None:
+    """Hull, encodes of every size and rungs as a picture. Raises ToolError without matplotlib."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as failure:
+        raise ToolError(
+            "--plot needs matplotlib; install it with: pip install 'vmaf-tune[report]'"
+        ) from failure
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for size, marker in zip(result.request.sizes, "osD^vPX*hp" * 3, strict=False):
+        of_size = sorted((p.kbps, p.score) for p in result.points if p.size == size)
+        if of_size:
+            label = f"{size[0]}x{size[1]}"
+            axes.plot(*zip(*of_size, strict=True), marker=marker, linewidth=1, label=label)
+    hull = [(point.kbps, point.score) for point in hull_of(result)]
+    axes.plot(*zip(*hull, strict=True), color="black", linestyle="--", label="hull")
+    rungs = [(rung.kbps, rung.score) for rung in result.rungs]
+    if rungs:
+        kbps, scores = zip(*rungs, strict=True)
+        axes.plot(kbps, scores, "o", color="black", mfc="none", markersize=11, label="rungs")
+    axes.set_xscale("log")
+    axes.set_xlabel("kbit/s")
+    axes.set_ylabel("VMAF")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(place, dpi=200, format=place.suffix.lstrip(".") or "png")
