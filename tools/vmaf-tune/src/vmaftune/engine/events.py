@@ -221,7 +221,6 @@ class LadderEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     sentences: list[str]
 
 
-
 Asked = QuestionEvent | ProbeEvent | AnswerEvent
 """What a run folder keeps of its questions, a line each."""
 
