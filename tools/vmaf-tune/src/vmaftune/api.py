@@ -32,6 +32,7 @@ from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.containers import Stream, check_streams, companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.join import REFUSED_CODECS
+from vmaftune.media.paste import user_command
 from vmaftune.media.process import Runner
 from vmaftune.media.shots import shots
 from vmaftune.questions import pairs
