@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find reproduce release fuzz bench-scale clean
+.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find bench-encode reproduce release fuzz bench-scale clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -108,6 +108,9 @@ bench: .venv/.demo ## the sweep against a plain loop, batched training against p
 
 bench-find: .venv/.demo ## encodes for a target, against the rules of other tools: about a minute, on stored rows
 	$(BIN)/python tools/vmaf-tune/dev/bench_find.py
+
+bench-encode: .venv/.demo ## films by shots against one value, foretold against measured: minutes
+	$(BIN)/python tools/vmaf-tune/dev/bench_encode.py --picture docs/img/encode_shots.png
 
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
 	$(BIN)/python ai/dev/reproduce.py
