@@ -101,10 +101,11 @@ check: .venv/.test ## lint, types, import contracts: under a minute
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.demo ## the sweep against a plain loop, batched training against plain training; wants an idle machine
+bench: .venv/.demo ## the sweep against a plain loop, batched training against plain training, ladders against the full grid; wants an idle machine
 	$(BIN)/python tools/vmaf-tune/dev/bench_sweep.py
 	$(BIN)/python ai/dev/bench_training.py
 	$(BIN)/python tools/vmaf-tune/dev/bench_find.py
+	$(BIN)/python tools/vmaf-tune/dev/bench_ladder.py
 
 bench-find: .venv/.demo ## encodes for a target, against the rules of other tools: about a minute, on stored rows
 	$(BIN)/python tools/vmaf-tune/dev/bench_find.py
