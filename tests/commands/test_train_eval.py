@@ -153,7 +153,7 @@ def test_features_that_are_not_the_teachers_own_are_refused(
         (("train", "--smoke", "--loso", "--kfold", "9"), 4, "9 folds of whole groups"),
         (("eval",), 4, "no complete run of fr_regressor_v2"),
         (("eval", "gone"), 2, "neither a run's folder nor a model"),
-        (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "registry.json"),
+        (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "gone.jsonl does not exist"),
         (("eval", "--corpus", "x", "--card", "y"), 2, "--card"),
     ],
 )

@@ -46,14 +46,7 @@ def measure(path: Path, num_frames: int, fps: Fraction) -> Part:
 
     Raises CellFailure unless its stamps are those of frames 0 to num_frames - 1, each once.
     """
-    import av
-
-    with av.open(str(path)) as opened:
-        stream = opened.streams.video[0]
-        base = stream.time_base or Fraction(1, 1000)
-        indices = [
-            round((packet.pts or 0) * base * fps) for packet in opened.demux(stream) if packet.size
-        ]
+    indices = _indices(path, fps)
     if sorted(indices) != list(range(num_frames)):
         raise CellFailure(
             "wrong_frame_count",
@@ -61,6 +54,20 @@ def measure(path: Path, num_frames: int, fps: Fraction) -> Part:
         )
     delay = max((place - index for place, index in enumerate(indices)), default=0)
     return Part(path=path, num_frames=num_frames, delay=delay)
+
+
+def _indices(path: Path, fps: Fraction) -> list[int]:
+    """Which frame each packet holds, in decoding order, by the nearest time at `fps`; the first
+    frame that is shown is 0.
+    """
+    import av
+
+    with av.open(str(path)) as opened:
+        stream = opened.streams.video[0]
+        base = stream.time_base or Fraction(1, 1000)
+        times = [(p.pts or 0) * base for p in opened.demux(stream) if p.size]
+    first = min(times, default=Fraction(0))
+    return [round((time - first) * fps) for time in times]
 
 
 def concat_script(parts: Sequence[Part], fps: Fraction) -> str:
@@ -185,7 +192,7 @@ def join(
             named["film"] = film.absolute()
         argv = [ffmpeg, *fill(join_argv(parts, fps, film, streams, out, start=start), **named)]
         check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "joining", "join_failed")
-        _check_frames(parts, beside, ffmpeg, runner, timeout_s)
+        _check_frames(parts, beside, fps, ffmpeg, runner, timeout_s)
         os.replace(beside, out)
     finally:
         script.unlink(missing_ok=True)
@@ -194,9 +201,21 @@ def join(
 
 
 def _check_frames(
-    parts: Sequence[Part], joined: Path, ffmpeg: str, runner: Runner, timeout_s: float
+    parts: Sequence[Part],
+    joined: Path,
+    fps: Fraction,
+    ffmpeg: str,
+    runner: Runner,
+    timeout_s: float,
 ) -> None:
-    """Raise CellFailure unless the joined file decodes to the frames of the parts."""
+    """Raise CellFailure unless the joined file decodes to the frames of the parts, each at its
+    time.
+    """
+    total = sum(part.num_frames for part in parts)
+    if sorted(_indices(joined, fps)) != list(range(total)):
+        raise CellFailure(
+            "join_failed", "the joined file shows frames at other times than the film"
+        )
     wanted: list[str] = []
     for part in parts:
         wanted += frame_digests(ffmpeg, runner, part.path, timeout_s)
