@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find bench-encode reproduce release fuzz bench-scale clean
+.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -91,6 +91,9 @@ fuzz: .venv/.test ## feed every reader 100,000 damaged files: about half an hour
 
 bench-scale: .venv/.demo ## time and memory of run folders of 1,000 to 100,000 cells; wants an idle machine
 	$(BIN)/python tools/vmaf-tune/dev/bench_scale.py
+
+bench-cluster: .venv/.test ## lanes against worker processes, a cell's cost, how far a cluster goes; wants an idle machine
+	$(BIN)/python tools/vmaf-tune/dev/bench_cluster.py
 
 contracts: .venv/.test ## keys, digests and shipped bytes are what they were: seconds
 	$(BIN)/python -m pytest -q tests/contracts

@@ -125,3 +125,15 @@ def test_events_as_json_leave_the_screen_alone(capsys: pytest.CaptureFixture[str
         "stage",
         "cell",
     ]
+
+
+def test_workers_of_a_cluster_are_shown_the_slowest_first() -> None:
+    costs = {str(i): ("g", 1.0) for i in range(20)}
+    with console.SweepView(costs, 2, as_json=False) as view:
+        assert view.worker_lines() == []
+        for i in range(20):
+            view.feed({**cell(str(i)), "worker": f"w{i % 8}"})
+    lines = view.worker_lines()
+    assert len(lines) == console.WORKERS_SHOWN + 1
+    assert lines[0].split()[:3] == ["w4", "2", "cells"]
+    assert lines[-1] == "  and 2 faster workers"

@@ -226,6 +226,9 @@ class Steps(AbstractContextManager["Steps"]):
             say(f"{self._title}: {done:g}/{self._total:g} {text}".rstrip())
 
 
+WORKERS_SHOWN = 6
+
+
 class SweepView(AbstractContextManager["SweepView"]):
     """What a running sweep shows: a live panel on a terminal, plain lines without one, NDJSON
     events with `as_json`.
@@ -244,6 +247,7 @@ class SweepView(AbstractContextManager["SweepView"]):
             self._left[group] = self._left.get(group, 0.0) + cost
         self._running: dict[str, tuple[str, float]] = {}
         self._ok = self._failed = self._frames = 0
+        self._workers: dict[str, tuple[int, int]] = {}
         self._begin = time.monotonic()
         self._said = self._begin
         self._total = len(self._costs)
@@ -292,6 +296,9 @@ class SweepView(AbstractContextManager["SweepView"]):
         if event["status"] == "ok":
             self._ok += 1
             self._frames += event["num_frames"]
+            if event.get("worker"):
+                cells, frames = self._workers.get(event["worker"], (0, 0))
+                self._workers[event["worker"]] = (cells + 1, frames + event["num_frames"])
             took = (event["encode_cpu_s"] or 0.0) + (event["score_cpu_s"] or 0.0)
             self._expected[group] = self._expected.get(group, 0.0) + cost
             self._measured[group] = self._measured.get(group, 0.0) + took
@@ -335,7 +342,19 @@ class SweepView(AbstractContextManager["SweepView"]):
             for cell, (stage, begin) in list(self._running.items())
         ]
         bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
-        return Group(bar, Text(f" {self._line()}"), *lines)
+        return Group(bar, Text(f" {self._line()}"), *map(Text, self.worker_lines()), *lines)
+
+    def worker_lines(self) -> list[str]:
+        """A line for each worker of a cluster, the slowest first, and how many are not shown."""
+        seconds = max(time.monotonic() - self._begin, 1e-3)
+        found = sorted(self._workers.items(), key=lambda worker: worker[1][1])
+        lines = [
+            f"  {name:<24.24}{cells:6} cells {frames / seconds:7.1f} frames/s"
+            for name, (cells, frames) in found[:WORKERS_SHOWN]
+        ]
+        if len(found) > WORKERS_SHOWN:
+            lines.append(f"  and {len(found) - WORKERS_SHOWN} faster workers")
+        return lines
 
     def _print(self, message: str, style: str = "") -> None:
         if self._live:

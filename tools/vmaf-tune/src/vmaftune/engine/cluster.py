@@ -556,7 +556,9 @@ class ClusterExecutor:
         )
         self._futures[attempt.number] = future
         stage = attempt.task.stages[attempt.step]
-        self._told.append(Started(task=attempt.task, stage=stage))
+        self._told.append(
+            Started(task=attempt.task, stage=stage, worker=self._members[address].name)
+        )
         future.add_done_callback(lambda _: self._inbox.put(("attempt", attempt.number)))
 
     def _ended(self, number: int) -> None:
@@ -594,7 +596,7 @@ class ClusterExecutor:
             if value is None:
                 self._floor.add([attempt.task])
                 return
-        self._finish(attempt.task, value=value, lane=attempt.lane, host=self._host(place.name))
+        self._finish(attempt.task, value=value, lane=attempt.lane, **self._who(place.name))
 
     def _went_wrong(self, place: Place, attempt: Attempt, outcome: Outcome) -> None:
         error = outcome.error
@@ -616,7 +618,7 @@ class ClusterExecutor:
                 error=error,
                 value=outcome.value,
                 lane=attempt.lane,
-                host=self._host(place.name),
+                **self._who(place.name),
             )
 
     def _refused(self, attempt: Attempt) -> bool:
@@ -644,9 +646,11 @@ class ClusterExecutor:
         self._unfinished.discard(task.id)
         self._told.append(Ended(task=task, **how))
 
-    def _host(self, address: str) -> str | None:
+    def _who(self, address: str) -> dict[str, str | None]:
+        """Machine and name of a worker."""
         member = self._members.get(address)
-        return member.facts.host if member and member.facts else None
+        facts = member.facts if member else None
+        return {"host": facts.host if facts else None, "worker": member.name if member else None}
 
     # -- files ----------------------------------------------------------------------------------
 

@@ -35,16 +35,21 @@ class PrepareEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     src: str
 
 
-class StageEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="stage"):
-    """A cell begins a stage: `encode` or `score`."""
+class StageEvent(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="stage", omit_defaults=True
+):
+    """A cell begins a stage: `encode` or `score`, on a cluster at `worker`."""
 
     cell: str
     stage: str
+    worker: str | None = None
 
 
-class CellEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="cell"):
+class CellEvent(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="cell", omit_defaults=True
+):
     """A cell's row is on the disk. `expected_s` is what it was expected to take, of one core;
-    `error` a sentence, None when all went well.
+    `error` a sentence, None when all went well; `worker` who made it on a cluster.
     """
 
     cell: str
@@ -57,6 +62,7 @@ class CellEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     encode_wall_s: float | None
     expected_s: float
     error: str | None
+    worker: str | None = None
 
 
 class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="end"):

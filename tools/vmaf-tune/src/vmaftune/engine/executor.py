@@ -73,10 +73,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A stage has begun."""
+    """A stage has begun. `worker` is the name of the one that runs it, None on this machine."""
 
     task: Task
     stage: Stage
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class Ended:
     """A task has ended: with the last stage's value, or with the error of the stage that failed.
 
     After an error, `value` is what that stage was given and `lane` where it ran. `host` is the
-    machine, None for this one.
+    machine, None for this one, and `worker` the name of the process there.
     """
 
     task: Task
@@ -99,6 +100,7 @@ class Ended:
     error: Exception | None = None
     lane: str = CPU
     host: str | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -454,7 +454,8 @@ class Study:
                     row, frames = self._row(happening)
                     if not self._has_ok(row):  # encoded again to be kept: its frames are there
                         rows.append((row, frames))
-                    told.append(self._told(self._items[happening.task.id], row))
+                    item = self._items[happening.task.id]
+                    told.append(self._told(item, row, happening.worker))
                 else:
                     told.append(_event(happening))
         finally:
@@ -516,7 +517,7 @@ class Study:
         return failure
 
     @staticmethod
-    def _told(item: Item, row: CellRow) -> CellEvent:
+    def _told(item: Item, row: CellRow, worker: str | None) -> CellEvent:
         """A written row as an event."""
         return CellEvent(
             cell=item.id,
@@ -529,6 +530,7 @@ class Study:
             encode_wall_s=row.encode_wall_s,
             expected_s=round(item.expected_encode_s + item.expected_score_s, 3),
             error=row.error.message if row.error else None,
+            worker=worker,
         )
 
 
@@ -537,7 +539,7 @@ def _event(happening: Started | Preparing | Noticed) -> Event:
         return NoticeEvent(message=happening.message)
     if isinstance(happening, Preparing):
         return PrepareEvent(src=happening.window.name)
-    return StageEvent(cell=happening.task.id, stage=happening.stage.name)
+    return StageEvent(cell=happening.task.id, stage=happening.stage.name, worker=happening.worker)
 
 
 class _Release:
