@@ -83,7 +83,7 @@ class Search:
     ) -> None:
         _check(target, low, high, step)
         self.encoder, self.preset, self.target = encoder, preset, float(target)
-        self.stop, self.tolerance = _parse_stop(stop)
+        self.stop, self.tolerance = parse_stop(stop)
         self.grid = _grid(low, high, step)
         self.scores: dict[float, float] = {}
         self.num_encodes = 0
@@ -259,7 +259,8 @@ def _number(quality: float) -> float:
     return int(quality) if quality == int(quality) else quality
 
 
-def _parse_stop(stop: str) -> tuple[str, float | None]:
+def parse_stop(stop: str) -> tuple[str, float | None]:
+    """The name of a stop, and its tolerance in VMAF points where it has one. Raises ValueError."""
     if stop in (CONFIDENT, PROVEN):
         return stop, None
     name, _, number = stop.partition("=")

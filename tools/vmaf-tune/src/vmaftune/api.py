@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vmaf_train.corpus.pooling import STATISTICS, WORST_WINDOW
 from vmaf_train.prior import load as load_prior
+from vmaf_train.search import parse_stop
 
 from vmaftune.cell import Window, digest
 from vmaftune.encoders import ENCODERS, OptionSet, Selection
@@ -574,6 +575,10 @@ def _check(wanted: Wanted) -> None:
     if wanted.statistic not in known or wanted.statistic == "std":
         names = ", ".join(name for name in known if name != "std")
         raise UsageError(f"--stat {wanted.statistic}: use one of {names}")
+    try:
+        parse_stop(wanted.stop)
+    except ValueError as failure:
+        raise UsageError(f"--stop: {failure}") from failure
     if not 0 < wanted.target <= 100:
         raise UsageError(f"--target is {wanted.target:g}; VMAF goes from 0 to 100")
     positive = {

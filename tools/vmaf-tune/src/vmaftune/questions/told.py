@@ -13,10 +13,10 @@ from vmaftune.questions.sample import Z95
 
 
 def told_answers(finder: Finder) -> Iterator[AnswerEvent]:
-    """The answers of a search that has ended, best first; the folder keeps them."""
+    """The answers of a search that has ended, the best one last; the folder keeps them."""
     events = [answer_event(finder.request, found, finder.probes) for found in finder.found]
     finder.note(events)
-    yield from events
+    yield from reversed(events)  # the last line of NDJSON is the answer
 
 
 def answer_event(request: FindRequest, found: Found, probes: Sequence[Probe]) -> AnswerEvent:
