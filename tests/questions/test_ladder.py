@@ -19,6 +19,7 @@ from vmaftune.errors import UsageError
 from vmaftune.questions.hull import EACH, HullSearch, Point
 from vmaftune.request.film import resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.template import read_template
 
 MODEL = Path(__file__).parents[2] / "model"
 SIZES = ((1920, 1080), (1280, 720), (960, 540), (640, 360))
@@ -176,6 +177,48 @@ def run(
     shown = capsys.readouterr()
     assert not leave.value.code, shown.err
     return shown.out
+
+
+def test_it_is_held_against_a_fixed_ladder(made: Any, tmp_path: Path) -> None:
+    source, result, _ = made
+    fixed = tmp_path / "fixed.toml"
+    kbps = result.rungs[0].kbps
+    entries = [(2160, 9000), (144, kbps), (72, kbps / 4)]
+    fixed.write_text("".join(f"[[rung]]\nlines = {a}\nkbps = {b}\n" for a, b in entries))
+    again = api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8, template=str(fixed)),
+        running=api.Running(out=result.folder, model_dir=MODEL, jobs=2),
+    )
+    assert again.rungs == result.rungs and again.points == result.points
+    first, second = again.against
+    assert first.fixed.size == (256, 144) and first.fixed.setting.maxrate_kbps is None
+    assert second.fixed.size == (128, 72)
+    assert math.log(first.fixed.kbps / kbps) == pytest.approx(0, abs=0.25)
+    assert first.saved == pytest.approx(0, abs=0.06)
+    assert second.saved is not None and second.saved > -0.05
+    said = ladder_event(again).sentences
+    assert f"{len(result.rungs)} renditions and not 2" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no \\[\\[rung\\]\\]"),
+        ("rung", "not a readable TOML"),
+        ("[[rung]]\nlines = 720\n", "rung 1: it takes lines"),
+        ("[[rung]]\nlines = 720\nkbps = -4\n", "rung 1: it takes lines"),
+    ],
+)
+def test_a_template_that_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_template(str(file))
+    with pytest.raises(UsageError, match="no such file"):
+        read_template("appel")
+    assert len(read_template("apple")) == 9
 
 
 def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:

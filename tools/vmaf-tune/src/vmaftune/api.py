@@ -50,7 +50,7 @@ from vmaftune.questions.find import (
     cell_of,
 )
 from vmaftune.questions.hull import Point
-from vmaftune.questions.ladder import LadderMaker, LadderRequest, Rung
+from vmaftune.questions.ladder import Against, LadderMaker, LadderRequest, Rung
 from vmaftune.questions.pairs import PairPlan
 from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.questions.score import Scored, ScoreRequest, neg_of, plan_scores, with_teacher
@@ -62,6 +62,7 @@ from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import RunFlags, Texts, parse_flags, parse_run_flags, request_from
+from vmaftune.request.template import read_template
 from vmaftune.request.values import Size, parse_scale, parse_sizes
 from vmaftune.sweeping import SweepResult, grid_question, measure
 
@@ -784,12 +785,13 @@ class LadderWanted:
     statistic: str = "mean"
     samples: int = FIRST_WINDOWS
     sample_seconds: float = SAMPLE_SECONDS
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderResult:
     """A film's ladder with one encoder: `rungs`, the best first, each measured as it ships, and
-    every encode of the hull in `points`.
+    every encode of the hull in `points`; `against` is the fixed ladder that it was compared with.
     """
 
     folder: Path
@@ -798,6 +800,7 @@ class LadderResult:
     points: tuple[Point, ...]
     num_rung_encodes: int
     sentences: tuple[str, ...]
+    against: tuple[Against, ...] = ()
 
     def command(self, rung: Rung) -> str:
         """The command that makes a rung of the whole film."""
@@ -899,6 +902,7 @@ def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> Lad
         options=_options(request),
         threads=request.threads,
         teacher=request.teacher,
+        template=_fixed(film.whole, wanted.template),
     )
     slots = running.jobs or max(1, usable_cores() // request.threads)
     return LadderQuestion(
@@ -939,6 +943,7 @@ def make_ladder(
         points=tuple(maker.points),
         num_rung_encodes=maker.num_rung_encodes,
         sentences=tuple(maker.sentences),
+        against=maker.against,
     )
 
 
@@ -972,6 +977,24 @@ def ladder_sizes(
     if not sizes:
         raise UsageError(f"--sizes {text}: none fits into the film's {shown[0]}x{shown[1]}")
     return tuple(sorted(sizes, key=lambda s: -s[0] * s[1])), tuple(notices)
+
+
+def _fixed(film: Window, text: str | None) -> tuple[tuple[tuple[int, int], float], ...]:
+    """The rungs of a fixed ladder that are not larger than the film, by size and kbit/s."""
+    if text is None:
+        return ()
+    found = []
+    for rung in read_template(text):
+        if rung.lines <= min(film.width, film.height):
+            is_upright = film.height > film.width
+            size = Size(width=None, height=rung.lines)
+            if is_upright:
+                size = Size(width=rung.lines, height=None)
+            found.append((size.of(film.width, film.height), rung.kbps))
+    if not found:
+        shown = f"{film.width}x{film.height}"
+        raise UsageError(f"--template {text}: none of its sizes fits into the film's {shown}")
+    return tuple(found)
 
 
 def _usual_sizes(lines: int) -> tuple[Size, ...]:

@@ -45,6 +45,10 @@ def ladder(
     ] = "mean",
     samples: Annotated[int, typer.Option(min=1, help="Windows of the film to measure.")] = 8,
     sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Compare with a fixed ladder: apple, or a TOML file.", metavar="NAME"),
+    ] = None,
     options: Annotated[
         str | None, typer.Option(help="Further encoder options: x264=-tune film.")
     ] = None,
@@ -109,6 +113,7 @@ def ladder(
         statistic=stat,
         samples=samples,
         sample_seconds=sample_seconds,
+        template=template,
     )
     running = Running(
         out=Path(out) if out else None,
@@ -217,7 +222,7 @@ def ladder_event(result: LadderResult) -> LadderEvent:
         num_rung_encodes=result.num_rung_encodes,
         rungs=rungs,
         hull=hull,
-        sentences=list(result.sentences),
+        sentences=[*result.sentences, *(gains(result) if result.against else ())],
     )
 
 
@@ -245,10 +250,47 @@ def show_ladder(result: LadderResult) -> None:
     )
     for sentence in (*result.sentences, *crossovers(result)):
         console.say(sentence)
+    if result.against:
+        show_against(result)
     for rung in result.rungs:
         console.out(result.command(rung))
     for rung in result.rungs:
         console.out(result.playlist(rung))
+
+
+def show_against(result: LadderResult) -> None:
+    """The fixed ladder's rungs, what the film's hull needs for their scores, and the sum of it."""
+    rows = [
+        (
+            f"{one.fixed.size[0]}x{one.fixed.size[1]}",
+            f"{one.fixed.kbps:.0f}",
+            f"{one.fixed.score:.2f}",
+            None if one.kbps is None else f"{one.kbps:.0f}",
+            None if one.saved is None else f"{one.saved:+.0%}",
+        )
+        for one in result.against
+    ]
+    columns = ("fixed rung", "kbit/s", "VMAF", "hull kbit/s", "saved")
+    console.table("at equal VMAF", columns, rows)
+    for sentence in gains(result):
+        console.say(sentence)
+
+
+def gains(result: LadderResult) -> list[str]:
+    """What the film's ladder gives against the fixed one."""
+    saved = [one.saved for one in result.against if one.saved is not None]
+    told = []
+    if saved:
+        mean = sum(saved) / len(saved)
+        told.append(f"{mean:.0%} of the bits are saved at equal VMAF, on average")
+    top = result.against[0]
+    told.append(
+        f"at the {top.fixed.kbps:.0f} kbit/s of the fixed ladder's top rung the hull gives"
+        f" {top.score - top.fixed.score:+.1f} VMAF"
+    )
+    fewer = len(result.against) - len(result.rungs)
+    told.append(f"{len(result.rungs)} renditions and not {len(result.against)} ({-fewer:+d})")
+    return told
 
 
 def crossovers(result: LadderResult) -> list[str]:

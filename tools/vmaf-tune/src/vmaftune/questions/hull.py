@@ -74,6 +74,12 @@ class Curve:
         """ln of kbit/s at a quality value."""
         return float(self.ln_kbps[list(self.quality).index(quality)])
 
+    def quality_of(self, ln_kbps: float) -> float:
+        """The quality value whose bitrate is believed to be the nearest."""
+        import numpy as np
+
+        return self.quality[int(np.argmin(np.abs(self.ln_kbps - ln_kbps)))]
+
     def quality_for(self, score: float) -> float:
         """The coarsest quality value that is believed to reach a score; the finest where none."""
         reached = [q for q, known in zip(self.quality, self.score, strict=True) if known >= score]

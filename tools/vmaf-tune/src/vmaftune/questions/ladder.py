@@ -22,7 +22,7 @@ from vmaftune.encoders import Encoder, OptionSet
 from vmaftune.engine.events import Event, NoticeEvent, PointEvent
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
-from vmaftune.questions.hull import HullSearch, Point, Size
+from vmaftune.questions.hull import MARGIN, Curve, HullSearch, Point, Size
 from vmaftune.questions.sample import Sample, pooled, standard_error
 
 APART = 1.3
@@ -35,6 +35,8 @@ BUFFER_S = 2.0
 """Seconds of the bound that the decoder's buffer holds."""
 TRIES = 6
 """Encodes that are made at most for one rung."""
+FIXED_TRIES, FIXED_OFF = 2, 0.1
+"""A rung of a fixed ladder is encoded again where its bitrate is off by more than this share."""
 CLOSE = 0.5
 """A rung may be this far below the ladder's lowest score, VMAF points."""
 
@@ -42,7 +44,8 @@ CLOSE = 0.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderRequest:
     """What is asked. `sizes` are those of encodes, the largest first; `top` and `bottom` in VMAF
-    points of `statistic`; rungs are `step` points apart, or as many as `num_rungs`.
+    points of `statistic`; rungs are `step` points apart, or as many as `num_rungs`. `template` is a
+    fixed ladder to compare with: sizes with kbit/s.
     """
 
     sample: Sample
@@ -60,6 +63,7 @@ class LadderRequest:
     options: OptionSet | None = None
     threads: int = 1
     teacher: str = TEACHER
+    template: tuple[tuple[Size, float], ...] = ()
 
     @property
     def display(self) -> Size:
@@ -80,9 +84,26 @@ class Rung:
     kbps: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """A rung of the fixed ladder, measured at about its bitrate, and what this film's hull gives:
+    `kbps` at the same score (None where the hull was not looked at, or does not reach it), `score`
+    at the same bitrate.
+    """
+
+    fixed: Rung
+    kbps: float | None
+    score: float
+
+    @property
+    def saved(self) -> float | None:
+        """The share of the bits that the hull saves at the same score."""
+        return None if self.kbps is None else 1 - self.kbps / self.fixed.kbps
+
+
 class LadderMaker:
     """One question about one film. `run` yields events; then `rungs` holds the ladder, the best
-    first, and `points` every encode of the hull.
+    first, `points` every encode of the hull, and `against` the fixed ladder.
     """
 
     def __init__(self, request: LadderRequest, study: Study, prior: Prior) -> None:
@@ -103,14 +124,11 @@ class LadderMaker:
             statistic=request.statistic,
         )
         self.rungs: tuple[Rung, ...] = ()
+        self.against: tuple[Against, ...] = ()
+        self.points: tuple[Point, ...] = ()
         self.sentences: list[str] = []
         self.num_rung_encodes = 0
         self._measured: Rung | None = None
-
-    @property
-    def points(self) -> list[Point]:
-        """The encodes of the hull, in the order in which they were made."""
-        return self.search.points
 
     def run(self) -> Iterator[Event]:
         """Measure the hull, then the rungs. Yields the study's events, and a point each."""
@@ -119,7 +137,9 @@ class LadderMaker:
         while (wanted := self.search.ask()) is not None:
             size, quality = wanted
             yield from self._measure(self._setting(size, quality), is_rung=False)
+        self.points = tuple(self.search.points)
         yield from self._place_rungs()
+        yield from self._compare()
         self._study.finish()
 
     def _place_rungs(self) -> Iterator[Event]:
@@ -141,6 +161,42 @@ class LadderMaker:
         self.rungs = tuple(rungs)
         if not rungs:
             self.sentences.append("no rung meets the limits; widen --bottom, --min-kbps or --sizes")
+
+    def _compare(self) -> Iterator[Event]:
+        """Measure the fixed ladder's rungs, each at the quality value that is believed to take its
+        bitrate; a second time where the first was far off.
+        """
+        sizes = self.request.sizes
+        curves = [self.search.curve(size) for size in sizes]
+        measured: list[Rung] = []
+        for size, kbps in self.request.template:
+            found: Rung | None = None
+            for _ in range(FIXED_TRIES):
+                quality = self.search.curve(size).quality_of(math.log(kbps))
+                setting = self._setting(size, quality)
+                yield from self._measure(setting, is_rung=True)
+                found = self._measured
+                assert found is not None
+                self.search.tell(_point(found))
+                if abs(math.log(found.kbps / kbps)) <= FIXED_OFF:
+                    break
+            assert found is not None
+            measured.append(found)
+        self.against = tuple(self._held(rung, curves) for rung in measured)
+
+    def _held(self, rung: Rung, curves: Sequence[Curve]) -> Against:
+        import numpy as np
+
+        low, high = self.request.bottom - MARGIN, self.request.top + MARGIN
+        cost = math.inf
+        if low <= rung.score <= high:  # the hull is known there
+            cost = min(curve.ln_kbps_for(rung.score) for curve in curves)
+        at = np.array([math.log(rung.kbps)])
+        return Against(
+            fixed=rung,
+            kbps=math.exp(cost) if math.isfinite(cost) else None,
+            score=max(float(curve.score_at(at)[0]) for curve in curves),
+        )
 
     def _top(self) -> float:
         """The score of the top rung: what is asked for and reached, below the knee."""
@@ -292,3 +348,7 @@ class LadderMaker:
         found = [(self._row(cell).per_frame_features or {}).get("motion2") for cell in cells]
         known = [value for value in found if value is not None]
         return sum(known) / len(known) if known else None
+
+
+def _point(rung: Rung) -> Point:
+    return Point(size=rung.size, quality=rung.setting.quality, score=rung.score, kbps=rung.kbps)
