@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked import question
 from forged import Written, edit_folder, failed, measured, write_folder
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
+from vmaftune.engine.events import to_json
 from vmaftune.engine.merge import merge
 from vmaftune.errors import FolderError, UsageError
+from vmaftune.report.read import read
 
 SOFTWARE = Path(__file__).parents[2] / "runs/phase_a/software"
 CELLS = [measured(f"clip/libx264/fast/{q}", [90.0 - q, 80.0 + q / 7]) for q in range(6)]
@@ -61,6 +64,15 @@ def test_what_two_folders_share_is_there_once(parts: tuple[Path, ...], tmp_path:
     a, _, whole = parts
     assert merge([a, whole], tmp_path / "out").num_rows == 6
     assert len(read_ledger(tmp_path / "out", everything=True).units) == 6
+
+
+def test_what_was_asked_is_kept(parts: tuple[Path, ...], tmp_path: Path) -> None:
+    a, b, _ = parts
+    for folder, target in ((a, 90), (b, 93)):
+        line = to_json(question(target=target))
+        (folder / "questions.jsonl").write_text(json.dumps(line) + "\n")
+    merge([a, b], tmp_path / "out")
+    assert [q.asked.target for q in read(tmp_path / "out").questions] == [90, 93]
 
 
 def test_a_finished_cell_stands_before_a_failed_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmaf_train.corpus.digests import canonical
-from vmaf_train.corpus.rows import CELLS, Row, parse
+from vmaf_train.corpus.rows import CELLS, QUESTIONS, Row, parse
 
 from vmaftune.engine.folder import RUNS, SWEEP, Writer, append_run, lock, read_jsonl, write_json
 from vmaftune.errors import FolderError, UsageError
@@ -70,6 +70,9 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
             for batch in _batches(ledger, mine):
                 writer.append_many(batch)
         _join_runs(folders, out)
+        told = [row for folder in folders for row in read_jsonl(folder / QUESTIONS)]
+        if told:
+            writer.note(told)
         writer.close()
     failed = sum(not c.mark.is_ok for c in chosen.values())
     return Merged(
