@@ -165,6 +165,9 @@ def test_the_command_shows_draws_and_counts(
     assert last["event"] == "ladder" and len(last["rungs"]) == len(result.rungs)
     few = run(monkeypatch, capsys, [*given, "--rungs", "2", "--json"])
     assert len(json.loads(few.splitlines()[-1])["rungs"]) == 2
+    both = ["ultrafast,superfast" if word == "ultrafast" else word for word in given]
+    shown = run(monkeypatch, capsys, [*both, "--sizes", "144", "--rungs", "1"])
+    assert "libx264 superfast" in shown and "BD-rate against libx264 ultrafast" in shown
     assert "at most 15 encodes" in run(monkeypatch, capsys, [*given, "--dry-run"])
 
 

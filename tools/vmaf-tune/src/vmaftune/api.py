@@ -878,13 +878,21 @@ def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> Lad
     """Everything that a ladder needs, with the film probed and its windows chosen. Raises as
     `ladder`.
     """
+    questions = ladder_questions(texts, wanted, running)
+    if len(questions) != 1:
+        raise UsageError("a ladder is made with one encoder and one preset; ask once for each")
+    return questions[0]
+
+
+def ladder_questions(
+    texts: Texts, wanted: LadderWanted, running: Running
+) -> tuple[LadderQuestion, ...]:
+    """The same for every encoder and preset that was named; all share one folder."""
     _check_ladder(wanted)
     request = request_from(parse_flags(texts))
     ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
     film, notices = resolve_film(request)
     candidates = _candidates(request, Wanted())
-    if len(candidates) != 1:
-        raise UsageError("a ladder is made with one encoder and one preset; ask once for each")
     sizes, left_out = ladder_sizes(film.whole, wanted.sizes)
     asked = LadderRequest(
         sample=sample(film, wanted.sample_seconds, most=wanted.samples),
@@ -905,12 +913,16 @@ def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> Lad
         template=_fixed(film.whole, wanted.template),
     )
     slots = running.jobs or max(1, usable_cores() // request.threads)
-    return LadderQuestion(
-        request=asked,
-        folder=running.out or find_folder(film.whole),
-        ffmpeg=ffmpeg,
-        options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
-        notices=(*notices, *left_out),
+    options = Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed)
+    return tuple(
+        LadderQuestion(
+            request=replace(asked, encoder=candidate.encoder, preset=candidate.preset),
+            folder=running.out or find_folder(film.whole),
+            ffmpeg=ffmpeg,
+            options=options,
+            notices=(*notices, *left_out),
+        )
+        for candidate in candidates
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from vmaftune import console
 from vmaftune.commands.signals import interruptible
-from vmaftune.errors import TargetMissed, ToolError
+from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
 
 def ladder(
     film: Annotated[str, typer.Argument(help="The film.")],
-    encoder: Annotated[str, typer.Option(help="The encoder.")] = "x264",
-    preset: Annotated[str | None, typer.Option(help="Its preset. Default: the middle one.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="The encoder. Default: x264.")
+    ] = None,
+    encoders: Annotated[
+        str | None, typer.Option(help="Several encoders, a ladder each, compared: x264,svtav1.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The preset, or one for each encoder: x264=slow;svtav1=5.")
+    ] = None,
     sizes: Annotated[
         str | None,
         typer.Option(help="Sizes of encodes: 1080,720,540. Default: the film's and three below."),
@@ -97,10 +105,11 @@ def ladder(
 
     Example: vmaf-tune ladder film.mkv --encoder x264 --preset slow --sizes 1080,720,540,360
     """
-    from vmaftune.api import LadderWanted, Running, ladder_question, make_ladder
-    from vmaftune.engine.events import to_json
+    from vmaftune.api import LadderWanted, Running, ladder_questions
     from vmaftune.request.flags import Texts
 
+    if encoder and encoders:
+        raise UsageError("--encoder names one and --encoders several; give one of the two")
     runner = Runner(most_s=timeout, tell=console.say)
     wanted = LadderWanted(
         sizes=sizes,
@@ -126,7 +135,7 @@ def ladder(
     )
     texts = Texts(
         sources=(film,),
-        encoders=encoder,
+        encoders=encoder or encoders or "x264",
         presets=preset,
         options=options,
         crop=crop,
@@ -137,22 +146,64 @@ def ladder(
         out=out,
     )
     with interruptible(runner):
-        question = ladder_question(texts, wanted, running)
+        questions = ladder_questions(texts, wanted, running)
         if dry_run:
-            show_question(question)
+            for question in questions:
+                show_question(question)
             return
-        expected = 5 * len(question.request.sizes) + 7
-        with console.FindView(top, as_json=as_json, expected=expected) as view:
-            result = make_ladder(
-                question, model_dir=model_dir, on_event=lambda event: view.feed(to_json(event))
-            )
-            view.feed(to_json(ladder_event(result)))
+        results = [_asked(question, model_dir, as_json=as_json) for question in questions]
+    if not as_json and len(results) > 1:
+        show_encoders(results)
+    for result in results:
         if plot is not None:
-            draw(result, plot)
+            draw(result, _own(plot, result, len(results)))
+    missed = [result for result in results if not result.rungs]
+    if missed:
+        raise TargetMissed(f"{film}: {'; '.join(missed[0].sentences)}")
+
+
+def _asked(question: LadderQuestion, model_dir: Path | None, *, as_json: bool) -> LadderResult:
+    """One encoder's ladder, measured and shown."""
+    from vmaftune.api import make_ladder
+    from vmaftune.engine.events import to_json
+
+    request = question.request
+    expected = 5 * len(request.sizes) + 7
+    with console.FindView(request.top, as_json=as_json, expected=expected) as view:
+        result = make_ladder(
+            question, model_dir=model_dir, on_event=lambda event: view.feed(to_json(event))
+        )
+        view.feed(to_json(ladder_event(result)))
     if not as_json:
         show_ladder(result)
-    if not result.rungs:
-        raise TargetMissed(f"{film}: {'; '.join(result.sentences)}")
+    return result
+
+
+def _own(place: Path, result: LadderResult, count: int) -> Path:
+    """The picture's file; each encoder's own where there are several."""
+    if count == 1:
+        return place
+    name = f"{place.stem}_{result.request.encoder.name}_{result.request.preset}{place.suffix}"
+    return place.with_name(name)
+
+
+def show_encoders(results: Sequence[LadderResult]) -> None:
+    """BD-rates of all hulls against the first, and who is on the joint hull."""
+    from vmaftune.report.bdrate import compare, convex_hull, rate_curve
+
+    curves = [
+        rate_curve((point.kbps, point.score) for point in hull_of(result)) for result in results
+    ]
+    names = [f"{r.request.encoder.name} {r.request.preset}" for r in results]
+    every = [(p.kbps, p.score, i) for i, r in enumerate(results) for p in r.points]
+    joint = convex_hull([(kbps, score) for kbps, score, _ in every])
+    rows = []
+    for i, name in enumerate(names):
+        percent = compare(curves[i], curves[0]).percent
+        num_joint = sum(every[k][2] == i for k in joint)
+        rows.append((name, None if percent is None else f"{percent:+.1f}%", num_joint))
+    columns = ("encoder", f"BD-rate against {names[0]}", "on the joint hull")
+    console.table("hulls of all encoders", columns, rows)
 
 
 def show_question(question: LadderQuestion) -> None:
