@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-cluster test-browser contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
+.PHONY: help demo test test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -68,8 +68,8 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
 	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
-test: .venv/.test ## the test suite, but for the browser and the cluster
-	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster
+test: .venv/.test ## the test suite, but for browser, cluster and GPU
+	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster --ignore=tests/gpu
 
 test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stopped and starved: minutes
 	$(BIN)/python -m pytest tests/cluster
@@ -85,6 +85,11 @@ test-browser: .venv/.test-browser ## the report page in a headless Chromium
 	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } || \
 	  { echo "The browser tests need Debian's chromium: sudo apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/browser
+
+test-gpu: .venv/.test ## training, onnxruntime, decoding and doctor on an NVIDIA GPU; leaves without one
+	@why=$$($(BIN)/python -c 'from vmaftune.hardware.gpus import nvidia; n = nvidia(); print("" if n.gpus else n.problem or "none")'); \
+	  if [ -n "$$why" ]; then echo "no NVIDIA GPU is here ($$why): nothing was tested"; \
+	  else set -x; $(BIN)/python -m pytest tests/gpu; fi
 
 fuzz: .venv/.test ## feed every reader 100,000 damaged files: about half an hour
 	PYTHONPATH=tests/support $(BIN)/python tests/support/fuzz.py --count 100000

@@ -145,7 +145,7 @@ def test_features_that_are_not_the_teachers_own_are_refused(
         (("train", "--smoke", "--out", "model/tiny/x"), 2, "lies under a folder of shipped models"),
         (("train", "--kfold", "5", "--corpus", "gone.jsonl"), 2, "add --loso"),
         (("train", "--seeds", "5", "--corpus", "gone.jsonl"), 2, "add --loso"),
-        (("train", "--corpus", "a", "--corpus", "b"), 2, "--corpus is given 2 times"),
+        (("train", "--corpus", "a", "--corpus", "b"), 4, "a does not exist"),
         (("train", "--device", "gpu", "--corpus", "gone.jsonl"), 2, "no device is called 'gpu'"),
         (("train", "--smoke", "--device", "cuda:77"), 3, "cuda:77"),
         (("train",), 4, "no corpus under"),

@@ -46,11 +46,22 @@ Table = list[tuple[int, Row]]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
+Mask = NDArray[np.bool_]
 LOSO, LOEO = "loso", "loeo"
 NEVER_CHOSEN = ("demo", "dense")
 """Folders of runs/phase_a that are used only when they are named: the demo's own, and the curves
 that no model may learn from.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of several corpora. `groups`: what each of its groups is called in the whole."""
+
+    path: Path
+    digest: str
+    frame_digest: str | None
+    groups: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +73,8 @@ class Dataset:
     value, NaN where a scored pair has none. `digest` is the corpus digest, `frame_digest` that of
     the frame rows (None when they were not read). `features_of` names the feature set of all rows;
     `sources` are the sha256 of the source files of each group, as far as its rows tell them.
-    `notes` are sentences about what was read and what was left out.
+    `notes` are sentences about what was read and what was left out. Of several corpora `parts` are
+    these, and `path` is the first; `digest` and `frame_digest` are made of theirs.
     """
 
     features: Floats
@@ -82,9 +94,20 @@ class Dataset:
     features_of: str
     sources: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the rows lie: one corpus, or several."""
+        return tuple(part.path for part in self.parts) or (self.path,)
+
+    @property
+    def name(self) -> str:
+        """The paths as text."""
+        return ", ".join(map(str, self.paths))
 
     @property
     def groups(self) -> list[str]:
@@ -97,7 +120,7 @@ class Dataset:
         if self.teacher is None or feature_set(self.teacher) == self.features_of:
             return None
         return (
-            f"the scores of {self.path} are those of {self.teacher}, and its features those of"
+            f"the scores of {self.name} are those of {self.teacher}, and its features those of"
             f" {self.features_of}; sweep again with this release, which records the teacher's own"
         )
 
@@ -329,7 +352,7 @@ def loso_folds(data: Dataset) -> list[Fold]:
     """
     if len(data.groups) < 2:
         raise DatasetError(
-            f"{data.path} has one group only; holding a group out needs at least two sources"
+            f"{data.name} has one group only; holding a group out needs at least two sources"
         )
     return [_fold(LOSO, name, data.group == name) for name in data.groups]
 
@@ -349,7 +372,7 @@ def kfold_folds(data: Dataset, k: int) -> list[Fold]:
     sizes = Counter(data.group)
     if not 2 <= k <= len(sizes):
         raise DatasetError(
-            f"{k} folds of whole groups need 2..{len(sizes)} folds: {data.path} has {len(sizes)}"
+            f"{k} folds of whole groups need 2..{len(sizes)} folds: {data.name} has {len(sizes)}"
             " groups"
         )
     load_of = [0] * k

@@ -19,7 +19,7 @@ import numpy as np
 
 from vmaf_train.contract import feature_value
 from vmaf_train.corpus import rows as corpus_rows
-from vmaf_train.corpus.dataset import Floats, corpus_files
+from vmaf_train.corpus.dataset import Dataset, Floats, corpus_files
 from vmaf_train.corpus.records import holds_frames
 from vmaf_train.corpus.rows import Row
 
@@ -71,24 +71,64 @@ class Likeness:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """The windows of a corpus: the group of each, the mean of its motion2, and the motion2 of its
+    frames where the corpus has frames.
+    """
+
+    groups: Mapping[str, str]
+    means: Mapping[str, float | None]
+    series: Mapping[str, Floats] | None
+
+
+def find_in(data: Dataset) -> Likeness:
+    """As `find`, of all the corpora that `data` was read from. Raises as `find`."""
+    if not data.parts:
+        return find(data.path)
+    groups: dict[str, str] = {}
+    means: dict[str, float | None] = {}
+    series: dict[str, Floats] = {}
+    all_have_frames = True
+    for part in data.parts:
+        found = _windows(part.path)
+        names = {name: f"{name} of {part.path}" for name in found.groups}
+        groups |= {names[name]: part.groups.get(g, g) for name, g in found.groups.items()}
+        means |= {names[name]: mean for name, mean in found.means.items()}
+        series |= {names[name]: values for name, values in (found.series or {}).items()}
+        all_have_frames &= found.series is not None
+    return compare(series, groups) if all_have_frames else _compare_means(means, groups)
+
+
 def find(path: Path | str) -> Likeness:
     """Compare the windows of different groups in the corpus at `path`, by one cell of each window.
 
     A corpus without frame rows is compared by the mean of motion2, which finds the same cut of the
     same clip and nothing else. Raises DatasetError for a corpus that cannot be read.
     """
+    windows = _windows(path)
+    if windows.series is None:
+        return _compare_means(windows.means, windows.groups)
+    return compare(windows.series, windows.groups)
+
+
+def _windows(path: Path | str) -> _Windows:
     file, *beside = corpus_files(path)
     table = [row for _, row in corpus_rows.read(file)]
     names = [(corpus_rows.source(row), row.get("group")) for row in table]
     groups = {src: str(group or src) for src, group in names}
     if not table or holds_frames(table[0]):
-        return compare(_series(table, corpus_rows.source), groups)
+        bare = _series(table, corpus_rows.source)
+        means: dict[str, float | None] = {src: float(v.mean()) for src, v in bare.items()}
+        return _Windows(groups=groups, means=means, series=bare)
     chosen = _one_cell_each(table)
+    means = {src: _mean(row) for src, row in chosen.items()}
     if not beside:
-        return _compare_means({src: _mean(row) for src, row in chosen.items()}, groups)
+        return _Windows(groups=groups, means=means, series=None)
     name_of = {str(row["key"]): src for src, row in chosen.items()}
     frames = _frames(beside[0], set(name_of))
-    return compare(_series(frames, lambda row: name_of[str(row["key"])]), groups)
+    series = _series(frames, lambda row: name_of[str(row["key"])])
+    return _Windows(groups=groups, means=means, series=series)
 
 
 def _one_cell_each(table: Iterable[Row]) -> dict[str, Row]:

@@ -11,7 +11,7 @@ import msgspec
 import pandas as pd
 
 from vmaf_train.contract import MODELS, ModelContract
-from vmaf_train.corpus import dataset
+from vmaf_train.corpus import several
 from vmaf_train.corpus.dataset import LOSO, Dataset
 from vmaf_train.errors import DatasetError
 from vmaf_train.results import tables
@@ -21,8 +21,19 @@ from vmaf_train.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartFacts:
+    """What a sidecar says of one of several corpora."""
+
+    path: str
+    digest: str
+    frame_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusFacts:
-    """What a sidecar says of the corpus. `sources`: sha256 of the source files, by group."""
+    """What a sidecar says of the corpus. `sources`: sha256 of the source files, by group;
+    `corpora`: the single ones, where there are several.
+    """
 
     path: str = ""
     digest: str = ""
@@ -30,6 +41,12 @@ class CorpusFacts:
     num_rows: int = 0
     num_groups: int = 0
     sources: dict[str, tuple[str, ...]] | None = None
+    corpora: tuple[PartFacts, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The corpora as the run named them."""
+        return tuple(part.path for part in self.corpora) or (self.path,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,10 +78,10 @@ def open_case(run: Run, teacher: Teacher | None) -> Case:
     data = cells = frames = None
     missing = ""
     try:
-        path = find_corpus(told.path, run.path)
+        paths = [find_corpus(path, run.path) for path in told.paths]
         wants_frames = contract.unit == "frame" or told.frame_digest is not None
-        cells = dataset.load(path, per_frame=False)
-        frames = dataset.load(path, per_frame=True) if wants_frames else None
+        cells = several.load(paths, per_frame=False)
+        frames = several.load(paths, per_frame=True) if wants_frames else None
         data = frames if contract.unit == "frame" else cells
     except DatasetError as failure:
         missing = str(failure)

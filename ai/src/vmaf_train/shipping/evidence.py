@@ -63,7 +63,7 @@ def what_it_rests_on(case: Case) -> Iterator[Check]:
         return
     yield must(6, "features are the teacher's own", data.strange_features)
     yield must(6, "the frames' means are their cells'", _frame_problem(case))
-    likeness = duplicates.find(data.path)
+    likeness = duplicates.find_in(data)
     twins = likeness.twins[0].sentence if likeness.twins else None
     yield must(6, "no two groups show the same pictures", twins, _judged(likeness))
 
@@ -177,12 +177,12 @@ def _ridge(data: Dataset) -> Floats:
 def _digest_problem(case: Case, data: Dataset) -> str | None:
     told = case.told
     if data.digest != told.digest:
-        return f"the rows of {data.path} are not those that training recorded"
+        return f"the rows of {data.name} are not those that training recorded"
     if case.run.recipe.get("window_share") and told.frame_digest is None:
         return "it learned from frame rows, and training did not record their digest; train again"
     found = None if case.frames is None else case.frames.frame_digest
     if told.frame_digest is not None and told.frame_digest != found:
-        return f"the frame rows beside {data.path} are not those that training recorded"
+        return f"the frame rows beside {data.name} are not those that training recorded"
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vmaf_train.corpus import dataset
+from vmaf_train.corpus import several
 from vmaf_train.corpus.dataset import Dataset
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.results import tables
@@ -88,8 +88,8 @@ def _its_corpus(facts: CorpusFacts, case: Case, model_dir: Path) -> Dataset | No
     if facts.digest == case.told.digest:
         return case.data
     try:
-        path = find_corpus(facts.path, model_dir / "tiny")
-        data = dataset.load(path, per_frame=case.contract.unit == "frame")
+        paths = [find_corpus(path, model_dir / "tiny") for path in facts.paths]
+        data = several.load(paths, per_frame=case.contract.unit == "frame")
     except DatasetError:
         return None
     return data if data.digest == facts.digest else None

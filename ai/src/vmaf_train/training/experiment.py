@@ -283,10 +283,9 @@ def corpus_facts(experiment: Experiment) -> dict[str, Any]:
     them), path, counts, notes.
     """
     data, frames = experiment.data, experiment.frames or experiment.data
-    path = data.path.resolve()
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else data.path
-    return {
-        "path": path.as_posix(),
+    paths = [_as_told(path) for path in data.paths]
+    facts = {
+        "path": ", ".join(paths),
         "digest": data.digest,
         "frame_digest": frames.frame_digest,
         "num_rows": len(data),
@@ -298,6 +297,20 @@ def corpus_facts(experiment: Experiment) -> dict[str, Any]:
         "sources": {group: list(digests) for group, digests in data.sources.items()},
         "notes": list(data.notes),
     }
+    if data.parts:
+        frame_digests = [part.frame_digest for part in frames.parts]
+        facts["corpora"] = [
+            {"path": path, "digest": part.digest, "frame_digest": frame_digest}
+            for path, part, frame_digest in zip(paths, data.parts, frame_digests, strict=True)
+        ]
+    return facts
+
+
+def _as_told(path: Path) -> str:
+    """A path relative to where training was started, when it lies there."""
+    whole = path.resolve()
+    inside = whole.is_relative_to(Path.cwd())
+    return (whole.relative_to(Path.cwd()) if inside else path).as_posix()
 
 
 def run(

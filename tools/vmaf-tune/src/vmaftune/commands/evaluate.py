@@ -33,8 +33,10 @@ def evaluate(
         ),
     ] = None,
     corpus: Annotated[
-        Path | None,
-        typer.Option(help="Score the shipped MODEL on this corpus instead of reading a run."),
+        list[Path] | None,
+        typer.Option(
+            help="Score the shipped MODEL on this corpus instead of reading a run; repeatable."
+        ),
     ] = None,
     card: Annotated[
         Path | None,
@@ -191,31 +193,32 @@ def _write_card(run: Run, result: dict[str, Any], file: Path) -> None:
 
 
 def _score(
-    model_id: str, path: Path, model_dir: Path, teacher_model: Path | None, *, as_json: bool
+    model_id: str, paths: list[Path], model_dir: Path, teacher_model: Path | None, *, as_json: bool
 ) -> None:
     """A shipped model on every row of a corpus."""
-    from vmaf_train.corpus.dataset import load
+    from vmaf_train.corpus import several
     from vmaf_train.results import tables
     from vmaf_train.shipping import predictor
     from vmaf_train.training.baselines import teacher_scores
 
     model = predictor.load(model_id, model_dir)
-    data = load(path, per_frame=model.contract.unit == "frame")
+    data = several.load(paths, per_frame=model.contract.unit == "frame")
     _refuse_strangers(model, data)
-    same = (model.sidecar.get("corpus") or {}).get("digest") == data.digest
+    learned = (model.sidecar.get("corpus") or {}).get("digest")
+    same = learned in {data.digest, *(part.digest for part in data.parts)}
     answers = model.predict(data.features, data.codec if model.contract.has_codec else None)
     teacher, missing = load_or_reason(teacher_model)
     table = tables.score_table(data, answers, teacher_scores(teacher, data))
     result = tables.evaluation(table)
     notes = [*_notes_on(model, data, same=same), *([missing] if missing else [])]
     if as_json:
-        facts = {"corpus": str(data.path), "in_sample": same, "notes": notes}
+        facts = {"corpus": data.name, "in_sample": same, "notes": notes}
         console.json_document({"model_id": model_id, **facts, **result})
         return
     for note in notes:
         console.warn(note)
     label = "in sample" if same else "on another corpus than its own (sources may be in both)"
-    _show_scored(f"{model_id} {label}: {data.path}, {model.provider_note}", result)
+    _show_scored(f"{model_id} {label}: {data.name}, {model.provider_note}", result)
 
 
 def _refuse_strangers(model: Predictor, data: Dataset) -> None:
@@ -225,7 +228,7 @@ def _refuse_strangers(model: Predictor, data: Dataset) -> None:
     taught = model.sidecar.get("teacher")
     if data.teacher is not None and data.teacher != taught:
         raise DatasetError(
-            f"the scores of {data.path} are those of {data.teacher}, and {model.contract.id}"
+            f"the scores of {data.name} are those of {data.teacher}, and {model.contract.id}"
             f" imitates {taught}: their difference is no error of the model"
         )
 
@@ -234,7 +237,7 @@ def _notes_on(model: Predictor, data: Dataset, *, same: bool) -> list[str]:
     """What a reader of the figures must know of the corpus."""
     from vmaf_train.corpus import duplicates
 
-    likeness = duplicates.find(data.path)
+    likeness = duplicates.find_in(data)
     notes = [
         *data.notes,
         *([likeness.note] if likeness.note else []),

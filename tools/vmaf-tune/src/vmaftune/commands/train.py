@@ -45,8 +45,8 @@ def train(
         list[Path] | None,
         typer.Option(
             help=(
-                "One run folder, cells.jsonl, JSONL or parquet file; several for quality_prior."
-                " Default: the newest complete sweep in runs/."
+                "A run folder, cells.jsonl, JSONL or parquet file; repeatable: the same film in two"
+                " is one group. Default: the newest complete sweep in runs/."
             )
         ),
     ] = None,
@@ -132,7 +132,7 @@ def train(
     from vmaf_train.training.experiment import plan
     from vmaf_train.training.train import choose_device
 
-    _check(loso, corpus, seeds, kfold, device)
+    _check(loso, seeds, kfold, device)
     options = {
         "epochs": SMOKE_EPOCHS if smoke and epochs is None else epochs,
         "batch_size": batch_size,
@@ -146,7 +146,7 @@ def train(
     folder = _folder(out, runs_dir, model, smoke)
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
     chosen = choose_device(device)
-    data, frames = _corpus(corpus[0] if corpus else None, runs_dir, wanted, folder, smoke)
+    data, frames = _corpus(corpus or [], runs_dir, wanted, folder, smoke)
     if not smoke:
         _check_groups(data, loso=loso)
     wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
@@ -171,15 +171,8 @@ def train(
     _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
 
 
-def _check(
-    loso: bool, corpus: list[Path] | None, seeds: int | None, kfold: int | None, device: str
-) -> None:
+def _check(loso: bool, seeds: int | None, kfold: int | None, device: str) -> None:
     """Raise UsageError for flags that contradict each other, before anything is read."""
-    if corpus is not None and len(corpus) > 1:
-        raise UsageError(
-            f"--corpus is given {len(corpus)} times; a model learns from one corpus (put several"
-            " into one sweep)"
-        )
     if not loso and (seeds is not None or kfold):
         raise UsageError(
             "--seeds and --kfold say how sources are held out; add --loso, or leave them out for a"
@@ -225,37 +218,38 @@ def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
 
 
 def _corpus(
-    path: Path | None, runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool
+    paths: list[Path], runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool
 ) -> tuple[Dataset, Dataset | None]:
     """The rows to train on and, for a recipe with windows, their frames; says which corpus it is
     before anything else.
     """
-    from vmaf_train.corpus import dataset
+    from vmaf_train.corpus import dataset, several
 
     how = "named by --corpus"
     passed_over: list[str] = []
     if smoke:
         from vmaf_train.corpus.synthetic import write_corpus
 
-        if path is not None:
-            console.warn(f"--corpus {path} is ignored: a smoke run makes its own")
-        path, how = write_corpus(folder / "corpus"), "synthetic: this is a smoke run"
-    if path is None:
+        if paths:
+            named = ", ".join(map(str, paths))
+            console.warn(f"--corpus {named} is ignored: a smoke run makes its own")
+        paths, how = [write_corpus(folder / "corpus")], "synthetic: this is a smoke run"
+    if not paths:
         data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame)
         how = f"the newest complete one in {runs_dir}"
     else:
-        data = dataset.load(path, per_frame=wanted.per_frame)
+        data = several.load(paths, per_frame=wanted.per_frame)
     unit = "frames" if wanted.per_frame else "cells"
     console.say(
-        f"corpus: {data.path} ({how}): {len(data)} {unit} of {len(data.groups)} groups,"
+        f"corpus: {data.name} ({how}): {len(data)} {unit} of {len(data.groups)} groups,"
         f" {data.digest[:12]}"
     )
     for note in (*passed_over, *data.notes):
         console.warn(note)
     if wanted.per_frame or not wanted.window_share:
         return data, None
-    if dataset.has_frames(data.path):
-        return data, dataset.load(data.path, per_frame=True)
+    if all(dataset.has_frames(path) for path in data.paths):
+        return data, several.load(data.paths, per_frame=True)
     console.warn(
         "this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only"
     )
@@ -267,11 +261,11 @@ def _check_groups(data: Dataset, *, loso: bool) -> None:
     from vmaf_train.corpus import duplicates
     from vmaf_train.errors import DatasetError
 
-    found = duplicates.find(data.path)
+    found = duplicates.find_in(data)
     if found.note:
         console.warn(found.note)
     if found.twins and loso:
-        raise DatasetError(f"{data.path}: {found.twins[0].sentence}")
+        raise DatasetError(f"{data.name}: {found.twins[0].sentence}")
     for twins in found.twins:
         console.warn(twins.sentence)
 
@@ -298,7 +292,7 @@ def _provenance(
         entry_point="vmaf-tune train",
         argv=sys.argv,
         args={"model": model, **args, "device": str(experiment.device)},
-        inputs=corpus_files(experiment.data.path),
+        inputs=[file for path in experiment.data.paths for file in corpus_files(path)],
         outputs=[folder],
     )
 
