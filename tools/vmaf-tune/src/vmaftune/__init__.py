@@ -14,6 +14,7 @@ NAMES = (
     "EncodeJob",
     "FindResult",
     "Keep",
+    "LadderResult",
     "LadderWanted",
     "Running",
     "SweepFlags",
