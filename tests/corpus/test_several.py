@@ -19,6 +19,7 @@ from vmaf_train.shipping.case import open_case
 from vmaf_train.shipping.evidence import how_it_was_held_out, what_it_rests_on
 
 Row = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 SHA = {f"smoke{i:02d}": f"{i}" * 64 for i in range(4)}
 
 
@@ -156,3 +157,17 @@ def test_the_gate_notices_that_one_of_several_has_changed(
     case = open_case(load_run(tmp_path / "runs/r"), None)
     checks = {check.name: check for check in what_it_rests_on(case)}
     assert checks["corpus present with the recorded digest"].verdict == "hold"
+
+
+def test_a_shipped_model_is_scored_on_several(corpus: Path, cli: RunCli, tmp_path: Path) -> None:
+    teacher = {"teacher": "vmaf_v0.6.1"}
+    parts = [
+        part(corpus, tmp_path / name, {src: src}, lambda row: True, **teacher)
+        for name, src in (("a", "smoke00"), ("b", "smoke01"))
+    ]
+    named = ["--corpus", parts[0], "--corpus", parts[1]]
+    done = cli("eval", "fr_regressor_v2", *named, "--model-dir", ROOT / "model", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["corpus"] == ", ".join(str(path / "cells.jsonl") for path in parts)
+    assert told["in_sample"] is False
