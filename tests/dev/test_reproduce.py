@@ -20,7 +20,7 @@ from vmaf_train.shipping.provenance import run_provenance
 from vmaf_train.training import experiment, recipes
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = [entry.id for entry in registry.load(ROOT / "model").entries]
+SHIPPED = reproduce.networks(ROOT / "model")
 
 
 @pytest.fixture

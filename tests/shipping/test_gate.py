@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from projects import edit_sidecar
 from vmaf_train.contract import VOCABULARY
+from vmaf_train.errors import DatasetError
 from vmaf_train.model_file.graph import build_onnx, import_onnx
 from vmaf_train.model_file.inspect import inspect
 from vmaf_train.results.run_folder import load_run
@@ -336,19 +337,20 @@ def test_the_candidates_own_words_are_not_taken(
     assert check in [c.name for c in judge(project, project.write(parts)).held]
 
 
-def test_edited_frames_are_held(project: Any) -> None:
+def test_a_corpus_with_edited_frames_is_no_evidence(project: Any) -> None:
     """Frames that windows are drawn from, and whose means are not the cells'."""
     corpus = project.root / "runs" / "phase_a" / "synthetic"
     with_sources(project)
+    parts = project.parts(FR)
+    parts.recipe = parts.sidecar["recipe"] = {"name": "test", "window_share": 1.0}
+    parts.sidecar["corpus"]["frame_digest"] = project.corpus("fr_regressor_v1").frame_digest
+    run = project.write(parts)
     lines = (corpus / "frames.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
     lines[0] = json.dumps(first | {"adm2": first["adm2"] + 0.01})
     (corpus / "frames.jsonl").write_text("\n".join(lines) + "\n")
-    parts = project.parts(FR)
-    parts.recipe = parts.sidecar["recipe"] = {"name": "test", "window_share": 1.0}
-    parts.sidecar["corpus"]["frame_digest"] = project.corpus("fr_regressor_v1").frame_digest
-    held = [c.name for c in judge(project, project.write(parts)).held]
-    assert held == ["the frames' means are their cells'"]
+    with pytest.raises(DatasetError, match="and its frames give"):
+        judge(project, run)
 
 
 NAME = "mean RMSE minus the incumbent's"
