@@ -96,7 +96,7 @@ def figures_of(shipped: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 def networks(model_dir: Path) -> list[str]:
     """The shipped networks. The prior is no network: its gate fits it again each time it ships."""
-    return [e.id for e in registry.load(model_dir).entries if e.kind == "fr"]
+    return [e.id for e in registry.load(model_dir).entries if e.kind is registry.FR]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -236,7 +236,7 @@ def test_shipped_models_answer_as_torch_does_on_their_whole_corpus() -> None:
     trained on.
     """
     shipped = registry.load(ROOT / "model")
-    for entry in (e for e in shipped.entries if e.kind == "fr"):
+    for entry in (e for e in shipped.entries if e.kind is registry.FR):
         pair = registry.read_pair(shipped.folder, entry)
         data, sidecar = pair.data, json.loads(pair.sidecar)
         contract, read = MODELS[entry.id], inspect(data, entry.id)
