@@ -75,7 +75,7 @@ def test_windows_are_named_by_time_and_belong_to_the_film() -> None:
     starts = sorted(w.start_frame for w in found.windows)
     assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {1200}
     first = min(found.windows, key=lambda w: w.start_frame)
-    assert (first.name, first.group, first.num_frames) == ("film@00:00:24.000+48", "film", 48)
+    assert (first.name, first.group, first.num_frames) == ("film@00:00:24.000+48p12", "film", 48)
     assert max(starts) + 48 <= 24 * 600
 
 

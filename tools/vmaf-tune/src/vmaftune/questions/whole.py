@@ -147,10 +147,11 @@ class WholeEncoder:
         return [self._pair(window, encode) for window in self._windows]
 
     def _pair(self, window: Window, encode: Film) -> Pair:
+        film = self.request.film
         frames = window.num_frames or window.expected_frames
-        same = encode.cut(window.start_frame - self.request.film.whole.start_frame, frames)
-        cut = replace(same, fps=window.fps)
-        reference = window if window.num_frames else replace(window, num_frames=frames)
+        start = window.start_frame - film.whole.start_frame
+        reference = film.cut(start, frames)
+        cut = replace(encode.cut(start, frames), fps=window.fps)
         return Pair(
             reference=reference,
             distorted=cut,

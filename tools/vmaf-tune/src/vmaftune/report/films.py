@@ -18,7 +18,7 @@ from vmaftune.report.cells import MeasuredCell
 from vmaftune.report.frames import FrameScores
 from vmaftune.report.sweep import Curve
 
-_WINDOW = re.compile(r"(?P<film>.+)@\d{2,}:\d{2}:\d{2}\.\d{3}(?:\+\d+)?")
+_WINDOW = re.compile(r"(?P<film>.+)@\d{2,}:\d{2}:\d{2}\.\d{3}(?:\+\d+(?:p\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,9 @@ _IDENTITY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry:
-    """One window as sweep.json holds it: `cell.Window` with its crop as text."""
+    """One window as sweep.json holds it: `cell.Window` with its crop as text. `pads` are the frames
+    before and after it that are encoded and not scored; None, and not written, for none.
+    """
 
     name: str
     group: str
@@ -58,10 +60,12 @@ class SourceEntry:
     height: int
     expected_frames: int
     flags: tuple[str, ...]
+    pads: tuple[int, int] | None = None
 
     def identity(self) -> dict[str, object]:
         """What must be equal for two plans to mean the same source."""
-        return {name: getattr(self, name) for name in _IDENTITY}
+        pads = {"pads": self.pads} if self.pads else {}
+        return {**{name: getattr(self, name) for name in _IDENTITY}, **pads}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +169,7 @@ class Document:
             "schema_version": self.schema_version,
             "argv": list(self.argv),
             "created_at": self.created_at,
-            "sources": [_plain(source) for source in self.sources],
+            "sources": [_source(source) for source in self.sources],
             "teacher": list(self.teacher),
             "threads_per_encode": list(self.threads_per_encode),
             "num_cells": self.num_cells,
@@ -176,6 +180,12 @@ class Document:
         if self.open:
             written["open"] = True
         return {**written, "skipped_encoders": list(self.skipped_encoders), **self.extra}
+
+
+def _source(entry: SourceEntry) -> dict[str, object]:
+    """A window's entry; plans without padding are written as they were before it was known."""
+    found = _plain(entry)
+    return found if entry.pads else {k: v for k, v in found.items() if k != "pads"}
 
 
 def _plain(value: object, *, leave_out_none: bool = False) -> dict[str, object]:
@@ -211,6 +221,9 @@ def source_entry(window: Window) -> SourceEntry:
         height=window.height,
         expected_frames=window.expected_frames,
         flags=window.flags,
+        pads=(window.pad_before, window.pad_after)
+        if window.pad_before or window.pad_after
+        else None,
     )
 
 

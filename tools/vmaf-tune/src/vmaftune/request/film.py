@@ -37,17 +37,25 @@ class Film:
             return Fraction(0)
         return max(Fraction(0), self.facts.shown[0] * self.facts.time_base - self.facts.start_s)
 
-    def cut(self, start: int, num_frames: int) -> Window:
-        """A window of the film, in its group: `film@00:12:30.000+48`, by time and frames."""
+    def cut(self, start: int, num_frames: int, *, pad: int = 0) -> Window:
+        """A window of the film, in its group: `film@00:12:30.000+48`, by time and frames.
+
+        `pad` frames on either side, where the film has them, are encoded with it and not scored;
+        such a window is called `...+48p12`.
+        """
         whole = self.whole
+        before, after = min(pad, start), min(pad, self.num_frames - start - num_frames)
         first = whole.start_frame + start
+        at = timecode(Fraction(start) / whole.frame_rate)
         return replace(
             whole,
-            name=f"{whole.name}@{timecode(Fraction(start) / whole.frame_rate)}+{num_frames}",
+            name=f"{whole.name}@{at}+{num_frames}" + (f"p{pad}" if pad else ""),
             start_frame=first,
             num_frames=num_frames,
             expected_frames=num_frames,
-            seek=self.facts.seek(first, num_frames),
+            pad_before=before,
+            pad_after=after,
+            seek=self.facts.seek(first - before, before + num_frames + after),
         )
 
 
