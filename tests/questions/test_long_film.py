@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -57,11 +59,10 @@ class Disk:
 
     def _size(self) -> int:
         total = 0
-        for path in self.folder.rglob("*"):
-            try:
-                total += path.stat().st_size
-            except OSError:
-                continue
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):  # it may have gone meanwhile
+                    total += os.path.getsize(os.path.join(folder, name))
         return total
 
 

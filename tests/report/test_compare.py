@@ -185,7 +185,7 @@ def test_two_real_builds(
     tmp_path: Path,
 ) -> None:
     """The second build is the real one without its deblocking filter and B-frames."""
-    film = clip("compared.mkv", frames=24, size="160x90")
+    film = clip("compared builds.mkv", frames=24, size="160x90")
     settings = {"presets": "veryfast", "quality": "22,30,38"}
     one = swept(film, out=tmp_path / "one", **settings)
     again = swept(film, out=tmp_path / "again", **settings)

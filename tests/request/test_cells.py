@@ -524,7 +524,7 @@ def test_option_sets_of_a_sweep_file(tmp_path: Path) -> None:
 
 
 def test_samples_and_chunks_are_windows_of_one_group(planned: Any, clip: Any) -> None:
-    film = clip("film.mkv", frames=100)
+    film = clip("planned/film.mkv", frames=100)
     plan = planned(film, samples=3, sample_seconds="0.4")
     assert [(w.name, w.start_frame, w.num_frames) for w in plan.sources] == [
         ("film@00:00:00.480", 12, 10),
@@ -539,7 +539,10 @@ def test_samples_and_chunks_are_windows_of_one_group(planned: Any, clip: Any) ->
 
 
 def test_quick_is_two_encoders_five_values_and_two_seconds(planned: Any, clip: Any) -> None:
-    film, bare = clip("film.mkv", frames=100), {"encoders": None, "presets": None, "quality": None}
+    film, bare = (
+        clip("planned/film.mkv", frames=100),
+        {"encoders": None, "presets": None, "quality": None},
+    )
     plan = planned(film, quick=True, **bare)
     assert [(w.name, w.num_frames) for w in plan.sources] == [("film@00:00:01.000", 50)]
     assert [c.encoder.name for c in plan.cells] == ["libx264"] * 5 + ["libsvtav1"] * 5

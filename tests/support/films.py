@@ -34,7 +34,7 @@ def film(
     no two shots of one clip are the same pictures.
     """
     folder = tmp_path_factory.mktemp("films")
-    made: dict[str, Film] = {}
+    made: dict[tuple[object, ...], Film] = {}
 
     def make(
         name: str,
@@ -45,9 +45,12 @@ def film(
         sound: bool = True,
         args: Sequence[str] = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "12"),
     ) -> Film:
-        if name not in made:
-            made[name] = _write(run_ffmpeg, folder / name, shots, loops, size, sound, args)
-        return made[name]
+        recipe = (name, shots, loops, size, sound, tuple(args))
+        if recipe not in made:
+            place = folder / str(len(made))
+            place.mkdir()
+            made[recipe] = _write(run_ffmpeg, place / name, shots, loops, size, sound, args)
+        return made[recipe]
 
     return make
 
