@@ -68,6 +68,28 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(build(folder, training=run), folder / "report.html")
 
 
+def _follow(
+    file: Path,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any] | None],
+    *,
+    kept: bool,
+) -> None:
+    """Let frame rows have the names of their changed cells; without `kept` there are none."""
+    if not kept:
+        file.unlink()
+        return
+    now = {old["key"]: new for old, new in zip(before, after, strict=True)}
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        frame = json.loads(line)
+        row = now.get(frame["key"])
+        if row is not None and row["status"] == "ok":
+            names = {n: row[n] for n in ("key", "cell", "src", "encoder", "preset", "crf")}
+            lines.append(json.dumps(frame | names) + "\n")
+    file.write_text("".join(lines), encoding="utf-8")
+
+
 @pytest.fixture
 def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
     """Opens a page of the synthetic sweep after `change` has been at each of its cell rows (None =
@@ -80,6 +102,7 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
     def open_page(
         change: Callable[[dict[str, Any]], dict[str, Any] | None],
         model_run: Path | None = None,
+        frames: bool = True,
         **settings: Any,
     ) -> Visit:
         synthetic = corpus_maker
@@ -90,12 +113,12 @@ def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
             failed=0,
         )
         cells = folder / "cells.jsonl"
-        changed = [
-            change(json.loads(line)) for line in cells.read_text(encoding="utf-8").splitlines()
-        ]
+        before = [json.loads(line) for line in cells.read_text(encoding="utf-8").splitlines()]
+        changed = [change(dict(row)) for row in before]
         cells.write_text(
             "".join(json.dumps(row) + "\n" for row in changed if row), encoding="utf-8"
         )
+        _follow(folder / "frames.jsonl", before, changed, kept=frames)
         page = write_page(build(folder, training=model_run), tmp_path / "page.html")
         contexts.append(
             chromium.new_context(

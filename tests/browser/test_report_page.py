@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from vmaf_train.errors import DatasetError
 
 HOSTILE = "</script><script>alert(1)</script>"
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
@@ -447,9 +448,6 @@ def test_thinned_frames_are_said_to_be(
     assert " to " in visit.page.locator("#frames-table tbody th").first.text_content()
 
 
-def test_a_cell_without_frames_has_no_axes(opened: Callable[..., Any]) -> None:
-    visit = opened(lambda row: {**row, "key": "k" + row["key"]})
-    assert (
-        visit.page.inner_text("#frames-plot").strip() == "The corpus holds no frames of this cell."
-    )
-    assert visit.page.locator("#frames-plot .xtick").count() == 0
+def test_a_sweep_that_lost_its_frames_has_no_page(opened: Callable[..., Any]) -> None:
+    with pytest.raises(DatasetError, match="has none of its frames"):
+        opened(lambda row: row, frames=False)
