@@ -121,6 +121,27 @@ def both_ways(window: Window, real: Ffmpeg, folder: Path) -> tuple[str, str]:
     return sha256(new), sha256(old)
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p"])
+@pytest.mark.parametrize(
+    "flags",
+    [{}, {"start": "0.2", "frames": 5}, {"crop": "64x48+8+4", "scale": "128x96"}],
+    ids=["whole", "window", "crop and scale"],
+)
+def test_a_reference_is_the_one_that_version_0_1_prepared(
+    planned: Callable[..., Any],
+    clip: Callable[..., Path],
+    real: Ffmpeg,
+    tmp_path: Path,
+    pix_fmt: str,
+    flags: dict[str, Any],
+) -> None:
+    args = ("-c:v", "ffv1", "-pix_fmt", pix_fmt)
+    film = clip(f"both ways {pix_fmt}.mkv", frames=12, args=args)
+    (window,) = planned(film, **flags).sources
+    new, old = both_ways(window, real, tmp_path)
+    assert new == old
+
+
 def with_aperture(clip: Path, new: Path, width: int, height: int) -> Path:
     """A copy of an mp4 with a clean aperture (`clap`) of `width` x `height`, centred."""
     data = bytearray(clip.read_bytes())

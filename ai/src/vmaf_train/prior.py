@@ -29,7 +29,6 @@ from vmaf_train import locate
 from vmaf_train.contract import (
     ALIASES,
     DEFAULT_PRESET,
-    PRESET_ORDINALS,
     QUALITY_MAX,
     QUALITY_SCALE,
     feature_value,
@@ -532,16 +531,3 @@ def dump(prior: Prior) -> bytes:
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return (text + "\n").encode()
-
-
-def known_settings(prior: Prior) -> list[tuple[str, str]]:
-    """(encoder, preset) of the mean curves, encoders as in the vocabulary, fast presets first."""
-    order = list(PRESET_ORDINALS)
-    return sorted(
-        ((c.encoder, c.preset) for c in prior.curves),
-        key=lambda s: (
-            order.index(s[0]) if s[0] in order else len(order),
-            s[0],
-            preset_ordinal(*s),
-        ),
-    )

@@ -17,7 +17,7 @@ from vmaf_train.contract import MODELS
 from vmaf_train.errors import DatasetError
 
 PREDICTIONS, METRICS_FILE = "predictions.parquet", "metrics.json"
-CANDIDATE, SIDECAR, RECIPE = "candidate.onnx", "candidate.json", "recipe.json"
+CANDIDATE, RECIPE = "candidate.onnx", "recipe.json"
 PROVENANCE, VERDICT = "provenance.json", "verdict.json"
 COLUMNS = (
     "key",

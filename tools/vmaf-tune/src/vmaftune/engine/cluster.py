@@ -42,7 +42,7 @@ LOCAL = "local"
 KINDS = tuple(dict.fromkeys(row.kind for row in ENCODERS.values() if row.kind))
 PIECE_BYTES = 4 << 20
 LOOK_S = 1.0
-CONNECT_S, NOBODY_S, GONE_S = 20.0, 60.0, 10.0
+CONNECT_S, NOBODY_S = 20.0, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

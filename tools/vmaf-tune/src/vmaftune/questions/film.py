@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vmaftune.cell import Window
 from vmaftune.engine.events import Event
+from vmaftune.engine.rows import Item
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.containers import Stream
@@ -77,7 +78,7 @@ class Made:
     num_encodes: int = 0
 
 
-def measured(study: Study, items: Sequence, what: str) -> Iterator[Event]:  # type: ignore[type-arg]
+def measured(study: Study, items: Sequence[Item], what: str) -> Iterator[Event]:
     """Measure cells or pairs. Raises ToolError naming the first one that gave no score."""
     study.submit(items)
     yield from study.events()

@@ -33,7 +33,6 @@ from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 
 CHUNK_SECONDS = 4.0
-MOST_ENCODES = 2
 
 
 @dataclass(slots=True)
