@@ -41,8 +41,8 @@ def test_the_table_says_what_the_docstring_says(entry: cli.Entry) -> None:
 
 def test_every_command_module_is_in_the_table() -> None:
     folder = ROOT / "tools/vmaf-tune/src/vmaftune/commands"
-    made = {p.stem for p in folder.glob("*.py") if "typer.Option" in p.read_text(encoding="utf-8")}
-    assert made == {entry.target.partition(":")[0] for entry in ENTRIES}
+    made = {p.stem for p in folder.glob("*.py") if "import typer" in p.read_text(encoding="utf-8")}
+    assert made - {"options"} == {entry.target.partition(":")[0] for entry in ENTRIES}
 
 
 def test_help_shows_the_commands_in_groups() -> None:

@@ -77,7 +77,7 @@ def functions(found: list[Module]) -> Iterator[tuple[str, ast.FunctionDef | ast.
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            if "typer.Option" not in ast.unparse(node.args):
+            if "typer." not in ast.unparse(node.args):
                 yield f"{module.name}.{node.name}", node
 
 

@@ -10,6 +10,7 @@ import typer
 
 from vmaftune import console
 from vmaftune.cell import TMP
+from vmaftune.commands.options import JsonDocument
 from vmaftune.engine.folder import SWEEP, lock
 from vmaftune.engine.study import stale
 from vmaftune.errors import UsageError
@@ -17,7 +18,7 @@ from vmaftune.errors import UsageError
 
 def clean(
     folder: Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonDocument = False,
 ) -> None:
     """Remove temporary folders that a killed sweep left. Rows and kept encodes stay.
 

@@ -9,6 +9,23 @@ from typing import Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.commands.options import (
+    Allow,
+    Cluster,
+    Crop,
+    Deinterlace,
+    DryRun,
+    FfmpegPath,
+    Insecure,
+    RawFormat,
+    RawRate,
+    RawSize,
+    RetryFailed,
+    Scale,
+    Teacher,
+    Timeout,
+    Workers,
+)
 from vmaftune.commands.pairs import score_pairs
 from vmaftune.commands.signals import interruptible
 from vmaftune.commands.sweep import run_sweep
@@ -83,26 +100,13 @@ def corpus(
     chunk: Annotated[
         str | None, typer.Option(help="Cut all of each clip into windows of this many seconds.")
     ] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
-    ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(help="Size of the reference (bicubic): 640x360, 640x-1 or 360p."),
-    ] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw .yuv sources.")] = None,
-    fps: Annotated[
-        str | None, typer.Option(help="Frame rate of raw .yuv sources, such as 24000/1001.")
-    ] = None,
-    pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format of raw .yuv sources. Default: yuv420p.")
-    ] = None,
-    allow: Annotated[
-        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
-    ] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Convert interlaced sources (bwdif).")
-    ] = False,
+    crop: Crop = None,
+    scale: Scale = None,
+    size: RawSize = None,
+    fps: RawRate = None,
+    pix_fmt: RawFormat = None,
+    allow: Allow = None,
+    deinterlace: Deinterlace = False,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -134,18 +138,11 @@ def corpus(
         int | None,
         typer.Option(min=1, help="Threads of every encode, part of the cell. Default: 1."),
     ] = None,
-    vmaf_model: Annotated[
-        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
-    ] = None,
+    vmaf_model: Teacher = None,
     keep_encodes: Annotated[
         bool, typer.Option("--keep-encodes", help="Keep every encode in encodes/.")
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="Seconds after which one process counts as stalled. Default: by its cost."
-        ),
-    ] = None,
+    timeout: Timeout = None,
     scratch_budget: Annotated[
         str | None,
         typer.Option(
@@ -167,21 +164,9 @@ def corpus(
             )
         ),
     ] = "auto",
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
-    ] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    insecure: Insecure = False,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -199,9 +184,7 @@ def corpus(
     skip_unfit: Annotated[
         bool, typer.Option("--skip-unfit", help="Leave out clips that are refused.")
     ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do the failed cells again.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -209,11 +192,8 @@ def corpus(
             help="Compare every row of the folder with its frames, also what was checked before.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and leave.")] = False,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
+    dry_run: DryRun = False,
+    ffmpeg: FfmpegPath = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Events as NDJSON on stdout (docs/events.md).")
     ] = False,

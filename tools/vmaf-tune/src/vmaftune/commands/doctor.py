@@ -12,6 +12,7 @@ import typer
 from vmaftune import console
 from vmaftune.cell import TEACHER
 from vmaftune.commands.confirm import run
+from vmaftune.commands.options import FfmpegPath, Insecure, JsonDocument
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.engine.cluster import Member, check_target, connect, survey
 from vmaftune.errors import ToolError
@@ -48,10 +49,7 @@ def doctor(
             ),
         ),
     ] = False,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
+    ffmpeg: FfmpegPath = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -59,11 +57,8 @@ def doctor(
             metavar="ADDRESS",
         ),
     ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    insecure: Insecure = False,
+    as_json: JsonDocument = False,
 ) -> None:
     """Show what works on this machine, and why the rest not. Encoders are tried by a short
     encode each; libvmaf's models, GPUs, torch and onnxruntime are asked.

@@ -8,6 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.commands.options import (
+    Allow,
+    Cluster,
+    Crop,
+    Deinterlace,
+    EncoderOptions,
+    EncodeSize,
+    FfmpegPath,
+    Film,
+    Insecure,
+    Jobs,
+    MaxQuality,
+    MinQuality,
+    PriorFolder,
+    SampleSeconds,
+    Stop,
+    Target,
+    Teacher,
+    Timeout,
+    WithinPoints,
+    Workers,
+)
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
@@ -18,11 +40,11 @@ if TYPE_CHECKING:
 
 
 def encode(
-    film: Annotated[str, typer.Argument(help="The film.")],
+    film: Film,
     out: Annotated[str, typer.Option("--out", "-o", help="The file to make: .mkv, .mp4 or .webm.")],
     encoder: Annotated[str, typer.Option(help="The encoder.")] = "x264",
     preset: Annotated[str | None, typer.Option(help="Its preset. Default: the middle one.")] = None,
-    target: Annotated[float, typer.Option(help="VMAF to meet.")] = 93.0,
+    target: Target = 93.0,
     quality: Annotated[
         float | None, typer.Option(help="Take this quality value instead of a search.")
     ] = None,
@@ -41,38 +63,22 @@ def encode(
             )
         ),
     ] = None,
-    stop: Annotated[
-        str, typer.Option(help="When to stop: confident, proven, or tolerance=0.5.")
-    ] = "confident",
+    stop: Stop = "confident",
     verify: Annotated[
         str, typer.Option(help="Score windows of the result, or all of it: windows, full.")
     ] = "windows",
-    min_quality: Annotated[
-        float | None, typer.Option(help="Smallest quality value to use.")
-    ] = None,
-    max_quality: Annotated[float | None, typer.Option(help="Largest quality value to use.")] = None,
-    sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
-    within_points: Annotated[
-        float, typer.Option(help="Add windows until the standard error is this, VMAF points.")
-    ] = 0.5,
-    options: Annotated[
-        str | None, typer.Option(help="Further encoder options: x264=-tune film.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Encode at this size, scored at the film's: 720p.")
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
-    ] = None,
+    min_quality: MinQuality = None,
+    max_quality: MaxQuality = None,
+    sample_seconds: SampleSeconds = 2.0,
+    within_points: WithinPoints = 0.5,
+    options: EncoderOptions = None,
+    size: EncodeSize = None,
+    crop: Crop = None,
     scale: Annotated[
         str | None, typer.Option(help="Size of the film to make: 640x360, 640x-1, 360p.")
     ] = None,
-    allow: Annotated[
-        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
-    ] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Convert an interlaced film (bwdif).")
-    ] = False,
+    allow: Allow = None,
+    deinterlace: Deinterlace = False,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound.")] = False,
     no_subtitles: Annotated[
         bool, typer.Option("--no-subtitles", help="Leave out subtitles.")
@@ -83,38 +89,17 @@ def encode(
     force: Annotated[
         bool, typer.Option("--force", help="Take the place of a file that exists.")
     ] = False,
-    vmaf_model: Annotated[
-        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
-    ] = None,
+    vmaf_model: Teacher = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Where probes are kept. Default: runs/find/<film>.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
-    ] = False,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
-    ] = None,
-    model_dir: Annotated[
-        Path | None, typer.Option(help="Where the prior is. Default: the shipped one.")
-    ] = None,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    insecure: Insecure = False,
+    timeout: Timeout = None,
+    model_dir: PriorFolder = None,
+    ffmpeg: FfmpegPath = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Events as NDJSON; the last is the file.")
     ] = False,

@@ -15,6 +15,7 @@ from vmaf_train.shipping.registry import IDS
 
 from vmaftune import console
 from vmaftune.commands import prior_runs
+from vmaftune.commands.options import ModelFolder
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.teacher import load_or_reason
 
@@ -50,15 +51,7 @@ def evaluate(
         ),
     ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where runs are found.")] = Path("runs"),
-    model_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help=(
-                "Folder that holds tiny/registry.json. Default: VMAF_TUNE_MODELS, else model/ of"
-                " the checkout here, else the models that came with the program."
-            )
-        ),
-    ] = None,
+    model_dir: ModelFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Show held-out figures of a training run. They are given per source and slice, beside the

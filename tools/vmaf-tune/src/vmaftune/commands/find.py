@@ -10,6 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.commands.options import (
+    Allow,
+    Cluster,
+    Crop,
+    Deinterlace,
+    DryRun,
+    EncoderOptions,
+    EncodeSize,
+    FfmpegPath,
+    Insecure,
+    Jobs,
+    MaxQuality,
+    MinQuality,
+    OneEncoder,
+    Presets,
+    PriorFolder,
+    RetryFailed,
+    SampleSeconds,
+    Scale,
+    Stop,
+    Target,
+    Teacher,
+    Timeout,
+    WithinPoints,
+    Workers,
+)
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
@@ -22,24 +48,17 @@ if TYPE_CHECKING:
 
 def find(
     films: Annotated[list[str], typer.Argument(help="Films, or folders of films.")],
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="The encoder. Default: x264.")
-    ] = None,
+    encoder: OneEncoder = None,
     encoders: Annotated[
         str | None, typer.Option(help="Several encoders, compared at the target: x264,svtav1.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="The preset, or one for each encoder: x264=slow;svtav1=5.")
-    ] = None,
-    target: Annotated[float, typer.Option(help="VMAF to meet.")] = 93.0,
+    preset: Presets = None,
+    target: Target = 93.0,
     stat: Annotated[
         str,
         typer.Option(help="What must meet it: mean, harmonic, p10, p5, p1, min, worst-window."),
     ] = "mean",
-    stop: Annotated[
-        str,
-        typer.Option(help="When to stop: confident, proven, or tolerance=0.5 (VMAF points)."),
-    ] = "confident",
+    stop: Stop = "confident",
     max_kbps: Annotated[
         float | None, typer.Option(help="The most kbit/s that the answer may take.")
     ] = None,
@@ -50,81 +69,40 @@ def find(
         float | None,
         typer.Option(help="CPU seconds of encoding for a second of film; slower ones are out."),
     ] = None,
-    min_quality: Annotated[
-        float | None, typer.Option(help="Smallest quality value to use.")
-    ] = None,
-    max_quality: Annotated[float | None, typer.Option(help="Largest quality value to use.")] = None,
+    min_quality: MinQuality = None,
+    max_quality: MaxQuality = None,
     step: Annotated[
         float, typer.Option(help="Distance of quality values; 0.25 where the encoder can.")
     ] = 1,
     samples: Annotated[str, typer.Option(help="Windows to measure: auto, or a number.")] = "auto",
-    sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
-    within_points: Annotated[
-        float, typer.Option(help="Add windows until the standard error is this, VMAF points.")
-    ] = 0.5,
+    sample_seconds: SampleSeconds = 2.0,
+    within_points: WithinPoints = 0.5,
     within: Annotated[
         str | None, typer.Option(help="Wall time that it may be expected to take: 90s, 10m, 2h.")
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Measure the whole film instead of windows.")
     ] = False,
-    options: Annotated[
-        str | None, typer.Option(help="Further encoder options: x264=-tune film.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Encode at this size, scored at the film's: 720p.")
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
-    ] = None,
-    scale: Annotated[
-        str | None, typer.Option(help="Size of the reference (bicubic): 640x360, 640x-1, 360p.")
-    ] = None,
-    allow: Annotated[
-        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
-    ] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Convert interlaced films (bwdif).")
-    ] = False,
-    vmaf_model: Annotated[
-        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
-    ] = None,
+    options: EncoderOptions = None,
+    size: EncodeSize = None,
+    crop: Crop = None,
+    scale: Scale = None,
+    allow: Allow = None,
+    deinterlace: Deinterlace = False,
+    vmaf_model: Teacher = None,
     out: Annotated[
         str | None,
         typer.Option(help="The run's folder. Default: runs/find/<film>.", metavar="PATH"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure on a Dask cluster: tls://HOST:8786, a scheduler's file, or local.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
-    ] = False,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed cells again.")
-    ] = False,
-    model_dir: Annotated[
-        Path | None, typer.Option(help="Where the prior is. Default: the shipped one.")
-    ] = None,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be measured, and leave.")
-    ] = False,
+    jobs: Jobs = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    insecure: Insecure = False,
+    timeout: Timeout = None,
+    retry_failed: RetryFailed = False,
+    model_dir: PriorFolder = None,
+    ffmpeg: FfmpegPath = None,
+    dry_run: DryRun = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="NDJSON: each probe, then the answers.")
     ] = False,

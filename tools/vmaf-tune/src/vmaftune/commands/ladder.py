@@ -10,6 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.commands.options import (
+    Allow,
+    Crop,
+    Deinterlace,
+    DryRun,
+    EncoderOptions,
+    FfmpegPath,
+    Film,
+    Jobs,
+    OneEncoder,
+    Presets,
+    PriorFolder,
+    RetryFailed,
+    SampleSeconds,
+    Teacher,
+    Timeout,
+)
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
@@ -21,16 +38,12 @@ if TYPE_CHECKING:
 
 
 def ladder(
-    film: Annotated[str, typer.Argument(help="The film.")],
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="The encoder. Default: x264.")
-    ] = None,
+    film: Film,
+    encoder: OneEncoder = None,
     encoders: Annotated[
         str | None, typer.Option(help="Several encoders, a ladder each, compared: x264,svtav1.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="The preset, or one for each encoder: x264=slow;svtav1=5.")
-    ] = None,
+    preset: Presets = None,
     sizes: Annotated[
         str | None,
         typer.Option(help="Sizes of encodes: 1080,720,540. Default: the film's and three below."),
@@ -52,48 +65,27 @@ def ladder(
         str, typer.Option(help="What VMAF stands for: mean, harmonic, p10, p5, p1, min.")
     ] = "mean",
     samples: Annotated[int, typer.Option(min=1, help="Windows of the film to measure.")] = 8,
-    sample_seconds: Annotated[float, typer.Option(help="Length of each window.")] = 2.0,
+    sample_seconds: SampleSeconds = 2.0,
     template: Annotated[
         str | None,
         typer.Option(help="Compare with a fixed ladder: apple, or a TOML file.", metavar="NAME"),
     ] = None,
-    options: Annotated[
-        str | None, typer.Option(help="Further encoder options: x264=-tune film.")
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT+LEFT+TOP, cut before scaling.")
-    ] = None,
-    allow: Annotated[
-        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
-    ] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Convert interlaced films (bwdif).")
-    ] = False,
-    vmaf_model: Annotated[
-        str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")
-    ] = None,
+    options: EncoderOptions = None,
+    crop: Crop = None,
+    allow: Allow = None,
+    deinterlace: Deinterlace = False,
+    vmaf_model: Teacher = None,
     plot: Annotated[Path | None, typer.Option(help="Draw hull and rungs into this file.")] = None,
     out: Annotated[
         str | None,
         typer.Option(help="The run's folder. Default: that of `find`.", metavar="PATH"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed cells again.")
-    ] = False,
-    model_dir: Annotated[
-        Path | None, typer.Option(help="Where the prior is. Default: the shipped one.")
-    ] = None,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be measured, and leave.")
-    ] = False,
+    jobs: Jobs = None,
+    timeout: Timeout = None,
+    retry_failed: RetryFailed = False,
+    model_dir: PriorFolder = None,
+    ffmpeg: FfmpegPath = None,
+    dry_run: DryRun = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="NDJSON: each encode, then the ladder.")
     ] = False,

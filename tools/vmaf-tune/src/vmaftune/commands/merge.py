@@ -10,6 +10,7 @@ import typer
 
 from vmaftune import console
 from vmaftune.cell import check_utf8
+from vmaftune.commands.options import JsonDocument
 from vmaftune.commands.running import next_report
 from vmaftune.engine import merge as joining
 
@@ -20,7 +21,7 @@ def merge(
         typer.Argument(help="Run folders with parts of one plan.", metavar="DIR..."),
     ],
     out: Annotated[Path, typer.Option("--out", help="The folder to write; it must be new.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonDocument = False,
 ) -> None:
     """Join run folders by key. The result is the folder that a single run would have made. Folders
     that measured one cell differently are refused.

@@ -24,6 +24,7 @@ from vmaf_train.teacher import Teacher
 
 from vmaftune import console
 from vmaftune.commands import prior_runs
+from vmaftune.commands.options import ModelFolder
 from vmaftune.encoders import find
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load_teacher
@@ -96,15 +97,7 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    model_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help=(
-                "Folder that holds tiny/registry.json. Default: VMAF_TUNE_MODELS, else model/ of"
-                " the checkout here, else the models that came with the program."
-            )
-        ),
-    ] = None,
+    model_dir: ModelFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
     """Predict VMAF from the features of a scored encode. They are libvmaf's six; fr_regressor_v2

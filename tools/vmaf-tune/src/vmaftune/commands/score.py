@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmaftune import console
+from vmaftune.commands.options import (
+    Allow,
+    FfmpegPath,
+    RawFormat,
+    RawRate,
+    RawSize,
+    RetryFailed,
+    Timeout,
+)
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import SweepFailed, TargetMissed, UsageError
 from vmaftune.media.process import Runner
@@ -53,26 +62,17 @@ def score(
     png: Annotated[
         Path | None, typer.Option(help="Write the worst frames beside the reference's, here.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of raw .yuv files.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Frame rate of raw .yuv files.")] = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of raw .yuv files.")] = None,
-    allow: Annotated[
-        str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
-    ] = None,
+    size: RawSize = None,
+    fps: RawRate = None,
+    pix_fmt: RawFormat = None,
+    allow: Allow = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/score/<reference>.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all.")] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which a process counts as stalled.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed pairs again.")
-    ] = False,
-    ffmpeg: Annotated[
-        str | None,
-        typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
-    ] = None,
+    timeout: Timeout = None,
+    retry_failed: RetryFailed = False,
+    ffmpeg: FfmpegPath = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="NDJSON: each event, then each file's numbers.")
     ] = False,

@@ -11,6 +11,7 @@ import typer
 from vmaf_train.errors import DatasetError
 
 from vmaftune import console
+from vmaftune.commands.options import JsonDocument
 from vmaftune.costs import encode_s, score_s
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import RUNS, SWEEP, read_jsonl
@@ -144,7 +145,7 @@ def status(
             "--verify", help="Compare every row with its frames, also what was checked before."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonDocument = False,
 ) -> None:
     """Show how far a sweep is. It counts the cells that are done, failed and left, and says about
     how long the rest takes. Without a folder it lists the sweeps below runs/, the newest first.
