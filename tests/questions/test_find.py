@@ -13,6 +13,7 @@ import pytest
 from priors import shipped
 from vmaf_train.prior import dump
 from vmaftune import api
+from vmaftune.asking import finding
 from vmaftune.engine.events import CellEvent, ProbeEvent
 from vmaftune.errors import UsageError
 from vmaftune.report.read import read
@@ -63,14 +64,14 @@ def whole_curve(
     """The film's folder after every quality value was measured, and the curve."""
     out = tmp_path_factory.mktemp("sweep") / "run"
     running = api.Running(out=out, model_dir=model_dir, jobs=2)
-    question = api.find_question(
+    question = finding.find_question(
         Texts(sources=(str(short.path),), encoders="x264", presets="ultrafast"), WANTED, running
     )
     curve: dict[float, float] = {}
     for quality in range(LOW, HIGH + 1):
         fixed = replace(question.request.candidates[0], low=quality, high=quality)
         one = replace(question, request=replace(question.request, candidates=(fixed,)))
-        result = api.ask(one, model_dir=model_dir)
+        result = finding.ask(one, model_dir=model_dir)
         curve[quality] = next(p.score for p in result.probes if p.quality == quality)
     return out, curve
 

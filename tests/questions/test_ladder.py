@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from priors import shipped
 from vmaftune import api
+from vmaftune.asking import laddering
 from vmaftune.cli import main
 from vmaftune.commands.ladder import crossovers, ladder_event
 from vmaftune.engine.events import CellEvent, PointEvent
@@ -227,19 +228,19 @@ def test_a_template_that_makes_no_sense_is_refused(text: str, said: str, tmp_pat
 def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:
     source = film("two for a ladder.mkv", shots=2, size="256x144", sound=False)
     whole = resolve_film(request_from(parse_flags(Texts(sources=(str(source.path),)))))[0].whole
-    sizes, left_out = api.ladder_sizes(whole, "1080,144,72")
+    sizes, left_out = laddering.ladder_sizes(whole, "1080,144,72")
     assert sizes == ((256, 144), (128, 72))
     assert len(left_out) == 1 and "larger" in left_out[0]
     with pytest.raises(UsageError, match="none fits"):
-        api.ladder_sizes(whole, "1080")
+        laddering.ladder_sizes(whole, "1080")
     with pytest.raises(UsageError, match="64 lines"):
-        api.ladder_sizes(whole, "144,40")
+        laddering.ladder_sizes(whole, "144,40")
     large = replace(whole, width=1920, height=1080)
-    assert [s[1] for s in api.ladder_sizes(large, None)[0]] == [1080, 720, 540, 360]
+    assert [s[1] for s in laddering.ladder_sizes(large, None)[0]] == [1080, 720, 540, 360]
     upright = replace(whole, width=1080, height=1920)
-    assert api.ladder_sizes(upright, "1080,720")[0] == ((1080, 1920), (720, 1280))
+    assert laddering.ladder_sizes(upright, "1080,720")[0] == ((1080, 1920), (720, 1280))
     old = replace(whole, width=768, height=576)
-    assert api.ladder_sizes(old, "576,360")[0] == ((768, 576), (480, 360))
+    assert laddering.ladder_sizes(old, "576,360")[0] == ((768, 576), (480, 360))
 
 
 @pytest.mark.parametrize(
@@ -254,4 +255,4 @@ def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        api.ladder_question(Texts(), api.LadderWanted(**changes), api.Running())
+        laddering.ladder_question(Texts(), api.LadderWanted(**changes), api.Running())

@@ -30,6 +30,7 @@ from statistics import fmean, pstdev
 
 from vmaf_train.corpus.rows import CellRow
 from vmaftune import api
+from vmaftune.asking import finding
 from vmaftune.cell import Cell, Window
 from vmaftune.engine.study import Study
 from vmaftune.media.ffmpeg import find_ffmpeg
@@ -111,7 +112,7 @@ class Bench:
         self.folder.mkdir()
         self.film = self.folder / "film.mkv"
         write_film(self.film, clips)
-        self.question = api.find_question(
+        self.question = finding.find_question(
             Texts(sources=(str(self.film),), encoders=asked.encoder, presets=asked.preset),
             api.Wanted(target=asked.target),
             api.Running(out=self.folder / "cells"),

@@ -111,7 +111,9 @@ def encode(
 
     Example: vmaf-tune encode film.mkv -o out.mkv --encoder svtav1 --preset 5 --target 93
     """
-    from vmaftune.api import EncodeJob, Keep, Running, Wanted, encode_question, make_film
+    from vmaftune.asking.encoding import EncodeJob, Keep, encode_question, make_film
+    from vmaftune.asking.finding import Wanted
+    from vmaftune.asking.running import Running
     from vmaftune.engine.cluster import check_target
     from vmaftune.engine.events import to_json
     from vmaftune.request.flags import Texts

@@ -41,7 +41,8 @@ from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
-    from vmaftune.api import FindResult, Question, Running, Wanted
+    from vmaftune.asking.finding import FindResult, Question, Wanted
+    from vmaftune.asking.running import Running
     from vmaftune.questions.find import Found
     from vmaftune.request.flags import Texts
 
@@ -114,7 +115,8 @@ def find(
 
     Example: vmaf-tune find film.mkv --encoder svtav1 --preset 5 --target 93
     """
-    from vmaftune.api import Running, Wanted
+    from vmaftune.asking.finding import Wanted
+    from vmaftune.asking.running import Running
     from vmaftune.engine.cluster import check_target
     from vmaftune.request.flags import Texts
 
@@ -176,7 +178,7 @@ def answer_films(
 
     Raises TargetMissed when a film does not meet the target.
     """
-    from vmaftune.api import find_question
+    from vmaftune.asking.finding import find_question
     from vmaftune.request.sources import find_clips
 
     paths = [clip.path for clip in find_clips([Path(film) for film in films])]
@@ -199,7 +201,7 @@ def answer_films(
 
 
 def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult:
-    from vmaftune.api import ask
+    from vmaftune.asking.finding import ask
     from vmaftune.engine.events import to_json
 
     with console.FindView(question.request.target, as_json=as_json) as view:

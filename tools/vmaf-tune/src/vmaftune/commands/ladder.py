@@ -32,7 +32,7 @@ from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
-    from vmaftune.api import LadderQuestion, LadderResult
+    from vmaftune.asking.laddering import LadderQuestion, LadderResult
     from vmaftune.engine.events import LadderEvent
     from vmaftune.questions.hull import Point
 
@@ -97,7 +97,8 @@ def ladder(
 
     Example: vmaf-tune ladder film.mkv --encoder x264 --preset slow --sizes 1080,720,540,360
     """
-    from vmaftune.api import LadderWanted, Running, ladder_questions
+    from vmaftune.asking.laddering import LadderWanted, ladder_questions
+    from vmaftune.asking.running import Running
     from vmaftune.request.flags import Texts
 
     if encoder and encoders:
@@ -156,7 +157,7 @@ def ladder(
 
 def _asked(question: LadderQuestion, model_dir: Path | None, *, as_json: bool) -> LadderResult:
     """One encoder's ladder, measured and shown."""
-    from vmaftune.api import make_ladder
+    from vmaftune.asking.laddering import make_ladder
     from vmaftune.engine.events import to_json
 
     request = question.request

@@ -24,7 +24,8 @@ from vmaftune.errors import SweepFailed, TargetMissed, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
-    from vmaftune.api import Running, ScoreJob
+    from vmaftune.asking.running import Running
+    from vmaftune.asking.scoring import ScoreJob
     from vmaftune.questions.score import Scored, ScoreRequest
 
 
@@ -84,7 +85,7 @@ def score(
 
     Example: vmaf-tune score master.mov encode.mp4 --min-vmaf 93
     """
-    from vmaftune.api import Running
+    from vmaftune.asking.running import Running
     from vmaftune.questions.score import SHOWN, ScoreRequest
     from vmaftune.request.values import parse_sizes, words
 
@@ -122,7 +123,7 @@ def _measure(
     request: ScoreRequest, running: Running, *, neg: bool, as_json: bool
 ) -> tuple[tuple[Scored, ...], ScoreJob]:
     """The results of all models, and the first model's job."""
-    from vmaftune.api import score_files, score_jobs
+    from vmaftune.asking.scoring import score_files, score_jobs
     from vmaftune.engine.events import to_json
     from vmaftune.engine.study import expected_seconds, standing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from vmaftune.asking.sweeping import GridQuestion, failed_sentence, grid_question
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.sweep_screen import note_twins, say_if_long, show_plan, summary
 from vmaftune.engine.study import standing
@@ -12,7 +13,6 @@ from vmaftune.media.process import Runner
 from vmaftune.questions import grid
 from vmaftune.request.asked import Request
 from vmaftune.request.flags import RunFlags
-from vmaftune.sweeping import GridQuestion, failed_sentence, grid_question
 
 
 def run_sweep(request: Request, runner: Runner, flags: RunFlags) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vmaftune.asking.running import Running
 from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
 from vmaftune.engine.cluster import Target, check_target, join
@@ -130,6 +131,40 @@ def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuesti
         scorer=scorer,
         extend=run.extend,
         target=target,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFlags:
+    """What only a sweep takes, as on the command line of `corpus`.
+
+    `select` are globs over cell ids; `extend` adds the cells to the plan that the folder holds;
+    `gpu` is as typed (`0,1`); `scratch_bytes` bounds what prepared references take of the disk;
+    `verify` compares all rows of the folder with their frames first.
+    """
+
+    select: Sequence[str] = ()
+    extend: bool = False
+    keep_encodes: bool = False
+    skip_unusable: bool = False
+    gpu: str | None = None
+    scorer: str = "auto"
+    scratch_bytes: int | None = None
+    verify: bool = False
+
+
+def run_flags(words: RunFlags, only: SweepFlags, how: Running) -> RunFlags:
+    return replace(
+        words,
+        extend=only.extend,
+        keep_encodes=only.keep_encodes,
+        skip_unusable=only.skip_unusable,
+        scratch_budget=only.scratch_bytes,
+        verify=only.verify,
+        jobs=how.jobs,
+        timeout=how.timeout_s,
+        retry_failed=how.retry_failed,
+        ffmpeg=how.ffmpeg,
     )
 
 

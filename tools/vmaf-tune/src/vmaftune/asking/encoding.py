@@ -1,0 +1,127 @@
+"""`encode` made ready and done: what cannot be held is refused before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmaf_train.prior import load as load_prior
+
+from vmaftune.asking.finding import Question, Wanted, drive, find_question, open_study
+from vmaftune.asking.running import OnEvent, Running
+from vmaftune.cell import Window
+from vmaftune.errors import UsageError
+from vmaftune.media.containers import Stream, check_streams, companions
+from vmaftune.media.join import REFUSED_CODECS
+from vmaftune.media.shots import shots
+from vmaftune.questions.film import EncodeRequest, Made
+from vmaftune.questions.shots import ShotEncoder
+from vmaftune.questions.whole import WholeEncoder
+from vmaftune.request.flags import Texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What of a film is copied beside its pictures."""
+
+    audio: bool = True
+    subtitles: bool = True
+    attachments: bool = True
+
+    def of(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
+        """The streams that are kept."""
+        wanted = {
+            "audio": self.audio,
+            "subtitle": self.subtitles,
+            "attachment": self.attachments,
+        }
+        return tuple(s for s in streams if wanted.get(s.kind, False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeJob:
+    """The file to make and how; see `encode`."""
+
+    out: Path
+    quality: float | None = None
+    way: str = "whole"
+    over_film: bool = False
+    verify: str = "windows"
+    keep: Keep = field(default_factory=Keep)
+    force: bool = False
+
+
+def encode_question(
+    texts: Texts, job: EncodeJob, wanted: Wanted, running: Running
+) -> tuple[Question, EncodeRequest]:
+    """Everything that an encode needs; refuses what cannot be held before anything is encoded.
+
+    Raises as `encode`.
+    """
+    if running.target is not None and job.way != "shots":
+        raise UsageError(
+            "--cluster goes with --shots: one long encode is the work of one machine; leave one out"
+        )
+    if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
+        raise UsageError("an encode is whole or by shots, and verified by windows or in full")
+    if job.out.exists() and not job.force:
+        raise UsageError(f"{job.out} exists; name another file, or take its place with --force")
+    question = find_question(texts, wanted, running)
+    if len(question.request.candidates) != 1:
+        raise UsageError("encode takes one encoder with one preset; `find` compares several")
+    candidate = question.request.candidates[0]
+    if job.quality is not None:
+        candidate.encoder.check_quality(job.quality)
+    streams = job.keep.of(companions(Path(question.film.whole.path)))
+    check_streams(job.out, candidate.encoder.codec, streams)
+    windows = _shot_windows(question, job) if job.way == "shots" else ()
+    return question, EncodeRequest(
+        film=question.film,
+        out=job.out,
+        find=question.request,
+        streams=streams,
+        quality=job.quality,
+        shots=windows,
+        over_film=job.over_film,
+        verify_all=job.verify == "full",
+    )
+
+
+def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:
+    """A window for each shot of the film. Raises UsageError for what cannot be joined."""
+    film, candidate = question.film, question.request.candidates[0]
+    if job.quality is not None:
+        raise UsageError("--shots searches a quality value for each shot; leave out --quality")
+    if "vfr" in film.whole.flags:
+        raise UsageError(f"{film.whole.path} has a variable frame rate; encode it with --whole")
+    if candidate.encoder.codec in REFUSED_CODECS:
+        why = REFUSED_CODECS[candidate.encoder.codec]
+        raise UsageError(f"{candidate.encoder.name} cannot be encoded by shots: {why}")
+    if question.request.size is not None:
+        raise UsageError("--shots and --size do not go together; use --scale, or --whole")
+    timeout_s = question.options.timeout_s or max(3600.0, film.seconds * 10)
+    spans = shots(Path(film.whole.path), film.facts, question.ffmpeg, timeout_s)
+    return tuple(film.cut(span.start, span.num_frames) for span in spans)
+
+
+def make_film(
+    question: Question,
+    request: EncodeRequest,
+    *,
+    model_dir: Path | None = None,
+    on_event: OnEvent | None = None,
+) -> Made:
+    """Encode. Probes and finished encodes are kept in the question's folder until the file is
+    there. Raises as `encode`.
+    """
+    prior = load_prior(model_dir)
+    with open_study(question) as study:
+        maker: WholeEncoder | ShotEncoder
+        if request.shots:
+            maker = ShotEncoder(request, study, prior)
+        else:
+            maker = WholeEncoder(request, study, prior)
+        drive(question, maker.run(), on_event)
+    assert maker.made is not None
+    return maker.made

@@ -1,0 +1,275 @@
+"""`ladder` made ready and asked: the sizes of its encodes, the template it is held against."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vmaf_train.prior import load as load_prior
+
+from vmaftune.asking.finding import (
+    SAMPLE_SECONDS,
+    Wanted,
+    candidates_of,
+    check_wanted,
+    find_folder,
+    option_set,
+)
+from vmaftune.asking.running import OnEvent, Running
+from vmaftune.cell import Window
+from vmaftune.encoders import Selection
+from vmaftune.engine.events import NoticeEvent
+from vmaftune.engine.study import Options, Study
+from vmaftune.errors import UsageError
+from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.media.paste import user_command
+from vmaftune.questions.find import (
+    FIRST_WINDOWS,
+)
+from vmaftune.questions.hull import Point
+from vmaftune.questions.ladder import Against, LadderMaker, LadderRequest, Rung
+from vmaftune.questions.sample import sample
+from vmaftune.request.cells import Plan
+from vmaftune.request.film import resolve_film
+from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.template import read_template
+from vmaftune.request.values import Size, parse_sizes
+
+LADDER_LINES = (2160, 1440, 1080, 720, 540, 360, 234)
+"""Lines of the usual sizes of encodes; of a film that stands upright, its columns."""
+
+
+NUM_SIZES = 4
+
+
+LEAST_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderWanted:
+    """What `ladder` is asked, apart from the film: see `vmaf-tune ladder --help`."""
+
+    sizes: str | None = None
+    top: float = 95.0
+    bottom: float = 50.0
+    step: float = 6.0
+    num_rungs: int | None = None
+    min_kbps: float = 0.0
+    max_kbps: float = math.inf
+    statistic: str = "mean"
+    samples: int = FIRST_WINDOWS
+    sample_seconds: float = SAMPLE_SECONDS
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderResult:
+    """A film's ladder with one encoder: `rungs`, the best first, each measured as it ships, and
+    every encode of the hull in `points`; `against` is the fixed ladder that it was compared with.
+    """
+
+    folder: Path
+    request: LadderRequest
+    rungs: tuple[Rung, ...]
+    points: tuple[Point, ...]
+    num_rung_encodes: int
+    sentences: tuple[str, ...]
+    against: tuple[Against, ...] = ()
+
+    def command(self, rung: Rung) -> str:
+        """The command that makes a rung of the whole film."""
+        setting, film = rung.setting, self.request.sample.film
+        extra = list(setting.options.args) if setting.options else []
+        if setting.maxrate_kbps is not None and setting.bufsize_kbps is not None:
+            extra += setting.encoder.cap_arguments(setting.maxrate_kbps, setting.bufsize_kbps)
+        out = f"{Path(film.path).stem}_{rung.size[1]}p_{rung.kbps:.0f}k.mp4"
+        return user_command(
+            setting.encoder,
+            setting.preset,
+            setting.quality,
+            source=film.path,
+            out=out,
+            size=rung.size if film.scale or setting.size else None,
+            options=extra,
+        )
+
+    def playlist(self, rung: Rung) -> str:
+        """The rung's line of an HLS multivariant playlist (RFC 8216, 4.3.4.2), CODECS left out.
+
+        BANDWIDTH is the bound on the bitrate, or without one the mean.
+        """
+        peak = rung.setting.maxrate_kbps or rung.kbps
+        rate = float(self.request.sample.film.frame_rate)
+        return (
+            f"#EXT-X-STREAM-INF:BANDWIDTH={math.ceil(peak * 1000)},"
+            f"AVERAGE-BANDWIDTH={math.ceil(rung.kbps * 1000)},"
+            f"RESOLUTION={rung.size[0]}x{rung.size[1]},FRAME-RATE={rate:.3f}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderQuestion:
+    """A ladder that is ready to be asked for: nothing was measured for it yet."""
+
+    request: LadderRequest
+    folder: Path
+    ffmpeg: Ffmpeg
+    options: Options
+    notices: tuple[str, ...]
+
+
+def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> LadderQuestion:
+    """Everything that a ladder needs, with the film probed and its windows chosen. Raises as
+    `ladder`.
+    """
+    questions = ladder_questions(texts, wanted, running)
+    if len(questions) != 1:
+        raise UsageError("a ladder is made with one encoder and one preset; ask once for each")
+    return questions[0]
+
+
+def ladder_questions(
+    texts: Texts, wanted: LadderWanted, running: Running
+) -> tuple[LadderQuestion, ...]:
+    """The same for every encoder and preset that was named; all share one folder."""
+    _check_ladder(wanted)
+    request = request_from(parse_flags(texts))
+    ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
+    film, notices = resolve_film(request)
+    candidates = candidates_of(request, Wanted())
+    sizes, left_out = ladder_sizes(film.whole, wanted.sizes)
+    asked = LadderRequest(
+        sample=sample(film, wanted.sample_seconds, most=wanted.samples),
+        encoder=candidates[0].encoder,
+        preset=candidates[0].preset,
+        sizes=sizes,
+        top=wanted.top,
+        bottom=wanted.bottom,
+        step=wanted.step,
+        num_rungs=wanted.num_rungs,
+        min_kbps=wanted.min_kbps,
+        max_kbps=wanted.max_kbps,
+        statistic=wanted.statistic,
+        num_windows=wanted.samples,
+        options=option_set(request),
+        threads=request.threads,
+        teacher=request.teacher,
+        template=_fixed(film.whole, wanted.template),
+    )
+    slots = running.jobs or max(1, usable_cores() // request.threads)
+    options = Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed)
+    return tuple(
+        LadderQuestion(
+            request=replace(asked, encoder=candidate.encoder, preset=candidate.preset),
+            folder=running.out or find_folder(film.whole),
+            ffmpeg=ffmpeg,
+            options=options,
+            notices=(*notices, *left_out),
+        )
+        for candidate in candidates
+    )
+
+
+def make_ladder(
+    question: LadderQuestion, *, model_dir: Path | None = None, on_event: OnEvent | None = None
+) -> LadderResult:
+    """Measure. Every encode is kept in the question's folder. Raises as `ladder`."""
+    request, told = question.request, on_event or (lambda event: None)
+    prior = load_prior(model_dir)
+    row = request.encoder
+    chosen = Selection(encoders=(row,), named=frozenset({row.name}), auto=False)
+    with Study.open(
+        question.folder,
+        Plan(cells=(), sources=(), name=""),
+        question.ffmpeg,
+        question.options,
+        argv=sys.argv,
+        hardware=choose_encoders(chosen, question.ffmpeg),
+        open_plan=True,
+    ) as study:
+        maker = LadderMaker(request, study, prior)
+        for notice in question.notices:
+            told(NoticeEvent(message=notice))
+        for event in maker.run():
+            told(event)
+    return LadderResult(
+        folder=question.folder,
+        request=request,
+        rungs=maker.rungs,
+        points=tuple(maker.points),
+        num_rung_encodes=maker.num_rung_encodes,
+        sentences=tuple(maker.sentences),
+        against=maker.against,
+    )
+
+
+def ladder_sizes(
+    film: Window, text: str | None
+) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:
+    """The sizes of encodes, the largest first, none larger than the film; and notices of those
+    that are left out. A single number is the shorter side. Raises UsageError.
+    """
+    shown = film.width, film.height
+    is_upright = film.height > film.width
+    wished = parse_sizes(text, "--sizes") if text else _usual_sizes(min(shown))
+    sizes: dict[tuple[int, int], None] = {}
+    notices = []
+    for size in wished:
+        if is_upright and size.width is None:
+            size = replace(size, width=size.height, height=None)
+        made = size.of(*shown)
+        if made[0] > shown[0] or made[1] > shown[1]:
+            notices.append(f"{made[0]}x{made[1]} is larger than {shown[0]}x{shown[1]}: left out")
+        elif min(made) < LEAST_SIDE:
+            raise UsageError(f"--sizes: {made[0]}x{made[1]} is too small; use 64 lines or more")
+        else:
+            sizes[made] = None
+    if not sizes:
+        raise UsageError(f"--sizes {text}: none fits into the film's {shown[0]}x{shown[1]}")
+    return tuple(sorted(sizes, key=lambda s: -s[0] * s[1])), tuple(notices)
+
+
+def _fixed(film: Window, text: str | None) -> tuple[tuple[tuple[int, int], float], ...]:
+    """The rungs of a fixed ladder that are not larger than the film, by size and kbit/s."""
+    if text is None:
+        return ()
+    found = []
+    for rung in read_template(text):
+        if rung.lines <= min(film.width, film.height):
+            is_upright = film.height > film.width
+            size = Size(width=None, height=rung.lines)
+            if is_upright:
+                size = Size(width=rung.lines, height=None)
+            found.append((size.of(film.width, film.height), rung.kbps))
+    if not found:
+        shown = f"{film.width}x{film.height}"
+        raise UsageError(f"--template {text}: none of its sizes fits into the film's {shown}")
+    return tuple(found)
+
+
+def _usual_sizes(lines: int) -> tuple[Size, ...]:
+    """The film's own size and the usual ones below it."""
+    below = [usual for usual in LADDER_LINES if usual < 0.9 * lines]
+    chosen = [lines, *below][:NUM_SIZES]
+    return tuple(Size(width=None, height=side) for side in chosen)
+
+
+def _check_ladder(wanted: LadderWanted) -> None:
+    """Raise UsageError for a number or word that makes no sense."""
+    if not 0 < wanted.bottom < wanted.top <= 100:
+        raise UsageError(
+            f"--bottom {wanted.bottom:g} and --top {wanted.top:g}: VMAF goes from 0 to 100, and the"
+            " bottom lies below the top"
+        )
+    if not 0.5 <= wanted.step <= 50:
+        raise UsageError(f"--step is {wanted.step:g}; it takes 0.5 to 50 VMAF points")
+    if wanted.num_rungs is not None and not 1 <= wanted.num_rungs <= 20:
+        raise UsageError(f"--rungs is {wanted.num_rungs}; it takes 1 to 20")
+    if not 0 <= wanted.min_kbps < wanted.max_kbps:
+        raise UsageError(
+            f"--min-kbps {wanted.min_kbps:g} is not below --max-kbps {wanted.max_kbps:g}"
+        )
+    check_wanted(Wanted(statistic=wanted.statistic, sample_seconds=wanted.sample_seconds))
