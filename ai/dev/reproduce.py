@@ -47,7 +47,8 @@ def reproduce(model_id: str, model_dir: Path, *, candidate: bool) -> Iterator[Fi
     recipe = recipe_of(sidecar["recipe"])
     recorded = sidecar["corpus"]
     path = Path(recorded["path"])
-    data = dataset.load(path, per_frame=recipe.per_frame)
+    kinds = recorded.get("kinds", ())
+    data = dataset.load(path, per_frame=recipe.per_frame, kinds=kinds)
     shipped = sidecar["loso"]["metrics"]
     num_seeds = next(spread["num_seeds"] for spread in shipped[MODEL].values() if spread)
     experiment = experiment_of(recipe, data, loso=not candidate, num_seeds=num_seeds)

@@ -510,4 +510,4 @@ def test_rows_of_other_sizes_options_and_bounds_are_left_out(corpus: Path, tmp_p
     (folder / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = dataset.load(folder, per_frame=False)
     assert len(found) == len(dataset.load(corpus, per_frame=False)) - 3
-    assert any("left out 3 rows of another size, an option set" in note for note in found.notes)
+    assert any("left out 3 rows that the model could not tell" in note for note in found.notes)

@@ -391,12 +391,13 @@ class Belief:
 
 def measured(row: Mapping[str, Any]) -> Measured | None:
     """An ok cell row as a measurement of its content; None for one without encoder or quality value
-    or with another size than its window's. A missing statistic is left out.
+    or with another size than its window's, options or a capped rate. A missing statistic is left
+    out.
     """
     encoder, quality = row.get("encoder"), row.get("crf")
     if row.get("status", "ok") != "ok" or encoder in (None, "external") or quality is None:
         return None
-    if row.get("flags") or row.get("encode_width") or row.get("options"):
+    if any(row.get(name) for name in ("flags", "encode_width", "options", "maxrate_kbps")):
         return None
     found = {name: row.get(field) for name, field in STATISTICS.items()}
     means = row.get("per_frame_features")

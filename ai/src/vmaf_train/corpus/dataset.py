@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ NEVER_CHOSEN = ("demo", "dense")
 """Folders of runs/phase_a that are used only when they are named: the demo's own, and the curves
 that no model may learn from.
 """
+VARIANTS: Mapping[str, tuple[str, str]] = {
+    "sizes": ("encode_width", "another size"),
+    "options": ("options", "an option set"),
+    "caps": ("maxrate_kbps", "a bound on the bitrate"),
+}
+"""Kinds of rows whose encode differs in something that no model's input tells: the field that marks
+one, and what its encode has.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +82,8 @@ class Dataset:
     the frame rows (None when they were not read). `features_of` names the feature set of all rows;
     `sources` are the sha256 of the source files of each group, as far as its rows tell them.
     `notes` are sentences about what was read and what was left out. Of several corpora `parts` are
-    these, and `path` is the first; `digest` and `frame_digest` are made of theirs.
+    these, and `path` is the first; `digest` and `frame_digest` are made of theirs. `kinds` are the
+    kinds of VARIANTS that were asked for.
     """
 
     features: Floats
@@ -95,6 +104,7 @@ class Dataset:
     sources: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
     parts: tuple[Part, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -135,16 +145,17 @@ class Fold:
     test: Ints
 
 
-def load(path: Path | str, *, per_frame: bool) -> Dataset:
+def load(path: Path | str, *, per_frame: bool, kinds: Collection[str] = ()) -> Dataset:
     """The corpus at `path`: a run folder, its cells.jsonl, or a JSONL or parquet file of cells or
     of frames.
 
     `per_frame` asks for one row per frame, else one per cell (frames are then averaged over their
-    cell). Failed cells, flagged rows, rows of another size, option set or bound and, for cells,
-    rows without encoder or quality value are left out and counted in `notes`. Raises DatasetError
-    for an unreadable file, rows of two teachers, a source in two groups, a row without all six
-    features or a finite score (with its line number), or when nothing is left.
+    cell). `kinds` of VARIANTS are taken as well. Failed cells, flagged rows, rows of other kinds
+    and, for cells, rows without encoder or quality value are left out and counted in `notes`.
+    Raises DatasetError for an unreadable file, rows of two teachers, a source in two groups, a row
+    without all six features or a finite score (with its line number), or when nothing is left.
     """
+    taken = _known_kinds(kinds)
     file, frame_files = _files(Path(path))
     table = corpus_rows.read(file)
     if not table:
@@ -152,13 +163,14 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
     if holds_frames(table[0][1]):
         return _load_bare_frames(file, table, per_frame=per_frame)
     notes: list[str] = []
-    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, notes)]
+    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, taken, notes)]
     records = [record(file, number, row) for number, row in usable]
     digest = _digest_of_cells(table)
     frames = read_frames(frame_files, _keys(table)) if per_frame and frame_files else None
     _check_cells(file, table, frame_files, frames)
     if not per_frame:
-        return _assemble(file, _of_records(records), digest, None, notes, per_frame=False)
+        plain = _assemble(file, _of_records(records), digest, None, notes, per_frame=False)
+        return replace(plain, kinds=taken)
     if frames is None:
         raise DatasetError(
             f"{file} holds one row per cell and no frames lie beside it; this model learns from"
@@ -168,7 +180,18 @@ def load(path: Path | str, *, per_frame: bool) -> Dataset:
         (r.key, corpus_rows.cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)
     ]
     rows = _of_frames(file, records, units, frames)
-    return _assemble(file, rows, digest, digest_of_frames(frames), notes, per_frame=True)
+    found = _assemble(file, rows, digest, digest_of_frames(frames), notes, per_frame=True)
+    return replace(found, kinds=taken)
+
+
+def _known_kinds(kinds: Collection[str]) -> tuple[str, ...]:
+    unknown = sorted(set(kinds) - set(VARIANTS))
+    if unknown:
+        raise DatasetError(
+            f"no kind of rows is called {', '.join(map(repr, unknown))}; there are"
+            f" {', '.join(VARIANTS)}"
+        )
+    return tuple(name for name in VARIANTS if name in kinds)
 
 
 def _load_bare_frames(file: Path, table: Table, *, per_frame: bool) -> Dataset:
@@ -256,7 +279,9 @@ def newest_corpus(runs_dir: Path | str) -> Path:
     return complete_corpora(runs_dir)[0][0]
 
 
-def newest_usable(runs_dir: Path | str, *, per_frame: bool) -> tuple[Dataset, list[str]]:
+def newest_usable(
+    runs_dir: Path | str, *, per_frame: bool, kinds: Collection[str] = ()
+) -> tuple[Dataset, list[str]]:
     """The newest complete corpus that `load` accepts, and sentences on the folders that were passed
     over for it.
 
@@ -265,7 +290,7 @@ def newest_usable(runs_dir: Path | str, *, per_frame: bool) -> tuple[Dataset, li
     folders, notes = complete_corpora(runs_dir)
     for folder in folders:
         try:
-            return load(folder, per_frame=per_frame), notes
+            return load(folder, per_frame=per_frame, kinds=kinds), notes
         except (DatasetError, OSError) as failure:
             notes.append(f"passed over {folder}: {failure}")
     raise DatasetError(
@@ -410,29 +435,45 @@ def _ok(table: Table) -> Table:
     return [(n, row) for n, row in latest if (row.get("status") or "ok") == "ok"]
 
 
-# Fields of a row whose encode differs in something that no model's input tells.
-VARIANTS = ("encode_width", "options", "maxrate_kbps")
-
-
-def _usable(table: Table, notes: list[str]) -> Table:
+def _usable(table: Table, kinds: Collection[str], notes: list[str]) -> Table:
     ok = _ok(table)
     failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
     if failed:
         notes.append(f"left out {failed} failed cells")
-    return _unflagged(_plain(ok, notes), notes)
+    return _unflagged(_asked_for(ok, kinds, notes), notes)
 
 
-def _plain(table: Table, notes: list[str]) -> Table:
-    """Rows whose encode is what the codec block says of it: encoder, preset and quality value, at
-    the window's own size.
-    """
-    plain = [(n, row) for n, row in table if not any(row.get(name) for name in VARIANTS)]
-    if len(plain) < len(table):
+def _kinds_of(row: Row) -> list[str]:
+    """What in its encode the codec block (encoder, preset and quality value) does not tell."""
+    return [kind for kind, (field, _) in VARIANTS.items() if row.get(field)]
+
+
+def _asked_for(table: Table, kinds: Collection[str], notes: list[str]) -> Table:
+    """Rows whose encode is what the codec block says of it, and those of the kinds asked for."""
+    kept: Table = []
+    left: Counter[str] = Counter()
+    num_taken = 0
+    for number, row in table:
+        found = _kinds_of(row)
+        missing = [kind for kind in found if kind not in kinds]
+        left.update(missing)
+        if not missing:
+            kept.append((number, row))
+            num_taken += bool(found)
+    if num_taken:
+        notes.append(f"took {num_taken} rows with {_listed(kinds)}, which the model is not told")
+    if len(kept) < len(table):
+        counted = ", ".join(f"{left[k]} of {VARIANTS[k][1]}" for k in VARIANTS if left[k])
+        wanted = ",".join(kind for kind in VARIANTS if kind in kinds or left[kind])
         notes.append(
-            f"left out {len(table) - len(plain)} rows of another size, an option set or a bound on"
-            " the bitrate, which the models do not know"
+            f"left out {len(table) - len(kept)} rows that the model could not tell from others"
+            f" ({counted}); `train --with {wanted}` takes them"
         )
-    return plain
+    return kept
+
+
+def _listed(kinds: Collection[str]) -> str:
+    return " or ".join(VARIANTS[kind][1] for kind in VARIANTS if kind in kinds)
 
 
 def _unflagged(table: Table, notes: list[str]) -> Table:

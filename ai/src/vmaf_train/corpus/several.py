@@ -6,7 +6,7 @@ paths --dataset.load--> Datasets --joined--> Dataset
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from vmaf_train.corpus.dataset import Dataset, Part
 from vmaf_train.errors import DatasetError
 
 
-def load(paths: Sequence[Path | str], *, per_frame: bool) -> Dataset:
+def load(paths: Sequence[Path | str], *, per_frame: bool, kinds: Collection[str] = ()) -> Dataset:
     """The corpora at `paths`, each as `dataset.load` reads it, as one.
 
     Raises DatasetError as `dataset.load`, for two teachers or feature sets, and for a group of one
     corpus that holds the films of two groups of another.
     """
-    found = [dataset.load(path, per_frame=per_frame) for path in paths]
+    found = [dataset.load(path, per_frame=per_frame, kinds=kinds) for path in paths]
     return found[0] if len(found) == 1 else joined(found)
 
 
@@ -146,6 +146,7 @@ def _stacked(kept: Sequence[Dataset], parts: tuple[Part, ...], notes: tuple[str,
         sources={group: tuple(sorted(found)) for group, found in sorted(sources.items())},
         notes=notes,
         parts=parts,
+        kinds=kept[0].kinds,
     )
 
 

@@ -32,7 +32,8 @@ class PartFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusFacts:
     """What a sidecar says of the corpus. `sources`: sha256 of the source files, by group;
-    `corpora`: the single ones, where there are several.
+    `corpora`: the single ones, where there are several; `kinds`: the rows with sizes, options or
+    caps that were asked for.
     """
 
     path: str = ""
@@ -42,6 +43,7 @@ class CorpusFacts:
     num_groups: int = 0
     sources: dict[str, tuple[str, ...]] | None = None
     corpora: tuple[PartFacts, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -80,8 +82,9 @@ def open_case(run: Run, teacher: Teacher | None) -> Case:
     try:
         paths = [find_corpus(path, run.path) for path in told.paths]
         wants_frames = contract.unit == "frame" or told.frame_digest is not None
-        cells = several.load(paths, per_frame=False)
-        frames = several.load(paths, per_frame=True) if wants_frames else None
+        kinds = told.kinds
+        cells = several.load(paths, per_frame=False, kinds=kinds)
+        frames = several.load(paths, per_frame=True, kinds=kinds) if wants_frames else None
         data = frames if contract.unit == "frame" else cells
     except DatasetError as failure:
         missing = str(failure)

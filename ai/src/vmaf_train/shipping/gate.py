@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmaf_train.contract import MODELS, ModelContract
-from vmaf_train.corpus import dataset
+from vmaf_train.corpus import several
 from vmaf_train.errors import ModelError
 from vmaf_train.results import tables
 from vmaf_train.results.run_folder import CANDIDATE, Run
@@ -90,8 +90,9 @@ def trained_again(run: Run, num_folds: int) -> Check:
     from vmaf_train.training import retrain
 
     contract = MODELS[run.model_id]
-    path = find_corpus(facts_of(run.sidecar).path, run.path)
-    data = dataset.load(path, per_frame=contract.unit == "frame")
+    told = facts_of(run.sidecar)
+    paths = [find_corpus(path, run.path) for path in told.paths]
+    data = several.load(paths, per_frame=contract.unit == "frame", kinds=told.kinds)
     figures = retrain.folds_again(run.recipe, data, run.predictions, num_folds)
     problem = "; ".join(retrain.as_sentences(figures))
     name = "folds trained again give the same errors"

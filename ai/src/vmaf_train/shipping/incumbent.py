@@ -60,7 +60,7 @@ def against(case: Case, model_dir: Path, means: Means, accepted: str | None) -> 
     theirs, ours = found.sidecar.get("teacher"), case.run.sidecar.get("teacher")
     problem = f"{found.file} imitates {theirs}, this one {ours}: another model, under its name"
     yield must(3, "the incumbent's teacher", None if theirs == ours else problem)
-    if found.facts.digest == case.told.digest:
+    if _same_rows(found.facts, case.told):
         yield _same_corpus(found, means)
         return
     yield from _other_corpus(case, found, means, accepted)
@@ -83,13 +83,18 @@ def _incumbent(case: Case, model_dir: Path) -> Incumbent | None:
     )
 
 
+def _same_rows(theirs: CorpusFacts, ours: CorpusFacts) -> bool:
+    return theirs.digest == ours.digest and set(theirs.kinds) == set(ours.kinds)
+
+
 def _its_corpus(facts: CorpusFacts, case: Case, model_dir: Path) -> Dataset | None:
     """The incumbent's corpus, where it is here with the rows it was trained on."""
-    if facts.digest == case.told.digest:
+    if _same_rows(facts, case.told):
         return case.data
     try:
         paths = [find_corpus(path, model_dir / "tiny") for path in facts.paths]
-        data = several.load(paths, per_frame=case.contract.unit == "frame")
+        per_frame = case.contract.unit == "frame"
+        data = several.load(paths, per_frame=per_frame, kinds=facts.kinds)
     except DatasetError:
         return None
     return data if data.digest == facts.digest else None

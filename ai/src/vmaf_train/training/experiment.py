@@ -297,6 +297,8 @@ def corpus_facts(experiment: Experiment) -> dict[str, Any]:
         "sources": {group: list(digests) for group, digests in data.sources.items()},
         "notes": list(data.notes),
     }
+    if data.kinds:
+        facts["kinds"] = list(data.kinds)
     if data.parts:
         frame_digests = [part.frame_digest for part in frames.parts]
         facts["corpora"] = [

@@ -74,7 +74,7 @@ def recipe_of(told: Mapping[str, Any]) -> Recipe:
 def experiment_of(recipe: Recipe, data: Dataset, *, loso: bool, num_seeds: int) -> Experiment:
     """The experiment on the CPU that `recipe` was, with the frames that it learned from."""
     windows = recipe.window_share and not recipe.per_frame
-    frames = several.load(data.paths, per_frame=True) if windows else None
+    frames = several.load(data.paths, per_frame=True, kinds=data.kinds) if windows else None
     device = choose_device("cpu")
     return plan(recipe, data, frames, loso=loso, num_seeds=num_seeds, device=device, smoke=False)
 

@@ -192,12 +192,14 @@ def _score(
     from vmaf_train.corpus import several
     from vmaf_train.results import tables
     from vmaf_train.shipping import predictor
+    from vmaf_train.shipping.case import facts_of
     from vmaf_train.training.baselines import teacher_scores
 
     model = predictor.load(model_id, model_dir)
-    data = several.load(paths, per_frame=model.contract.unit == "frame")
+    told = facts_of(model.sidecar)
+    data = several.load(paths, per_frame=model.contract.unit == "frame", kinds=told.kinds)
     _refuse_strangers(model, data)
-    learned = (model.sidecar.get("corpus") or {}).get("digest")
+    learned = told.digest
     same = learned in {data.digest, *(part.digest for part in data.parts)}
     answers = model.predict(data.features, data.codec if model.contract.has_codec else None)
     teacher, missing = load_or_reason(teacher_model)

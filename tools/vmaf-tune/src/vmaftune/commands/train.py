@@ -50,6 +50,17 @@ def train(
             )
         ),
     ] = None,
+    with_kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="KINDS",
+            help=(
+                "Learn from rows of these kinds as well, such as sizes,options,caps; the model is"
+                " not told of any. Default: they are left out."
+            ),
+        ),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(help="default, or seed (as the hardware study trained).")
     ] = "default",
@@ -120,7 +131,7 @@ def train(
         raise DependencyError("training needs torch: pip install 'vmaf-tune[train]'") from failure
     if model == prior.ID:
         of_networks = (epochs, batch_size, lr, weight_decay, hidden, depth, seeds, kfold)
-        if smoke or any(option is not None for option in of_networks):
+        if smoke or with_kinds or any(option is not None for option in of_networks):
             raise UsageError(
                 f"{prior.ID} has no network and no seeds: --loso, --corpus, --out, --runs-dir and"
                 " --json are all that it takes"
@@ -143,10 +154,11 @@ def train(
         "kfold": kfold,
     }
     wanted = _recipe(model, recipe, options)
+    kinds = _kinds(with_kinds)
     folder = _folder(out, runs_dir, model, smoke)
     num_seeds = seeds or (SMOKE_SEEDS if smoke else DEFAULT_SEEDS)
     chosen = choose_device(device)
-    data, frames = _corpus(corpus or [], runs_dir, wanted, folder, smoke)
+    data, frames = _corpus(corpus or [], runs_dir, wanted, folder, smoke, kinds)
     if not smoke:
         _check_groups(data, loso=loso)
     wanted = _fit(wanted, data, loso=loso, explicit_kfold=kfold is not None)
@@ -163,9 +175,8 @@ def train(
         smoke=smoke,
         teacher=teacher,
     )
-    provenance = _provenance(
-        model, experiment, folder, {"recipe": recipe, "loso": loso, "seeds": num_seeds, **options}
-    )
+    args = {"recipe": recipe, "loso": loso, "seeds": num_seeds, "with": list(kinds), **options}
+    provenance = _provenance(model, experiment, folder, args)
     _run(experiment, folder, provenance)
     _show(folder, experiment, as_json=as_json)
     _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
@@ -196,6 +207,17 @@ def _recipe(model: str, name: str, options: dict[str, Any]) -> Recipe:
     return wanted
 
 
+def _kinds(text: str | None) -> tuple[str, ...]:
+    """The kinds of rows that --with names. Raises UsageError."""
+    from vmaf_train.corpus.dataset import VARIANTS
+
+    named = [name.strip() for name in (text or "").split(",")] if text is not None else []
+    unknown = [name for name in named if name not in VARIANTS]
+    if unknown:
+        raise UsageError(f"--with takes {', '.join(VARIANTS)}, not {unknown[0]!r}")
+    return tuple(name for name in VARIANTS if name in named)
+
+
 def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
     from vmaf_train.results.run_folder import METRICS_FILE
     from vmaf_train.training.experiment import new_folder
@@ -218,7 +240,12 @@ def _folder(out: Path | None, runs_dir: Path, model: str, smoke: bool) -> Path:
 
 
 def _corpus(
-    paths: list[Path], runs_dir: Path, wanted: Recipe, folder: Path, smoke: bool
+    paths: list[Path],
+    runs_dir: Path,
+    wanted: Recipe,
+    folder: Path,
+    smoke: bool,
+    kinds: tuple[str, ...],
 ) -> tuple[Dataset, Dataset | None]:
     """The rows to train on and, for a recipe with windows, their frames; says which corpus it is
     before anything else.
@@ -235,10 +262,10 @@ def _corpus(
             console.warn(f"--corpus {named} is ignored: a smoke run makes its own")
         paths, how = [write_corpus(folder / "corpus")], "synthetic: this is a smoke run"
     if not paths:
-        data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame)
+        data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame, kinds=kinds)
         how = f"the newest complete one in {runs_dir}"
     else:
-        data = several.load(paths, per_frame=wanted.per_frame)
+        data = several.load(paths, per_frame=wanted.per_frame, kinds=kinds)
     unit = "frames" if wanted.per_frame else "cells"
     console.say(
         f"corpus: {data.name} ({how}): {len(data)} {unit} of {len(data.groups)} groups,"
@@ -249,7 +276,7 @@ def _corpus(
     if wanted.per_frame or not wanted.window_share:
         return data, None
     if all(dataset.has_frames(path) for path in data.paths):
-        return data, several.load(data.paths, per_frame=True)
+        return data, several.load(data.paths, per_frame=True, kinds=kinds)
     console.warn(
         "this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only"
     )
