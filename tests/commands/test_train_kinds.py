@@ -1,5 +1,5 @@
-"""Rows with sizes, options and capped rates, measured by the real ffmpeg, are learned from only when
-asked; `eval` and `ship` then read the same rows again.
+"""Rows with sizes, options and capped rates, measured by the real ffmpeg, are learned from only
+when asked; `eval` and `ship` then read the same rows again.
 """
 
 from __future__ import annotations
