@@ -6,6 +6,7 @@ import json
 
 import pytest
 from vmaftune import console
+from vmaftune.costs import duration
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from vmaftune import console
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_none_is_a_dash_and_zero_a_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Window
 from vmaftune.engine.references import References, reference_bytes
 from vmaftune.media.encode import CellFailure
@@ -115,7 +116,7 @@ def test_a_failure_is_told_to_everybody_and_another_error_to_one(
     def fail(window: Window, path: Path) -> int:
         tries.append(window.name)
         if window.name == "0":
-            raise CellFailure("source_broken", "no such frames")
+            raise CellFailure(FailureKind.SOURCE_BROKEN, "no such frames")
         raise RuntimeError("stopped")
 
     references = References(tmp_path, 10**9, fail)

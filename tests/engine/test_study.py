@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Cell
 from vmaftune.engine.events import CellEvent, PrepareEvent, StageEvent
 from vmaftune.engine.executor import Ended, Started
@@ -192,7 +193,7 @@ def test_stages_and_what_they_return_can_be_pickled(
         value = pickle.loads(pickle.dumps(stage.run(worker, value)))
     assert len(value.score.frames) == 10
     pickle.dumps(Ended(task=again, value=value))
-    failure = pickle.loads(pickle.dumps(CellFailure("timeout", "too slow")))
+    failure = pickle.loads(pickle.dumps(CellFailure(FailureKind.TIMEOUT, "too slow")))
     assert (failure.kind, str(failure)) == ("timeout", "too slow")
     assert callable(encode) and callable(score_cell) and callable(pair_task)
 

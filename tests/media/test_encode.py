@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Cell, Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.encode import (
@@ -165,7 +166,7 @@ def test_the_first_error_is_the_telling_line() -> None:
 
 
 def test_a_failure_travels_between_processes_as_it_is() -> None:
-    failure = CellFailure("timeout", "stopped", finished("the end", returncode=-9))
+    failure = CellFailure(FailureKind.TIMEOUT, "stopped", finished("the end", returncode=-9))
     other = pickle.loads(pickle.dumps(failure))
     facts = ("kind", "exit_code", "stderr_tail")
     assert [getattr(other, f) for f in facts] == [getattr(failure, f) for f in facts]

@@ -12,8 +12,8 @@ import pytest
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.containers import Stream, check_streams, companions
 from vmaftune.media.encode import CellFailure
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import Part, concat_script, frame_digests, join, measure, stamps
-from vmaftune.media.process import Runner
 
 FPS = Fraction(24000, 1001)
 LENGTHS = (20, 21, 22)
@@ -128,25 +128,23 @@ def times(file: Path) -> list[Fraction]:
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_frames_and_times_are_exact(
-    encoder: str, suffix: str, parts: Parts, ffmpeg: str, tmp_path: Path
+    encoder: str, suffix: str, parts: Parts, real: Ffmpeg, tmp_path: Path
 ) -> None:
     out, made = tmp_path / f"joined{suffix}", parts(encoder)
-    assert join(list(zip(made, LENGTHS, strict=True)), FPS, out, ffmpeg, Runner(), 120) == sum(
-        LENGTHS
-    )
+    assert join(list(zip(made, LENGTHS, strict=True)), FPS, out, real, 120) == sum(LENGTHS)
     found = times(out)
     if suffix == ".mp4":
         assert {b - a for a, b in pairwise(found)} == {1 / FPS}
     else:
         assert max(abs(time - i / FPS) for i, time in enumerate(found)) <= Fraction(1, 1000)
-    wanted = [d for path in made for d in frame_digests(ffmpeg, Runner(), path, 60)]
-    assert list(frame_digests(ffmpeg, Runner(), out, 60)) == wanted
+    wanted = [d for path in made for d in frame_digests(real, path, 60)]
+    assert list(frame_digests(real, out, 60)) == wanted
     assert len(wanted) == sum(LENGTHS)
     assert not list(tmp_path.glob(".*")), "nothing is left beside the file"
 
 
 def test_sound_subtitles_chapters_and_title_are_copied(
-    parts: Parts, film: Path, ffmpeg: str, tmp_path: Path
+    parts: Parts, film: Path, real: Ffmpeg, tmp_path: Path
 ) -> None:
     out = tmp_path / "joined.mkv"
     start = Fraction(1, 8)
@@ -154,8 +152,7 @@ def test_sound_subtitles_chapters_and_title_are_copied(
         list(zip(parts("libx264"), LENGTHS, strict=True)),
         FPS,
         out,
-        ffmpeg,
-        Runner(),
+        real,
         120,
         film=film,
         streams=companions(film),
@@ -169,7 +166,7 @@ def test_sound_subtitles_chapters_and_title_are_copied(
 
 
 def test_a_part_that_is_no_run_of_frames_is_refused(
-    parts: Parts, ffmpeg: str, tmp_path: Path
+    parts: Parts, real: Ffmpeg, tmp_path: Path
 ) -> None:
     with pytest.raises(CellFailure, match="each of its 20 frames"):
         measure(parts("libx264")[0], LENGTHS[0], FPS * 2)
@@ -177,7 +174,7 @@ def test_a_part_that_is_no_run_of_frames_is_refused(
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(parts("libx264")[1].read_bytes()[:-2000])
     with pytest.raises(CellFailure, match="each of its 21 frames"):
-        join([(parts("libx264")[0], 20), (broken, 21)], FPS, out, ffmpeg, Runner(), 120)
+        join([(parts("libx264")[0], 20), (broken, 21)], FPS, out, real, 120)
     assert not out.exists()
 
 

@@ -14,7 +14,7 @@ from vmaftune.cell import Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.containers import companions
 from vmaftune.media.encode import CellFailure
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.whole import FilmEncode, encode_film, film_argv
 
 X264 = Setting(encoder=ENCODERS["libx264"], preset="ultrafast", quality=30)
@@ -46,7 +46,7 @@ def window(path: Path, num_frames: int) -> Window:
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_the_film_comes_out_whole(
-    film: Callable[..., Any], ffmpeg: str, tmp_path: Path, suffix: str
+    film: Callable[..., Any], real: Ffmpeg, tmp_path: Path, suffix: str
 ) -> None:
     made = film("two shots.mkv", shots=2)
     wanted = FilmEncode(
@@ -55,7 +55,7 @@ def test_the_film_comes_out_whole(
         streams=companions(made.path),
         out=tmp_path / f"it's out{suffix}",
     )
-    done = encode_film(wanted, ffmpeg, Runner(), 120)
+    done = encode_film(wanted, real, 120)
     assert done.num_frames == made.num_frames
     assert [p.name for p in tmp_path.iterdir()] == [wanted.out.name]
     with av.open(str(wanted.out)) as opened:
@@ -69,7 +69,7 @@ def test_the_film_comes_out_whole(
 
 
 def test_a_film_that_comes_out_shorter_leaves_no_file(
-    film: Callable[..., Any], ffmpeg: str, tmp_path: Path
+    film: Callable[..., Any], real: Ffmpeg, tmp_path: Path
 ) -> None:
     made = film("two shots.mkv", shots=2)
     wanted = FilmEncode(
@@ -79,7 +79,7 @@ def test_a_film_that_comes_out_shorter_leaves_no_file(
         out=tmp_path / "out.mkv",
     )
     with pytest.raises(CellFailure, match="the film has 97 frames and the encode 96"):
-        encode_film(wanted, ffmpeg, Runner(), 120)
+        encode_film(wanted, real, 120)
     assert not list(tmp_path.iterdir())
 
 

@@ -11,8 +11,8 @@ import av
 import pytest
 from vmaftune import api
 from vmaftune.errors import UsageError
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import frame_digests
-from vmaftune.media.process import Runner
 from vmaftune.questions.film import Made
 
 TARGET = 88.0
@@ -85,7 +85,7 @@ def shots(short: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def test_shots_meet_the_target_each_and_join_without_a_change(
-    shots: Made, short: Any, score: Callable[[Path, Path], list[float]], ffmpeg: str
+    shots: Made, short: Any, score: Callable[[Path, Path], list[float]], real: Ffmpeg
 ) -> None:
     check_streams(shots.out, short.num_frames)
     assert sum(shot.num_frames for shot in shots.shots) == short.num_frames
@@ -93,7 +93,7 @@ def test_shots_meet_the_target_each_and_join_without_a_change(
     assert shots.is_met
     own = score(short.path, shots.out)
     assert shots.score == pytest.approx(sum(own) / len(own), abs=0.15)
-    assert len(frame_digests(ffmpeg, Runner(), shots.out, 60)) == short.num_frames
+    assert len(frame_digests(real, shots.out, 60)) == short.num_frames
 
 
 def test_over_the_film_takes_fewer_bits_than_in_each_shot(

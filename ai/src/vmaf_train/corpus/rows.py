@@ -74,6 +74,8 @@ class FailureKind(enum.StrEnum):
     SOURCE_CHANGES = "source_changes"
     SOURCE_INTERLACED = "source_interlaced"
     WORKER_LOST = "worker_lost"
+    JOIN_FAILED = "join_failed"
+    """Of films that are made by shots; never written into a row."""
     DISK_FULL = "disk_full"
     """Ends the sweep and is never written into a row."""
     OTHER = "other"

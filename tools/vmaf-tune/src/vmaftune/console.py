@@ -22,6 +22,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from vmaftune.costs import duration
+
 
 def _console(stream: IO[str]) -> Console:
     # Without a terminal the width is unknown: 80 columns fit a mail, a pager and a log.
@@ -361,15 +363,6 @@ class SweepView(AbstractContextManager["SweepView"]):
             self._live.console.print(Text(message, style=style))
         else:
             say(message, style)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
 def size(num_bytes: float) -> str:

@@ -40,3 +40,12 @@ def prepare_s(num_frames: int) -> float:
 def longest_prepare_s(num_frames: int) -> float:
     """Seconds for a reference when `num_frames` have to be decoded for it."""
     return SKIP_MS / 1000 * num_frames
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

@@ -37,6 +37,7 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.costs import duration
 from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
 
@@ -226,7 +227,7 @@ def show_question(question: Question) -> None:
     console.out(f"{sample.film.path}: {sample.num_frames} frames; {windows}")
     console.out(f"{names}: {request.statistic} VMAF of {request.target:g}, {request.stop}")
     console.out(
-        f"about {console.duration(question.expected_s())} on {question.options.jobs} slots; the"
+        f"about {duration(question.expected_s())} on {question.options.jobs} slots; the"
         f" probes go to {question.folder}"
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from vmaftune import console
 from vmaftune.cell import TEACHER, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
+from vmaftune.costs import duration
 from vmaftune.engine.folder import latest_rows
 from vmaftune.engine.study import Options, Study, expected_seconds, standing
 from vmaftune.errors import SweepFailed, UsageError
@@ -173,7 +174,7 @@ def _show_plan(
         ],
     )
     console.say(
-        f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {console.duration(seconds)} on"
+        f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {duration(seconds)} on"
         f" {options.jobs} slots"
     )
 

@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Window
 from vmaftune.errors import ToolError
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill
@@ -112,7 +114,7 @@ def write_worst(one: Scored, ffmpeg: Ffmpeg, folder: Path, count: int) -> list[P
         }
         try:
             done = ffmpeg.run(fill(argv, **paths), timeout_s=FRAME_TIMEOUT_S)
-            check(done, "writing a frame", "source_failed")
+            check(done, "writing a frame", FailureKind.SOURCE_FAILED)
         except CellFailure as failure:
             raise ToolError(f"{out} cannot be written: {failure}") from failure
         written.append(out)

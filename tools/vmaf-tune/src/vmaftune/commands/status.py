@@ -12,7 +12,7 @@ from vmaf_train.errors import DatasetError
 
 from vmaftune import console
 from vmaftune.commands.options import JsonDocument
-from vmaftune.costs import encode_s, score_s
+from vmaftune.costs import duration, encode_s, score_s
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import RUNS, SWEEP, read_jsonl
 from vmaftune.errors import UsageError, VmafTuneError
@@ -187,7 +187,7 @@ def _table(runs: Sequence[Progress], *, named: bool) -> None:
             run.num_done,
             run.num_failed,
             run.num_left,
-            console.duration(run.expected_s) if run.num_left else None,
+            duration(run.expected_s) if run.num_left else None,
             run.finished_at[:16] if run.finished_at else None,
         )
         for run in runs

@@ -9,6 +9,7 @@ from vmaf_train.corpus.rows import CellRow, latest
 
 from vmaftune import console
 from vmaftune.cell import Cell
+from vmaftune.costs import duration
 from vmaftune.engine.answers import State
 from vmaftune.engine.folder import CELLS
 from vmaftune.engine.rows import Item
@@ -50,7 +51,7 @@ def show_plan(
     )
     console.say(
         f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done,"
-        f" {len(state.failed)} failed, {len(state.left)} to do: about {console.duration(seconds)}"
+        f" {len(state.failed)} failed, {len(state.left)} to do: about {duration(seconds)}"
         f" on {options.jobs} slots, up to {need / 2**30:.2f} GiB of disk"
     )
     say_if_long(state.left, options.jobs)
@@ -62,7 +63,7 @@ def say_if_long(left: Sequence[Item], jobs: int) -> None:
     if seconds < HOURS:
         return
     console.warn(
-        f"{len(left)} cells take about {console.duration(seconds)} on {jobs} slots; for less:"
+        f"{len(left)} cells take about {duration(seconds)} on {jobs} slots; for less:"
         " --quick, --samples 4 or --frames 100, a smaller --scale, fewer --encoders or --quality"
         " values. Ctrl-C stops it at any time, and the same command goes on"
     )
@@ -94,7 +95,7 @@ def _plan_line(cells: Sequence[Cell], state: State[Item]) -> tuple[object, ...]:
         len({cell.window.name for cell in cells}),
         len(cells),
         sum(cell.id in state.done for cell in cells),
-        console.duration(expected_seconds(cells, 1)),
+        duration(expected_seconds(cells, 1)),
     )
 
 

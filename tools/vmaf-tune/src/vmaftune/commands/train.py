@@ -20,6 +20,7 @@ from vmaf_train.training.recipes import Recipe
 
 from vmaftune import console
 from vmaftune.commands import prior_runs
+from vmaftune.costs import duration
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load_or_reason
 
@@ -338,7 +339,7 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
         def progress(done: int, total: int, loss: float) -> None:
             left = (time.monotonic() - began) / done * (total - done)
             shown = f"{loss:.3f}" if math.isfinite(loss) else "not finite"
-            steps.update(done, f"training RMSE {shown}, {console.duration(left)} left")
+            steps.update(done, f"training RMSE {shown}, {duration(left)} left")
 
         run(experiment, folder, provenance, progress)
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vmaf_train.corpus.rows import FailureKind
 from vmaf_train.errors import DependencyError
 
 from vmaftune.encoders import ENCODERS
@@ -498,7 +499,8 @@ class ClusterExecutor:
             self._finish(
                 task,
                 error=CellFailure(
-                    "worker_lost", "its worker was lost three times while it ran; see its machine"
+                    FailureKind.WORKER_LOST,
+                    "its worker was lost three times while it ran; see its machine",
                 ),
             )
 
@@ -607,7 +609,7 @@ class ClusterExecutor:
             self._send(place.name, attempt, error.sha256)
         elif isinstance(error, BenchGone):
             self._lose(place.name)
-        elif isinstance(error, CellFailure) and error.kind == "disk_full":
+        elif isinstance(error, CellFailure) and error.kind == FailureKind.DISK_FULL:
             self._leave_out(place.name, "the disk of its scratch folder is full")
         elif stage.refused and stage.refused(error) and self._refused(attempt):
             return

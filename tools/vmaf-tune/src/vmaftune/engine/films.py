@@ -58,9 +58,7 @@ def film_file(study: Study, wanted: FilmEncode) -> FilmFile:
     expected_s = Cell(window=wanted.film, setting=wanted.setting).expected_encode_s
     timeout_s = study.options.timeout_s or max(SHORTEST_TIMEOUT_S, STALL_FACTOR * expected_s)
     try:
-        made = encode_film(
-            replace(wanted, out=place), study.ffmpeg.path, study.ffmpeg.runner, timeout_s
-        )
+        made = encode_film(replace(wanted, out=place), study.ffmpeg, timeout_s)
     except CellFailure as failure:
         raise ToolError(f"{wanted.film.path}: {failure}") from failure
     record = _Record(
@@ -126,8 +124,7 @@ def join_film(study: Study, cells: Sequence[Cell], film: Window, wanted: FilmJoi
             encodes,
             film.frame_rate,
             wanted.out,
-            study.ffmpeg.path,
-            study.ffmpeg.runner,
+            study.ffmpeg,
             timeout_s,
             film=Path(film.path),
             streams=wanted.streams,

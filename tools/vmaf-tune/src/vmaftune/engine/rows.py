@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from vmaf_train.contract import FEATURES, feature_set
 from vmaf_train.corpus.ids import number
-from vmaf_train.corpus.rows import EXTERNAL, FAILED, CellRow, Failure, FailureKind
+from vmaf_train.corpus.rows import EXTERNAL, FAILED, CellRow, Failure
 
 from vmaftune.cell import Cell, Pair, Tools, Window
 from vmaftune.encoders import ENCODERS
@@ -162,7 +162,7 @@ def _seconds(value: float | None) -> float | None:
 def failed_row(row: CellRow, failure: CellFailure, command: str) -> CellRow:
     """A failed row: why, the exit code, the end of stderr, and commands that can be pasted."""
     error = Failure(
-        kind=FailureKind(failure.kind),
+        kind=failure.kind,
         message=str(failure),
         exit_code=failure.exit_code,
         stderr_tail=failure.stderr_tail,

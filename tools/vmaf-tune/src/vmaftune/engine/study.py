@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vmaf_train.corpus.rows import CellRow, to_row
+from vmaf_train.corpus.rows import CellRow, FailureKind, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
 from vmaftune.engine.answers import Answers, State, Wanted, answers_of, stored_scores
@@ -509,7 +509,7 @@ class Study:
         failure = ended.error
         if failure is not None and not isinstance(failure, CellFailure):
             raise failure
-        if failure is not None and failure.kind == "disk_full":
+        if failure is not None and failure.kind == FailureKind.DISK_FULL:
             raise ToolError(
                 f"the disk of {self.folder} is full; make room and run the same command again:"
                 " finished cells are kept"

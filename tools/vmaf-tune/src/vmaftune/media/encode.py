@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Cell, Window
 from vmaftune.encoders import Encoder
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -32,7 +34,7 @@ _PROGRESS = re.compile(
 class CellFailure(Exception):
     """A cell that gave no trustworthy number: `kind` names the class, the text is the sentence."""
 
-    def __init__(self, kind: str, message: str, finished: Finished | None = None) -> None:
+    def __init__(self, kind: FailureKind, message: str, finished: Finished | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.exit_code = finished.returncode if finished else None
@@ -165,17 +167,17 @@ def parse_frame_count(stderr: str) -> int | None:
     return int(counts[-1]) if counts else None
 
 
-def check(finished: Finished, step: str, kind: str) -> Finished:
+def check(finished: Finished, step: str, kind: FailureKind) -> Finished:
     """`finished` if it ended with 0. Raises CellFailure: timeout, disk_full, or `kind`."""
     if finished.timed_out:
         raise CellFailure(
-            "timeout",
+            FailureKind.TIMEOUT,
             f"{step} was stopped after {finished.wall_s:.0f} s; raise --timeout",
             finished,
         )
     if finished.returncode:
         if "No space left on device" in finished.stderr:
-            raise CellFailure("disk_full", f"{step}: no space left on the disk", finished)
+            raise CellFailure(FailureKind.DISK_FULL, f"{step}: no space left on the disk", finished)
         raise CellFailure(kind, f"{step} {finished.ended}: {telling_line(finished)}", finished)
     return finished
 
@@ -211,18 +213,22 @@ def encode(
     """
     argv = fill(encode_argv(cell, device), ref=ref, out=out)
     done = check(
-        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent), "the encode", "encode_failed"
+        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
+        "the encode",
+        FailureKind.ENCODE_FAILED,
     )
     if not out.is_file():
-        raise CellFailure("encode_failed", "the encode wrote no file", done)
+        raise CellFailure(FailureKind.ENCODE_FAILED, "the encode wrote no file", done)
     if "has not been used for any stream" in done.stderr:
-        raise CellFailure("option_ignored", "ffmpeg did not use one of the encoder's options", done)
+        raise CellFailure(
+            FailureKind.OPTION_IGNORED, "ffmpeg did not use one of the encoder's options", done
+        )
     # Here, because scoring stops with the shorter of the two and may never see that the encode is
     # longer.
     written = parse_frame_count(done.stderr)
     if written is not None and written != num_frames:
         raise CellFailure(
-            "wrong_frame_count",
+            FailureKind.WRONG_FRAME_COUNT,
             f"the reference has {num_frames} frames and the encode {written}",
             done,
         )

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.media.containers import Stream, carried, container_of
 from vmaftune.media.encode import COMMON, CellFailure, check, fill
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 
 REFUSED_CODECS = {"vvc": "no test has shown that VVC encodes join without loss"}
 _DIGEST = re.compile(r"^0,.*,\s*([0-9a-f]{32})$", re.MULTILINE)
@@ -49,7 +51,7 @@ def measure(path: Path, num_frames: int, fps: Fraction) -> Part:
     indices = _indices(path, fps)
     if sorted(indices) != list(range(num_frames)):
         raise CellFailure(
-            "wrong_frame_count",
+            FailureKind.WRONG_FRAME_COUNT,
             f"{path.name} does not hold one packet for each of its {num_frames} frames",
         )
     delay = max((place - index for place, index in enumerate(indices)), default=0)
@@ -154,11 +156,13 @@ def digest_argv() -> list[str]:
     ]
 
 
-def frame_digests(ffmpeg: str, runner: Runner, file: Path, timeout_s: float) -> tuple[str, ...]:
+def frame_digests(ffmpeg: Ffmpeg, file: Path, timeout_s: float) -> tuple[str, ...]:
     """The md5 of every decoded frame of a video, in order. Raises CellFailure when it breaks."""
-    argv = [ffmpeg, *fill(digest_argv(), out=file.absolute())]
+    argv = fill(digest_argv(), out=file.absolute())
     done = check(
-        runner.run(argv, timeout_s=timeout_s, cwd=file.parent), "reading back", "join_failed"
+        ffmpeg.run(argv, timeout_s=timeout_s, cwd=file.parent),
+        "reading back",
+        FailureKind.JOIN_FAILED,
     )
     return tuple(_DIGEST.findall(done.stdout.decode("ascii", "replace")))
 
@@ -167,8 +171,7 @@ def join(
     encodes: Sequence[tuple[Path, int]],
     fps: Fraction,
     out: Path,
-    ffmpeg: str,
-    runner: Runner,
+    ffmpeg: Ffmpeg,
     timeout_s: float,
     *,
     film: Path | None = None,
@@ -190,9 +193,13 @@ def join(
         named = {"list": script.absolute(), "out": beside.absolute()}
         if film is not None:
             named["film"] = film.absolute()
-        argv = [ffmpeg, *fill(join_argv(parts, fps, film, streams, out, start=start), **named)]
-        check(runner.run(argv, timeout_s=timeout_s, cwd=out.parent), "joining", "join_failed")
-        _check_frames(parts, beside, fps, ffmpeg, runner, timeout_s)
+        argv = fill(join_argv(parts, fps, film, streams, out, start=start), **named)
+        check(
+            ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
+            "joining",
+            FailureKind.JOIN_FAILED,
+        )
+        _check_frames(parts, beside, fps, ffmpeg, timeout_s)
         os.replace(beside, out)
     finally:
         script.unlink(missing_ok=True)
@@ -204,8 +211,7 @@ def _check_frames(
     parts: Sequence[Part],
     joined: Path,
     fps: Fraction,
-    ffmpeg: str,
-    runner: Runner,
+    ffmpeg: Ffmpeg,
     timeout_s: float,
 ) -> None:
     """Raise CellFailure unless the joined file decodes to the frames of the parts, each at its
@@ -214,18 +220,20 @@ def _check_frames(
     total = sum(part.num_frames for part in parts)
     if sorted(_indices(joined, fps)) != list(range(total)):
         raise CellFailure(
-            "join_failed", "the joined file shows frames at other times than the film"
+            FailureKind.JOIN_FAILED, "the joined file shows frames at other times than the film"
         )
     wanted: list[str] = []
     for part in parts:
-        wanted += frame_digests(ffmpeg, runner, part.path, timeout_s)
-    found = frame_digests(ffmpeg, runner, joined, timeout_s)
+        wanted += frame_digests(ffmpeg, part.path, timeout_s)
+    found = frame_digests(ffmpeg, joined, timeout_s)
     if len(found) != len(wanted):
         raise CellFailure(
-            "join_failed", f"the joined file has {len(found)} frames and its parts {len(wanted)}"
+            FailureKind.JOIN_FAILED,
+            f"the joined file has {len(found)} frames and its parts {len(wanted)}",
         )
     wrong = [i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b]
     if wrong:
         raise CellFailure(
-            "join_failed", f"frame {wrong[0]} of the joined file is not the one that was encoded"
+            FailureKind.JOIN_FAILED,
+            f"frame {wrong[0]} of the joined file is not the one that was encoded",
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vmaf_train.contract import FEATURES
+from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.media.encode import CellFailure
 from vmaftune.media.score import read_log
@@ -57,7 +58,9 @@ def parse_extra(text: str) -> list[dict[str, float | None]]:
             name = next((n for n in names if n in metrics), None)
             value = metrics[name] if name else None
             if name is None or value is None and column not in UNBOUNDED:
-                raise CellFailure("score_incomplete", f"libvmaf's log lacks {column} at frame {i}")
+                raise CellFailure(
+                    FailureKind.SCORE_INCOMPLETE, f"libvmaf's log lacks {column} at frame {i}"
+                )
             row[column] = value
         rows.append(row)
     return rows

@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Window
 from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -129,7 +131,9 @@ def _pictures(window: Window, ffmpeg: Ffmpeg, num_frames: int, timeout_s: float)
     import numpy as np
 
     argv = fill(thumbnails_argv(window, num_frames), src=os.path.abspath(window.path))
-    done = check(ffmpeg.run(argv, timeout_s=timeout_s), "looking for the offset", "source_failed")
+    done = check(
+        ffmpeg.run(argv, timeout_s=timeout_s), "looking for the offset", FailureKind.SOURCE_FAILED
+    )
     pixels = np.frombuffer(done.stdout, np.uint8)
     pictures = pixels[: len(pixels) // (WIDTH * HEIGHT) * WIDTH * HEIGHT]
     rows = pictures.reshape(-1, WIDTH * HEIGHT).astype(np.float32)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Window
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, parse_frame_count
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -59,7 +61,7 @@ def parse_prepared(stderr: str) -> Prepared:
     """The facts in ffmpeg's `-v verbose` log. Raises CellFailure where it says no output size."""
     written = _WRITTEN.search(stderr)
     if written is None:
-        raise CellFailure("source_failed", "ffmpeg's log does not say what it prepared")
+        raise CellFailure(FailureKind.SOURCE_FAILED, "ffmpeg's log does not say what it prepared")
     shown = _SHOWN.findall(stderr)
     decoded = _DECODED.search(stderr)
     # What a decoder conceals it does not call an error.
@@ -162,21 +164,21 @@ def check_prepared(window: Window, found: Prepared, num_bytes: int, done: Finish
     where = window.path
     if found.num_broken:
         raise CellFailure(
-            "source_broken",
+            FailureKind.SOURCE_BROKEN,
             f"{where}: {found.num_broken} frames do not decode; repair the file",
             done,
         )
     if len(set(found.inputs)) > 1:
         both = " to ".join(f"{w}x{h} {f}" for w, h, f in dict.fromkeys(found.inputs))
         raise CellFailure(
-            "source_changes",
+            FailureKind.SOURCE_CHANGES,
             f"{where} changes in its middle from {both}; cut it there, and measure the parts",
             done,
         )
     size = (found.width, found.height)
     if size != (window.width, window.height) or found.pix_fmt != window.pix_fmt:
         raise CellFailure(
-            "source_failed",
+            FailureKind.SOURCE_FAILED,
             f"{where} was prepared as {size[0]}x{size[1]} {found.pix_fmt}, not"
             f" {window.width}x{window.height} {window.pix_fmt}",
             done,
@@ -184,7 +186,7 @@ def check_prepared(window: Window, found: Prepared, num_bytes: int, done: Finish
     count = _count(window, found, num_bytes, done)
     if found.num_interlaced and not {"interlaced", "deinterlaced"} & set(window.flags):
         raise CellFailure(
-            "source_interlaced",
+            FailureKind.SOURCE_INTERLACED,
             f"{where}: {found.num_interlaced} of the {count} frames of the window are interlaced,"
             " though its first ones are not; cut a window without them, or take the woven frames"
             " as they are with --allow interlaced",
@@ -197,28 +199,28 @@ def _count(window: Window, found: Prepared, num_bytes: int, done: Finished) -> i
     count, rest = divmod(num_bytes, window.frame_bytes)
     if rest or not count:
         raise CellFailure(
-            "source_failed",
+            FailureKind.SOURCE_FAILED,
             f"the reference is no whole number of frames ({num_bytes} bytes)",
             done,
         )
     asked = window.num_prepared
     if asked is not None and count != asked:
         raise CellFailure(
-            "source_short",
+            FailureKind.SOURCE_SHORT,
             f"{window.path} has {count} of the {asked} frames asked for from frame"
             f" {window.first_frame} on",
             done,
         )
     if found.num_frames is not None and found.num_frames != count:
         raise CellFailure(
-            "source_failed",
+            FailureKind.SOURCE_FAILED,
             f"ffmpeg prepared {found.num_frames} frames of {window.path}, and the bytes are {count}"
             " frames",
             done,
         )
     if asked is None and count > window.expected_frames:
         raise CellFailure(
-            "source_failed",
+            FailureKind.SOURCE_FAILED,
             f"{window.path} decodes to {count} frames, and its packets are"
             f" {window.expected_frames}",
             done,
@@ -226,7 +228,7 @@ def _count(window: Window, found: Prepared, num_bytes: int, done: Finished) -> i
     decoded = found.num_decoded
     if asked is None and decoded is not None and decoded - window.first_frame != count:
         raise CellFailure(
-            "source_failed",
+            FailureKind.SOURCE_FAILED,
             f"{window.path}: {decoded} frames were decoded, and {count} prepared",
             done,
         )
@@ -266,7 +268,7 @@ def prepare(window: Window, ffmpeg: Ffmpeg, out: Path, timeout_s: float) -> int:
             if _KNOWN.get(window) or _same_from_earlier(window, ffmpeg, out, timeout_s):
                 return count
         except CellFailure as failure:
-            if failure.kind in ("timeout", "disk_full"):
+            if failure.kind in (FailureKind.TIMEOUT, FailureKind.DISK_FULL):
                 raise
         _KNOWN.set(window, exact=False)
         ffmpeg.runner.tell(
@@ -280,17 +282,21 @@ def _prepared(window: Window, ffmpeg: Ffmpeg, out: Path, timeout_s: float) -> in
     done = check(
         ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent, keep_bytes=LOG_BYTES),
         "preparing the reference",
-        "source_failed",
+        FailureKind.SOURCE_FAILED,
     )
     if "File ended prematurely" in done.stderr:
         raise CellFailure(
-            "source_broken", f"{window.path} is truncated; copy or download it again", done
+            FailureKind.SOURCE_BROKEN,
+            f"{window.path} is truncated; copy or download it again",
+            done,
         )
     if not out.is_file():
-        raise CellFailure("source_failed", "preparing the reference wrote no file", done)
+        raise CellFailure(FailureKind.SOURCE_FAILED, "preparing the reference wrote no file", done)
     found = parse_prepared(done.stderr)
     if window.seek and found.stamps != window.seek.stamps:
-        raise CellFailure("source_failed", f"{window.path}: other frames came than asked for", done)
+        raise CellFailure(
+            FailureKind.SOURCE_FAILED, f"{window.path}: other frames came than asked for", done
+        )
     return check_prepared(window, found, out.stat().st_size, done)
 
 
@@ -306,7 +312,7 @@ def _same_from_earlier(window: Window, ffmpeg: Ffmpeg, out: Path, timeout_s: flo
     done = check(
         ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent, keep_bytes=LOG_BYTES),
         "the comparison with an earlier seek point",
-        "source_failed",
+        FailureKind.SOURCE_FAILED,
     )
     lines = done.stdout.decode("ascii", "replace").splitlines()
     theirs = [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
+from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Cell, Color, Window, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
@@ -240,7 +241,7 @@ def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
         missing += [n for n in SCORES if _finite(metrics.get(n)) is None]
         if vmaf is None or unclipped is None or missing or entry.index != i:
             raise CellFailure(
-                "score_incomplete",
+                FailureKind.SCORE_INCOMPLETE,
                 f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}",
             )
         frames.append(
@@ -289,10 +290,13 @@ def read_log(text: str) -> Log:
         if not isinstance(version, str):
             raise TypeError("its version is no text")
     except json.JSONDecodeError as failure:  # libvmaf does not notice a full disk
-        raise CellFailure("score_unreadable", f"libvmaf's log is not JSON: {failure}") from failure
+        raise CellFailure(
+            FailureKind.SCORE_UNREADABLE, f"libvmaf's log is not JSON: {failure}"
+        ) from failure
     except (KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise CellFailure(
-            "score_unreadable", f"libvmaf's log is of another shape than expected ({failure!r})"
+            FailureKind.SCORE_UNREADABLE,
+            f"libvmaf's log is of another shape than expected ({failure!r})",
         ) from failure
     return Log(version=version, frames=frames)
 
@@ -324,25 +328,33 @@ def check_pair(done: Finished, cell: Cell, num_frames: int, num_scored: int) -> 
     """
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1}:
-        raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)
+        raise CellFailure(
+            FailureKind.SCORE_UNREADABLE, "ffmpeg's log does not say what it decoded", done
+        )
     distorted, reference = inputs[0], inputs[1]
     width, height = cell.encode_size
     if (distorted.width, distorted.height) != (width, height):
         size = f"{distorted.width}x{distorted.height}"
-        raise CellFailure("wrong_size", f"the encode is {size}, not {width}x{height}", done)
+        raise CellFailure(
+            FailureKind.WRONG_SIZE, f"the encode is {size}, not {width}x{height}", done
+        )
     if distorted.pix_fmt.replace("yuvj", "yuv") != cell.decoded_format:
         raise CellFailure(
-            "wrong_format", f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}", done
+            FailureKind.WRONG_FORMAT,
+            f"the encode is {distorted.pix_fmt}, not {cell.decoded_format}",
+            done,
         )
     num_errors = (
         distorted.num_errors + reference.num_errors + done.stderr.count("corrupt decoded frame")
     )
     if num_errors:
-        raise CellFailure("decode_errors", f"{num_errors} frames of the encode do not decode", done)
+        raise CellFailure(
+            FailureKind.DECODE_ERRORS, f"{num_errors} frames of the encode do not decode", done
+        )
     counts = (num_frames, reference.num_frames, distorted.num_frames, num_scored)
     if len(set(counts)) != 1:
         raise CellFailure(
-            "wrong_frame_count",
+            FailureKind.WRONG_FRAME_COUNT,
             f"reference {counts[0]} frames ({counts[1]} read), encode {counts[2]}, scored"
             f" {counts[3]}: all must agree",
             done,
@@ -366,9 +378,9 @@ def score(
             check_pair(
                 done, cell, num_frames, num_frames
             )  # a better reason than the filter's own, if there is one
-    check(done, "the scoring", "score_failed")
+    check(done, "the scoring", FailureKind.SCORE_FAILED)
     if not log.exists():
-        raise CellFailure("score_failed", "libvmaf wrote no log", done)
+        raise CellFailure(FailureKind.SCORE_FAILED, "libvmaf wrote no log", done)
     version, frames = parse_log(log_text(log), cell.teacher)
     distorted = check_pair(done, cell, num_frames, len(frames))
     if cell.window.pad_before or cell.window.pad_after:

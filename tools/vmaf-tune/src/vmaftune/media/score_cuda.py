@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Cell
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -175,10 +177,10 @@ class GpuScorer:
         done = check(
             ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
             "the comparison on the CPU",
-            "score_failed",
+            FailureKind.SCORE_FAILED,
         )
         if not log.exists():
-            raise CellFailure("score_failed", "libvmaf wrote no log", done)
+            raise CellFailure(FailureKind.SCORE_FAILED, "libvmaf wrote no log", done)
         _, frames = parse_log(log_text(log), cell.teacher)
         vmaf, feature = difference(found.frames, frames)
         with self._lock:
@@ -200,14 +202,16 @@ class GpuScorer:
         done = check(
             ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
             "the scoring on the GPU",
-            "score_failed",
+            FailureKind.SCORE_FAILED,
         )
         if not log.exists():
-            raise CellFailure("score_failed", "libvmaf_cuda wrote no log", done)
+            raise CellFailure(FailureKind.SCORE_FAILED, "libvmaf_cuda wrote no log", done)
         version, frames = parse_log(log_text(log), cell.teacher)
         inputs, stream = parse_inputs(done.stderr), _STREAM_FORMAT.search(done.stderr)
         if set(inputs) != {0, 1} or stream is None:
-            raise CellFailure("score_unreadable", "ffmpeg's log does not say what it decoded", done)
+            raise CellFailure(
+                FailureKind.SCORE_UNREADABLE, "ffmpeg's log does not say what it decoded", done
+            )
         facts = (
             inputs[0].width,
             inputs[0].height,
@@ -217,7 +221,7 @@ class GpuScorer:
         counts = {num_frames, inputs[0].num_frames, inputs[1].num_frames, len(frames)}
         if facts != (cell.window.width, cell.window.height, FORMAT, 0) or len(counts) != 1:
             raise CellFailure(
-                "wrong_frame_count",
+                FailureKind.WRONG_FRAME_COUNT,
                 "the GPU decoded or scored something else than was asked for",
                 done,
             )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Pair, Window
 from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
@@ -150,7 +152,7 @@ def check_comparable(pair: Pair) -> None:
         ours, theirs = getattr(pair.reference.color, name), getattr(pair.distorted.color, name)
         if "unknown" not in (ours, theirs) and ours != theirs:
             raise CellFailure(
-                "wrong_color",
+                FailureKind.WRONG_COLOR,
                 f"the colour {name} of the reference is {ours}, of the distorted file {theirs}",
             )
     # An untagged container is limited range by convention; a headerless file may be either.
@@ -158,7 +160,7 @@ def check_comparable(pair: Pair) -> None:
     if len(ranges) > 1:
         full = "reference" if pair.reference.color.range == "pc" else "distorted file"
         raise CellFailure(
-            "wrong_color",
+            FailureKind.WRONG_COLOR,
             f"only the {full} is full range (pc): the same sample means another brightness",
         )
     stored = [Fraction(s.width, s.height) for s in (pair.reference, pair.distorted)]
@@ -168,7 +170,7 @@ def check_comparable(pair: Pair) -> None:
     if all(abs(float(b / a) - 1) > SHAPE_TOLERANCE for a, b in (stored, shown)):
         sizes = " and ".join(f"{s.width}x{s.height}" for s in (pair.reference, pair.distorted))
         raise CellFailure(
-            "wrong_shape",
+            FailureKind.WRONG_SHAPE,
             f"reference and distorted file are {sizes}: scaling would squeeze the picture;"
             " crop one",
         )
@@ -182,7 +184,7 @@ def check_counts(
         return
     said = "" if scored is None else f", scored {scored}"
     raise CellFailure(
-        "wrong_frame_count",
+        FailureKind.WRONG_FRAME_COUNT,
         f"the reference has {reference} frames and the distorted file {distorted}{said}: all must"
         " agree; cut both to the same frames",
         done,
@@ -196,7 +198,7 @@ def _check_constant(done: Finished) -> None:
     for number, forms in changed_inputs(done.stderr).items():
         role = ("distorted file", "reference")[number]
         raise CellFailure(
-            "source_changes",
+            FailureKind.SOURCE_CHANGES,
             f"the {role} changes in its middle from {' to '.join(forms)}; cut it there, and score"
             " the parts",
             done,
@@ -214,7 +216,7 @@ def _check_scored(
         return
     if num_scored != pair.num_frames:
         raise CellFailure(
-            "wrong_frame_count",
+            FailureKind.WRONG_FRAME_COUNT,
             f"at an offset of {pair.offset} both files should have {pair.num_frames} frames in"
             f" common, and {num_scored} were scored",
             done,
@@ -239,18 +241,18 @@ def score_pair(
     )
     done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=place)
     _check_constant(done)
-    check(done, "the scoring", "score_failed")
+    check(done, "the scoring", FailureKind.SCORE_FAILED)
     inputs = parse_inputs(done.stderr)
     if set(inputs) != {0, 1} or not (place / LOG).exists():
         raise CellFailure(
-            "score_unreadable",
+            FailureKind.SCORE_UNREADABLE,
             "ffmpeg's log does not say what it decoded, or libvmaf wrote none",
             done,
         )
     distorted, reference = inputs[0], inputs[1]
     if distorted.num_errors or reference.num_errors:
         raise CellFailure(
-            "decode_errors",
+            FailureKind.DECODE_ERRORS,
             f"{reference.num_errors} frames of the reference and {distorted.num_errors} of the"
             " distorted file do not decode",
             done,
@@ -266,7 +268,7 @@ def score_pair(
     ]
     if any(len(values) != max(0, len(frames) - abs(o)) for o, values in errors.items()):
         raise CellFailure(
-            "score_incomplete", "the errors at other offsets are not one per frame", done
+            FailureKind.SCORE_INCOMPLETE, "the errors at other offsets are not one per frame", done
         )
     judged = alignment.judge(
         errors,

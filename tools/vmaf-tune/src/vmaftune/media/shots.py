@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.graphs import chain, compiled, part, source
@@ -49,7 +51,7 @@ def detect(path: Path, facts: Facts, ffmpeg: Ffmpeg, timeout_s: float) -> tuple[
     """
     argv = fill(detect_argv(facts.stream_index), src=os.path.abspath(path))
     what = f"the shots of {path}"
-    done = check(ffmpeg.run(argv, timeout_s=timeout_s, what=what), what, "source_failed")
+    done = check(ffmpeg.run(argv, timeout_s=timeout_s, what=what), what, FailureKind.SOURCE_FAILED)
     found = {frame_at(facts, seconds) for seconds in parse_cuts(done.stderr)}
     return tuple(sorted(found - {0}))
 

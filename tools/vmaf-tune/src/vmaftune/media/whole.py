@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Setting, Window
 from vmaftune.media.containers import Stream, carried, container_of
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, parse_frame_count
-from vmaftune.media.process import Runner
+from vmaftune.media.ffmpeg import Ffmpeg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def _on_first_video(arguments: Sequence[str]) -> list[str]:
     return ["-c:v:0" if argument == "-c:v" else argument for argument in arguments]
 
 
-def encode_film(wanted: FilmEncode, ffmpeg: str, runner: Runner, timeout_s: float) -> FilmMade:
+def encode_film(wanted: FilmEncode, ffmpeg: Ffmpeg, timeout_s: float) -> FilmMade:
     """Encode a film into `wanted.out`, which appears whole or not at all.
 
     Raises CellFailure when ffmpeg fails, or writes another number of frames than the film has.
@@ -100,14 +102,14 @@ def encode_film(wanted: FilmEncode, ffmpeg: str, runner: Runner, timeout_s: floa
     argv = fill(film_argv(wanted), film=os.path.abspath(wanted.film.path), out=beside.absolute())
     try:
         done = check(
-            runner.run([ffmpeg, *argv], timeout_s=timeout_s, cwd=beside.parent),
+            ffmpeg.run(argv, timeout_s=timeout_s, cwd=beside.parent),
             "encoding the film",
-            "encode_failed",
+            FailureKind.ENCODE_FAILED,
         )
         written = parse_frame_count(done.stderr)
         if written != wanted.film.expected_frames:
             raise CellFailure(
-                "wrong_frame_count",
+                FailureKind.WRONG_FRAME_COUNT,
                 f"the film has {wanted.film.expected_frames} frames and the encode {written}",
                 done,
             )

@@ -19,7 +19,7 @@ from pathlib import Path
 from vmaf_train.prior import Prior
 
 from vmaftune.cell import Pair, Setting, Window
-from vmaftune.console import duration
+from vmaftune.costs import duration
 from vmaftune.engine.events import Event, NoticeEvent
 from vmaftune.engine.films import FilmFile, film_file, forget
 from vmaftune.engine.study import Study
