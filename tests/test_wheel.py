@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +20,42 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = "vmaf_train/shipped/tiny/"
+WITHOUT_TORCH = """
+import sys
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Finder)
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
-    """The wheel installed in `site`; commands run in `place`, which holds one clip."""
+    """The wheel in a new environment, `home`; commands run in `place`, which holds one clip."""
 
-    site: Path
+    home: Path
     place: Path
 
-    def run(self, *args: object, code: int = 0) -> str:
-        """stdout of `vmaf-tune args`, which must end with `code`."""
-        start = "import sys; sys.argv[0] = 'vmaf-tune'; from vmaftune.cli import main; main()"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("VMAF_TUNE")}
-        environment |= {"PYTHONPATH": str(self.site), "XDG_CACHE_HOME": str(self.site.parent / "c")}
+    @property
+    def package(self) -> Path:
+        """Where the models that came with the wheel lie."""
+        (found,) = self.home.glob("lib/*/site-packages/vmaf_train/shipped")
+        return found
+
+    def run(self, *args: object, code: int = 0, python: str = "") -> str:
+        """stdout of `vmaf-tune args`, which must end with `code`; `python` runs before it."""
+        start = [str(self.home / "bin/vmaf-tune")]
+        if python:
+            entry = "import sys; sys.argv[0] = 'vmaf-tune'; from vmaftune.cli import main; main()"
+            start = [str(self.home / "bin/python"), "-c", f"{python}\n{entry}"]
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("VMAF_TUNE", "PYTHON"))}
         done = subprocess.run(
-            [sys.executable, "-c", start, *map(str, args)],
+            [*start, *map(str, args)],
             cwd=self.place,
-            env=environment,
+            env=kept | {"XDG_CACHE_HOME": str(self.home.parent / "c")},
             capture_output=True,
             text=True,
             timeout=300,
@@ -62,14 +82,20 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """A stranger's environment. What the wheel needs it borrows from the one that runs the tests:
+    a folder that a .pth file names is searched, and its own .pth files, such as the one of the
+    checkout, are not."""
     base = tmp_path_factory.mktemp("a stranger's place")
-    site, place = base / "site packages", base / "my films"
+    home, place = base / "new environment", base / "my films"
+    venv.create(home, with_pip=False)
+    (site,) = home.glob("lib/*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     quiet = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", *quiet]
-    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "--python", str(home), "install", *quiet]
+    subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True, timeout=120)
     place.mkdir()
     shutil.copy(ROOT / "tests/media/clips/vizdoom_game.mp4", place / "my clip.mp4")
-    return Installed(site=site, place=place)
+    return Installed(home=home, place=place)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +113,7 @@ def swept(installed: Installed) -> Path:
         "--scale",
         "160x90",
     ]
-    installed.run("corpus", "my clip.mp4", *grid, "--scale=160x90", "--out=run")
+    installed.run("corpus", "my clip.mp4", *grid, "--out=run")
     return installed.place / "run"
 
 
@@ -132,19 +158,40 @@ def test_it_measures_where_the_user_stands_and_nowhere_else(
     assert sorted(p.name for p in installed.place.iterdir()) == ["my clip.mp4", "run"]
 
 
+def test_it_scores_and_finds(installed: Installed, swept: Path) -> None:
+    pair = ["my clip.mp4", "my clip.mp4", "--json"]
+    scored = json.loads(installed.run("score", *pair).splitlines()[-1])
+    assert scored["statistics"]["mean"] > 95
+    setting = ["--encoder", "x264", "--preset", "ultrafast", "--full", "--out", "found"]
+    lines = installed.run("find", "my clip.mp4", *setting, "--target", "80", "--json").splitlines()
+    answer = json.loads(lines[-1])
+    assert answer["score"] >= 80
+    assert sorted(p.name for p in installed.place.iterdir()) == [
+        "found",
+        "my clip.mp4",
+        "run",
+        "runs",
+    ]
+
+
 def test_it_answers_with_the_models_it_came_with(installed: Installed, swept: Path) -> None:
-    shipped = installed.site / "vmaf_train/shipped"
+    shipped = installed.package
     before = sorted(shipped.rglob("*"))
     assert str(shipped) in installed.run("predict", "fr_regressor_v2", "--self-test")
     installed.run("eval", "fr_regressor_v2", "--corpus", "run")
     assert sorted(shipped.rglob("*")) == before
 
 
+def test_the_shipped_models_answer_without_torch(installed: Installed, swept: Path) -> None:
+    installed.run("predict", "fr_regressor_v2", "--self-test", python=WITHOUT_TORCH)
+    installed.run("eval", "fr_regressor_v2", "--corpus", "run", python=WITHOUT_TORCH)
+    installed.run("train", "fr_regressor_v2", "--smoke", python=WITHOUT_TORCH, code=3)
+
+
 def test_it_trains_and_judges_and_never_writes_into_the_package(installed: Installed) -> None:
     installed.run("train", "fr_regressor_v2", "--smoke")
-    before = sorted(installed.site.rglob("*.json"))
+    before = sorted(installed.home.rglob("*.json"))
     installed.run("ship", "fr_regressor_v2", "--dry-run", code=6)
     assert not (installed.place / "model").exists()
-    shipped = installed.site / "vmaf_train/shipped"
-    installed.run("ship", "fr_regressor_v2", "--model-dir", shipped, code=4)
-    assert sorted(installed.site.rglob("*.json")) == before
+    installed.run("ship", "fr_regressor_v2", "--model-dir", installed.package, code=4)
+    assert sorted(installed.home.rglob("*.json")) == before

@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from vmaftune.cli import main
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs/recipes"
 PAGES = sorted(page.name for page in RECIPES.glob("*.md") if page.name != "README.md")
-FENCE = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(sh|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What a page asks of another machine, and what stands for it here: less of it, or this ffmpeg.
 HERE = {
     "1080,720,540,360": "120,80",
     "nvenc,qsv": "x264 --presets ultrafast",
     "x264,svtav1": "x264",
+    "/data/runs/release": "runs/phase_a/main",
+    "--max-slowdown 1.1": "--max-slowdown 9",
     "x264=20:38:6;svtav1=23,33,43,53": "x264=20:38:6",
     "--loso --corpus runs/phase_a/hardware": (
         "--loso --corpus runs/phase_a/hardware --epochs 3 --seeds 1"
@@ -65,6 +68,20 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
         yield match[1], match[2]
 
 
+def typed(written: str) -> Iterator[str]:
+    """The commands of a shell script, one a line, without where their output goes."""
+    for line in written.replace("\\\n", " ").splitlines():
+        yield line.partition(" > ")[0]
+
+
+def steps(pipeline: str) -> Iterator[str]:
+    """The commands of a CI pipeline, but for its installation."""
+    for job in yaml.safe_load(pipeline)["jobs"].values():
+        for step in job["steps"]:
+            lines = typed(step.get("run", ""))
+            yield from (line for line in lines if not line.startswith("pip "))
+
+
 def type_in(line: str, ffmpeg: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command of a recipe, as it stands for this machine; it must end well."""
     line = re.sub(r"--ffmpeg \S+", f"--ffmpeg {shlex.quote(ffmpeg)}", line)
@@ -90,7 +107,7 @@ def test_a_recipe_does_what_it_says(
         if language == "python":
             exec(compile(text, page, "exec"), {"__name__": "__main__"})
             continue
-        for line in text.replace("\\\n", " ").splitlines():
+        for line in steps(text) if language == "yaml" else typed(text):
             type_in(line, ffmpeg, monkeypatch)
 
 
