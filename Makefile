@@ -125,8 +125,10 @@ reproduce: .venv/.demo ## train the shipped models again from the committed corp
 	$(BIN)/python ai/dev/reproduce.py
 
 release: .venv/.test ## build wheel and sources of a release into dist/, and check them
+	@[ -n "$(REPOSITORY)" ] || echo "An index shows the README's pictures where their address is known:" \
+	  "make release REPOSITORY=https://github.com/OWNER/vmaf-tune"
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist
+	VMAF_TUNE_REPOSITORY="$(REPOSITORY)" $(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m pytest -q tests/test_wheel.py
 

@@ -1,16 +1,22 @@
-"""What the wheel carries besides code: the models that registry.json names, sweeps and schemas.
+"""What the wheel carries besides code: the models that registry.json names, sweeps and schemas;
+and the README as a package index shows it.
 
-Their places at the top of the repository stay; an editable install finds them there.
+The places of these files at the top of the repository stay; an editable install finds them there.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+# The page of the repository, such as https://github.com/OWNER/vmaf-tune; `make release` sets it.
+REPOSITORY = "VMAF_TUNE_REPOSITORY"
 MODELS, SWEEPS, SCHEMAS = "vmaf_train/shipped/tiny", "vmaftune/sweeps", "vmaftune/schemas"
 
 
@@ -37,3 +43,22 @@ class CustomBuildHook(BuildHookInterface):
         if version != "editable":
             found = package_data(Path(self.root))
             build_data["force_include"] |= {str(file): place for file, place in found.items()}
+
+
+def absolute(text: str, repository: str) -> str:
+    """A page of the repository with whole addresses where its links and pictures name files."""
+    text = re.sub(r"(!\[[^]]*]\()(?!\w+:|#)", rf"\1{repository}/raw/main/", text)
+    return re.sub(r"(?<!!)(\[[^]!]*]\()(?!\w+:|#)", rf"\1{repository}/blob/main/", text)
+
+
+class CustomMetadataHook(MetadataHookInterface):
+    """Sets the README; an index can follow its links where the repository's address is given."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Called by hatchling when it makes the metadata of a wheel or of the sources."""
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        repository = os.environ.get(REPOSITORY, "").rstrip("/")
+        if repository:
+            text = absolute(text, repository)
+            metadata["urls"] = {"Source": repository}
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}

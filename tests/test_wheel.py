@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel made from it."""
     place = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    named = os.environ | {"VMAF_TUNE_REPOSITORY": "https://example.org/vmaf-tune"}
+    done = subprocess.run(command, env=named, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return place
 
@@ -139,6 +141,16 @@ def test_the_sources_hold_neither_runs_nor_clips(built: Path) -> None:
         names = [n.partition("/")[2] for n in archive.getnames()]
     assert "hatch_build.py" in names
     assert not [n for n in names if n.startswith("runs/") or n.endswith((".mp4", ".mkv", ".jsonl"))]
+
+
+def test_an_index_finds_the_pictures_and_pages_of_the_readme(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        text = archive.read(name).decode()
+    links = re.findall(r"]\(([^)]*)\)", text)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "https://example.org/vmaf-tune/raw/main/docs/img/find_search.png" in links
+    assert "https://example.org/vmaf-tune/blob/main/docs/find.md" in links
 
 
 def test_a_release_says_what_an_index_asks_for(built: Path) -> None:
