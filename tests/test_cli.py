@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,7 +111,8 @@ def test_the_version_is_the_first_line_and_needs_no_ffmpeg() -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which vmaf-tune is on the PATH (bin/) and has installed its completion for bash."""
+    """A home in which vmaf-tune is on the PATH (bin/) and has installed its completion for bash,
+    zsh and fish."""
     made = tmp_path_factory.mktemp("home")
     program = made / "bin/vmaf-tune"
     program.parent.mkdir()
@@ -118,8 +120,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.chmod(0o755)
     # Under a test no shell is our parent: its name is given instead of found.
     given = {"HOME": str(made), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    done = vmaf_tune("--install-completion", "bash", env=given)
-    assert done.returncode == 0, done.stderr
+    for shell in ("bash", "zsh", "fish"):
+        done = vmaf_tune("--install-completion", shell, env=given)
+        assert done.returncode == 0, done.stderr
     return made
 
 
@@ -137,3 +140,58 @@ def test_bash_completes_commands_and_options(home: Path, words: str, offered: li
         ["bash", "--norc"], input=ask, env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.split() == offered, done.stderr
+
+
+ASKED = {"_VMAF_TUNE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "vmaf-tune st"}
+
+
+@pytest.mark.parametrize(
+    ("script", "asked"),
+    [
+        (".zfunc/_vmaf-tune", ASKED),
+        (
+            ".config/fish/completions/vmaf-tune.fish",
+            ASKED
+            | {"_VMAF_TUNE_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+    ids=["zsh", "fish"],
+)
+def test_zsh_and_fish_ask_for_what_is_answered(
+    home: Path, script: str, asked: dict[str, str]
+) -> None:
+    """What their installed script asks the program for is what the program answers."""
+    text = (home / script).read_text(encoding="utf-8")
+    fixed = [f"{k}={v}" for k, v in asked.items() if k != "_TYPER_COMPLETE_ARGS"]
+    assert all(part in text for part in [*fixed, "_TYPER_COMPLETE_ARGS=", "vmaf-tune"])
+    assert "status" in vmaf_tune(env=asked).stdout
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_commands_and_options(home: Path) -> None:
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "PATH": f"{home}/bin:{os.environ['PATH']}",
+    }
+    ask = 'complete -C "vmaf-tune st"; complete -C "vmaf-tune corpus --enc"'
+    done = subprocess.run(
+        ["fish", "-c", ask], env=environment, capture_output=True, text=True, timeout=60
+    )
+    offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == ["status", "--encoders"], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_commands(home: Path) -> None:
+    ask = (
+        "autoload -Uz compinit; compinit -u; _arguments() { print -r -- $@ }\n"
+        f"words=(vmaf-tune st); CURRENT=2; source {home}/.zfunc/_vmaf-tune\n"
+        "_vmaf_tune_completion\n"
+    )
+    environment = {**os.environ, "HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["zsh", "-f"], input=ask, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert '"status"' in done.stdout, done.stderr

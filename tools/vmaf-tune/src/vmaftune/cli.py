@@ -162,7 +162,7 @@ def main() -> None:
     """
     console.open_closed_streams()
     try:
-        app(standalone_mode=True)
+        app(prog_name="vmaf-tune")  # also for `python -m vmaftune`
     except (errors.VmafTuneError, TrainError, KeyboardInterrupt) as failure:
         with suppress(SystemExit):  # rich's word for a reader of stderr that has gone
             console.error(str(failure) or "interrupted")
