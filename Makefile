@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
+.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -68,8 +68,14 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
 	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
+# A module's tests stay in one process, because they share what was made for them.
+SUITE := $(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster --ignore=tests/gpu \
+  --numprocesses=auto --maxprocesses=8 --dist=loadfile
 test: .venv/.test ## the test suite, but for browser, cluster and GPU
-	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster --ignore=tests/gpu
+	$(SUITE)
+
+test-random: .venv/.test ## the test suite three times in random order; a failure names the seed that repeats it
+	for round in 1 2 3; do $(SUITE) --random-order || exit 1; done
 
 test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stopped and starved: minutes
 	$(BIN)/python -m pytest tests/cluster

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.engine.events import to_json
 from vmaftune.engine.folder import latest_rows, read_jsonl
@@ -75,6 +76,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if REAL & set(item.fixturenames) or hasattr(item.module, "FFMPEG"):
             item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the tool remembers about files and tools stays in this session's folder: nothing of the
+    user's is believed, and nothing is left there.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -267,14 +279,18 @@ class Tool:
         self._children.append(child)
         return child
 
-    def run(
-        self, *args: str | Path, code: int = 0, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        """Run to the end; the exit code must be `code`."""
+    def run(self, *args: str | Path, code: int = 0, **more: Any) -> Done:
+        """Run to the end in this process; the exit code must be `code`."""
+        done = typed(*args, **{"cwd": self.cwd, **more})
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def process(self, *args: str | Path, code: int = 0, **more: Any) -> Done:
+        """Run to the end as a process of its own; the exit code must be `code`."""
         child = self.start(*args, **more)
         out, err = child.communicate(timeout=300)
         assert child.returncode == code, f"exit {child.returncode}\n{out}\n{err}"
-        return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+        return Done(child.returncode, out, err)
 
     def events(self, *args: str | Path, code: int = 0, **more: Any) -> list[dict[str, Any]]:
         return [

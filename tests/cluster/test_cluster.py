@@ -25,7 +25,7 @@ def test_worker_processes_here_give_the_rows_of_lanes(
     read_run: Callable[[Path], Any],
     tmp_path: Path,
 ) -> None:
-    tool.run("corpus", *clips, *GRID, "--out", "run", "--workers", "2")
+    tool.process("corpus", *clips, *GRID, "--out", "run", "--workers", "2")
     run = read_run(tmp_path / "run")
     same(run)
     assert all(row["host"] for row in run.rows.values())
@@ -49,7 +49,7 @@ def test_workers_elsewhere_get_the_sources_from_the_client(
     for name in ("a", "b"):
         cluster.start_worker(name, "--preload", str(_hide(tmp_path)), env=hidden)
     argv = ("corpus", "there", *GRID, "--out", "run", "--cluster", cluster.address)
-    tool.run(*argv, env=cluster.env)
+    tool.process(*argv, env=cluster.env)
     same(read_run(tmp_path / "run"))
     settle(lambda: not cluster.scratch(), 10)
 
@@ -274,7 +274,7 @@ def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_sh
     grid = ("--encoders", "h264_nvenc,x264", "--presets", "h264_nvenc=p4;x264=ultrafast")
     values = ("--quality", "30,34", "--ffmpeg", pretending)
     argv = ("corpus", *clips, *grid, *values, "--out", "run", "--cluster", cluster.address)
-    tool.run(*argv, env=cluster.env)
+    tool.process(*argv, env=cluster.env)
     rows = read_run(tmp_path / "run").rows.values()
     assert [row["status"] for row in rows] == ["ok"] * 12
     assert {row["encoder"] for row in rows} == {"h264_nvenc", "libx264"}
@@ -289,7 +289,7 @@ def test_nobody_without_a_certificate_of_ours_gets_in(
 ) -> None:
     argv = ("corpus", clips[0], "--encoders", "x264", "--out", "run", "--cluster", cluster.address)
     for env in ({}, authority("another")):
-        done = tool.run(*argv, env=env, code=3)
+        done = tool.process(*argv, env=env, code=3)
         assert "no scheduler answers at" in done.stderr
         assert "certificates" in done.stderr
         assert "Traceback" not in done.stderr
@@ -309,7 +309,7 @@ def test_nobody_without_a_certificate_of_ours_gets_in(
 def test_what_is_no_cluster_is_refused(
     args: tuple[str, ...], words: str, tool: Any, clips: list[Path], tmp_path: Path
 ) -> None:
-    done = tool.run("corpus", clips[0], *args, code=2)
+    done = tool.process("corpus", clips[0], *args, code=2)
     assert words in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -319,7 +319,7 @@ def test_kept_encodes_come_back_to_the_client(
 ) -> None:
     cluster.start_worker("a")
     argv = ("corpus", clips[0], "--encoders", "x264", "--quality", "30", "--out", "run")
-    tool.run(*argv, "--keep-encodes", "--cluster", cluster.address, env=cluster.env)
+    tool.process(*argv, "--keep-encodes", "--cluster", cluster.address, env=cluster.env)
     (kept,) = (tmp_path / "run/encodes").iterdir()
     assert kept.read_bytes()[:4] == b"\x1a\x45\xdf\xa3", "Matroska"
     assert vmaftune.__name__ == "vmaftune"
@@ -329,11 +329,11 @@ def test_a_search_and_shots_are_measured_on_a_cluster_too(
     tool: Any, clips: list[Path], tmp_path: Path
 ) -> None:
     how = ("--encoder", "x264", "--preset", "ultrafast", "--target", "80")
-    found = tool.run("find", clips[0], *how, "--out", "run", "--workers", "2")
+    found = tool.process("find", clips[0], *how, "--out", "run", "--workers", "2")
     assert "libx264" in found.stdout
     rows = [json.loads(line) for line in (tmp_path / "run/cells.jsonl").read_text().splitlines()]
     assert rows and all(row["host"] for row in rows)
-    tool.run("encode", clips[0], "-o", "o.mkv", "--shots", *how, "--workers", "2")
+    tool.process("encode", clips[0], "-o", "o.mkv", "--shots", *how, "--workers", "2")
     assert (tmp_path / "o.mkv").is_file()
-    refused = tool.run("encode", clips[0], "-o", "p.mkv", *how, "--workers", "2", code=2)
+    refused = tool.process("encode", clips[0], "-o", "p.mkv", *how, "--workers", "2", code=2)
     assert "--cluster goes with --shots" in refused.stderr

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
 from vmaftune.hardware.checkup import MODELS, libvmaf_facts
@@ -24,16 +22,8 @@ no_hardware = pytest.mark.skipif(
 )
 
 
-def vmaf_tune(tmp: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from vmaftune.cli import main; sys.argv[0] = 'vmaf-tune'; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp,
-        timeout=500,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp / "cache"), "COLUMNS": "160"},
-    )
+def vmaf_tune(tmp: Path, *arguments: str) -> Done:
+    return typed(*arguments, cwd=tmp, env={"COLUMNS": "160"})
 
 
 def test_a_bare_doctor_tells_everything_and_exits_0(tmp_path: Path) -> None:
@@ -133,4 +123,4 @@ def test_confirm_runs_a_real_sweep_and_all_its_checks(tmp_path: Path) -> None:
     assert done.stdout.startswith("### vmaf-tune doctor --confirm")
     assert done.stdout.count("| libx264 |") == 7 and "**no**" not in done.stdout
     assert done.stdout.count("/libx264/medium/") == 8, "four quality values at two depths"
-    assert not [p for p in tmp_path.iterdir() if p.name != "cache"], "it leaves nothing behind"
+    assert not list(tmp_path.iterdir()), "it leaves nothing behind"

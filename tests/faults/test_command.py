@@ -62,7 +62,7 @@ def test_names_of_every_kind_inside_folders_of_every_kind(
             clip(f"odd {i}.mkv", frames=3 + i).read_bytes() if i else content
         )
     out = tmp_path / "out: 'it' 100%, ü -x"
-    tool.run("corpus", *ONE, "--out", out, "--keep-encodes", "--", *ODD)
+    tool.process("corpus", *ONE, "--out", out, "--keep-encodes", "--", *ODD)
     rows = read_run(out).rows
     assert {r["src"] for r in rows.values()} == {name[:-4] for name in ODD}
     assert {r["status"] for r in rows.values()} == {"ok"}
@@ -155,7 +155,7 @@ def test_events_are_json_with_the_keys_of_the_contract(
 
 
 def test_without_a_terminal_there_are_plain_lines(clip: Make, tool: Any) -> None:
-    done = tool.run("corpus", clip("odd names.mkv", frames=4), *ONE, "--out", "run")
+    done = tool.process("corpus", clip("odd names.mkv", frames=4), *ONE, "--out", "run")
     assert "\x1b" not in done.stdout + done.stderr
     assert "1 cells, 0 done, 0 failed, 1 to do" in done.stderr
     assert "1/1 cells, 0 failed" in done.stderr

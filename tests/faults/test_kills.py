@@ -418,7 +418,7 @@ def test_a_file_that_cannot_grow_keeps_what_is_done_and_ends_with_3(
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "20:49.5:0.5")
-    done = tool.run("corpus", source, *many, "--out", run, code=3, preexec_fn=limit)
+    done = tool.process("corpus", source, *many, "--out", run, code=3, preexec_fn=limit)
     assert "make room and run the same command again" in done.stderr
     left = read_run(run)
     assert 0 < len(left.rows) < 60
@@ -442,14 +442,14 @@ def test_a_plan_that_cannot_be_written_ends_with_3_and_leaves_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "0:51:0.1")
-    done = tool.run(
+    done = tool.process(
         "corpus", clip("kill.mkv", frames=12), *many, "--out", "run", code=3, preexec_fn=limit
     )
     assert "File too large" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
     kept = tmp_path / "kept"
     kept.mkdir()
-    tool.run(
+    tool.process(
         "corpus", clip("kill.mkv", frames=12), *many, "--out", "kept", code=3, preexec_fn=limit
     )
     assert [p.name for p in kept.iterdir()] == [".lock"]

@@ -5,13 +5,11 @@ refusal, and going on without.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typed import Done, typed
 from vmaftune.hardware.gpus import look
 from vmaftune.media.ffmpeg import find_ffmpeg
 from vmaftune.media.process import Runner
@@ -40,16 +38,8 @@ no_hardware = pytest.mark.skipif(
 )
 
 
-def vmaf_tune(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from vmaftune.cli import main; sys.argv[0] = 'vmaf-tune'; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=500,
-        env={**os.environ, "XDG_CACHE_HOME": str(cwd / ".cache")},
-    )
+def vmaf_tune(cwd: Path, *arguments: str) -> Done:
+    return typed(*arguments, cwd=cwd)
 
 
 def make_clip(path: Path, num_frames: int, rate: str = "25", hue: int = 0) -> None:

@@ -5,18 +5,16 @@ user runs it.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typed import Done, typed
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import Dataset
 from vmaf_train.corpus.synthetic import write_corpus
 
-RunCli = Callable[..., subprocess.CompletedProcess[str]]
+RunCli = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +37,8 @@ def frames(corpus: Path) -> Dataset:
 def cli(tmp_path: Path) -> RunCli:
     """Run `vmaf-tune ARGS` in an empty folder."""
 
-    def run(*args: object, cwd: Path = tmp_path, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from vmaftune.cli import main; main()", *map(str, args)]
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env=os.environ | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def run(*args: object, cwd: Path = tmp_path, **env: str) -> Done:
+        return typed(*map(str, args), cwd=cwd, env=env)
 
     return run
 

@@ -8,13 +8,11 @@ predictions are the scores plus noise, so that a test decides how good a run is.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typed import Done, typed
 from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABULARY
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.synthetic import ENCODERS, write_corpus
@@ -32,7 +31,6 @@ from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_te
 from vmaf_train.results.tables import summary
 from vmaf_train.shipping import provenance, registry
 from vmaf_train.training.baselines import ridge
-from vmaftune.cli import main
 
 RECIPE = {"name": "test"}
 Layers = list[tuple[np.ndarray, np.ndarray]]
@@ -155,15 +153,6 @@ class Parts:
 
 
 @dataclass
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@dataclass
 class Project:
     """A folder with `runs/phase_a/synthetic`, `runs/<model>/<time>` and `model/tiny`."""
 
@@ -260,16 +249,7 @@ class Project:
         """`vmaf-tune *args` in this folder: the whole command, in this process because a new one
         costs seconds.
         """
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(self.root)
-            patch.setattr(sys, "argv", ["vmaf-tune", *args])
-            patch.setattr(sys, "stdin", io.StringIO(stdin))
-            try:
-                main()
-            except SystemExit as left:
-                code = int(left.code or 0)
-        return Done(code, out.getvalue(), err.getvalue())
+        return typed(*args, cwd=self.root, stdin=stdin)
 
     def process(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """`vmaf-tune *args` in this folder, as a process of its own."""
