@@ -157,7 +157,7 @@ def test_nvml_tells_the_driver_and_every_gpu() -> None:
 
 
 def test_doctor_tells_the_gpu_and_why_nvenc_does_not_run(tool: Any) -> None:
-    done = tool.run("doctor", "--json")
+    done = tool.process("doctor", "--json")
     found = json.loads(done.stdout)
     gpus = nvidia().gpus
     text = json.dumps(found)
