@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from corpora import doubled
 from vmaf_train.corpus import duplicates
@@ -82,3 +84,19 @@ def test_rows_of_one_source_under_two_names_are_found(tmp_path: Path, kept: str)
         (folder / "cells.jsonl").unlink()
     (pair,) = duplicates.find(path).twins
     assert {pair.first, pair.second} == {"copy", "smoke00"}
+
+
+def test_frames_in_several_files_are_all_compared(tmp_path: Path) -> None:
+    folder = doubled(write_corpus(tmp_path / "corpus", num_sources=3, num_frames=14))
+    lines = (folder / "frames.jsonl").read_text().splitlines(keepends=True)
+    rows = pd.DataFrame([json.loads(line) for line in lines])
+    (folder / "frames").mkdir()
+    # The copy, which comes last, lies in the growing end; one cell of a shard lies there as well.
+    shard = rows[rows["src"] != "copy"]
+    shard.to_parquet(folder / "frames/000001.parquet")
+    rest = [line for line in lines if '"copy"' in line or f'"{shard["key"].min()}"' in line]
+    (folder / "frames.jsonl").write_text("".join(rest))
+    (pair,) = duplicates.find(folder).twins
+    assert {pair.first, pair.second} == {"copy", "smoke00"}
+    (folder / "frames.jsonl").unlink()
+    assert "copy" in duplicates.find(folder).unjudged

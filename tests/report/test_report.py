@@ -416,6 +416,8 @@ def test_model_run(small: Path, model_run: Path) -> None:
     assert made.model.overall["rmse"].mean == pytest.approx(0.58, abs=0.05)
     assert all(0.2 < band.bias < 0.8 for band in made.model.bands)
     assert sum(band.n for band in made.model.bands) == made.model.num_rows
+    teachers = made.model.baselines["the teacher's own function, untrained"]
+    assert teachers == pytest.approx(0.25)
     assert [c.verdict for c in made.model.gate] == ["pass", "hold", "n/a"]
     page = render.render(made.analysis, made.model)
     assert '<td class="hold">hold</td><td class="text">group &lt;crowd&gt;</td>' in page

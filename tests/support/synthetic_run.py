@@ -53,6 +53,7 @@ def write(
                             "y_blind_input": y + 1.0,
                             "y_codec_blind": y - 0.8 + noise,
                             "y_ridge": y + 2 * math.sin(quality),
+                            "y_teacher": y + 0.25,
                             "preset": "medium",
                             "crf": float(quality),
                         }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +126,10 @@ def _windows(path: Path | str) -> _Windows:
     if not beside:
         return _Windows(groups=groups, means=means, series=None)
     name_of = {str(row["key"]): src for src, row in chosen.items()}
-    frames = _frames(beside[0], set(name_of))
+    frames = _frames_of(beside, set(name_of))
     series = _series(frames, lambda row: name_of[str(row["key"])])
-    return _Windows(groups=groups, means=means, series=series)
+    none = dict.fromkeys(groups, np.empty(0))
+    return _Windows(groups=groups, means=means, series=none | series)
 
 
 def _one_cell_each(table: Iterable[Row]) -> dict[str, Row]:
@@ -147,8 +148,17 @@ def _mean(row: Row) -> float | None:
     return feature_value(nested if isinstance(nested, dict) else row, "motion2")
 
 
+def _frames_of(files: Iterable[Path], keys: set[str]) -> list[Row]:
+    """The frame rows of some cells. Of a cell in two files the later one counts."""
+    found: dict[str, list[Row]] = {}
+    for file in files:
+        rows = sorted(_frames(file, keys), key=lambda row: str(row["key"]))
+        found |= {key: list(same) for key, same in groupby(rows, lambda row: str(row["key"]))}
+    return [row for rows in found.values() for row in rows]
+
+
 def _frames(file: Path, keys: set[str]) -> list[Row]:
-    """The frame rows of some cells; of a large file nothing else is taken apart."""
+    """The frame rows of some cells in one file; nothing else of a large one is taken apart."""
     if file.suffix == ".parquet":
         from pyarrow import parquet
 

@@ -26,6 +26,7 @@ MAX_DRAWN = 4000
 _BASELINES = {
     tables.CODEC_BLIND: "codec-blind network",
     tables.RIDGE: "ridge on the six features",
+    tables.TEACHER: "the teacher's own function, untrained",
 }
 
 
@@ -215,7 +216,7 @@ def _overall(spread: tables.Spread | None) -> OverGroups:
 
 
 def _baselines(predictions: pd.DataFrame, scheme: str) -> dict[str, float]:
-    """Mean RMSE over groups of every baseline that was trained on the same folds."""
+    """Mean RMSE over groups of every baseline on the same folds."""
     found = {}
     for column, name in _BASELINES.items():
         if tables.has(predictions, column):
