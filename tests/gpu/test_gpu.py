@@ -167,3 +167,22 @@ def test_doctor_tells_the_gpu_and_why_nvenc_does_not_run(tool: Any) -> None:
     assert all(trial["usable"] or trial["reason"] for trial in trials)
     if not any(gpu.engine for gpu in gpus):
         assert not any(trial["usable"] for trial in trials)
+
+
+def test_a_sweep_fills_the_lanes_of_this_machine(
+    tool: Any, clip: Callable[..., Path], read_run: Callable[[Path], Any]
+) -> None:
+    """Encodes of the GPU run beside those of the CPU where it has an encoder; else each is left
+    out with its reason, and the rest is measured."""
+    source = clip("gpu lanes.mkv", frames=12)
+    wanted = ["--encoders", "x264,h264_nvenc", "--quality", "x264=20,30;h264_nvenc=20,30"]
+    done = tool.process("corpus", source, *wanted, "--skip-unusable", "--out", "lanes")
+    rows = read_run(tool.cwd / "lanes").rows.values()
+    assert {row["status"] for row in rows} == {"ok"}
+    by_encoder = {row["encoder"] for row in rows}
+    if any(gpu.engine for gpu in nvidia().gpus):
+        assert by_encoder == {"libx264", "h264_nvenc"}
+        assert all(row["device"] for row in rows if row["encoder"] == "h264_nvenc")
+    else:
+        assert by_encoder == {"libx264"}
+        assert "h264_nvenc" in done.stderr
