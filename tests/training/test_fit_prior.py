@@ -11,7 +11,7 @@ from priors import SOFTWARE, held, known, shipped
 from vmaf_train.corpus import contents
 from vmaf_train.errors import DatasetError
 from vmaf_train.prior import Z80, dump
-from vmaf_train.process import interpolate
+from vmaf_train.prior.process import interpolate
 from vmaf_train.results import foretelling
 from vmaf_train.training import fit_prior
 

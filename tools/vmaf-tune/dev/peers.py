@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 from vmaf_train.prior import Prior
-from vmaf_train.process import interpolate
+from vmaf_train.prior.process import interpolate
 from vmaf_train.results.foretelling import Dense, Rule
 
 Found = tuple[int, list[int]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmaf_train.prior import Belief, Prior
-from vmaf_train.process import Floats
+from vmaf_train.prior.process import Floats
 from vmaf_train.results.foretelling import Dense, search_rule
 
 PROBES = (("libx264", "veryfast"), ("libsvtav1", "10"))

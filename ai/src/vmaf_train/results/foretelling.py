@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from vmaf_train.prior import Z80, Foretold, Measured, Prior
-from vmaf_train.process import Floats, interpolate
+from vmaf_train.prior.process import Floats, interpolate
 from vmaf_train.search import CONFIDENT, PROVEN, Search
 
 TARGETS = (80.0, 85.0, 90.0, 93.0, 95.0, 97.0)

@@ -23,7 +23,7 @@ from vmaf_train.contract import preset_ordinal
 from vmaf_train.corpus.contents import Content
 from vmaf_train.errors import DatasetError
 from vmaf_train.prior import STATISTICS, Curve, Measured, Prior, quality_max
-from vmaf_train.process import (
+from vmaf_train.prior.process import (
     KNOT_SHARE,
     MOTION,
     MOTION_NUGGET,

@@ -1,17 +1,14 @@
-"""The posterior: what it says before and after measured cells, and what its file must hold."""
+"""The posterior: what it says before and after measured cells."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from priors import ROOT, held, shipped
-from vmaf_train import prior as priors
-from vmaf_train.errors import ModelError
-from vmaf_train.prior import Belief, dump, measured, parse
+from vmaf_train.prior import Belief
 
 X264 = ("libx264", "medium")
 VALUES = list(range(0, 52))
@@ -122,57 +119,6 @@ def test_statistics_without_curves_have_stand_ins_or_are_refused() -> None:
         prior.belief("median")
 
 
-def test_the_file_gives_the_same_prior_and_the_same_bytes() -> None:
-    data = dump(shipped())
-    again = parse(data)
-    assert dump(again) == data and len(data) < 16_000
-    a, b = shipped().belief(), again.belief()
-    np.testing.assert_allclose(
-        a.predict(*X264, VALUES).score, b.predict(*X264, VALUES).score, atol=1e-3
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda d: d.update(format=9), "not a quality_prior of format 1"),
-        (lambda d: d.pop("curves"), "no quality_prior"),
-        (lambda d: d.update(curves=[]), "has no curves"),
-        (lambda d: d["curves"][0]["quality"].reverse(), "not whole"),
-        (lambda d: d["statistics"]["mean"]["content"][0].__setitem__(0, -5.0), "covariance"),
-    ],
-)
-def test_a_damaged_file_is_refused(change: object, said: str) -> None:
-    document = json.loads(dump(shipped()))
-    assert callable(change)
-    change(document)
-    with pytest.raises(ModelError, match=said):
-        parse(json.dumps(document))
-
-
-def test_rows_that_say_nothing_of_the_window_are_left_out() -> None:
-    row = {
-        "status": "ok",
-        "encoder": "x264",
-        "preset": "fast",
-        "crf": 23,
-        "vmaf_score": 90.0,
-        "vmaf_min": 80.0,
-        "bitrate_kbps": 576.0,
-        "fps": "25",
-        "width": 640,
-        "height": 360,
-        "per_frame_features": {"motion2": 2.0},
-    }
-    cell = measured(row)
-    assert cell is not None and cell.encoder == "libx264"
-    assert cell.scores == {"mean": 90.0, "min": 80.0} and cell.motion2 == 2.0
-    assert cell.bits_per_pixel == pytest.approx(0.1)
-    for change in ({"status": "failed"}, {"encoder": "external"}, {"encode_width": 320},
-                   {"options": "grain"}, {"flags": ["suspect"]}, {"crf": None}):  # fmt: skip
-        assert measured(row | change) is None
-
-
 def test_it_answers_with_numpy_alone() -> None:
     code = (
         "import sys\nfrom vmaf_train import prior, search\n"
@@ -180,8 +126,3 @@ def test_it_answers_with_numpy_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_a_registry_without_a_prior_is_one_sentence(tmp_path: object) -> None:
-    with pytest.raises(ModelError, match="no quality_prior"):
-        priors.load(str(tmp_path))
