@@ -22,9 +22,8 @@ FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p10le")
 def old_scoring(cell: Cell) -> str:
     """The scoring graph as version 0.1 wrote it by hand."""
     pix_fmt = scoring_format(cell.window.pix_fmt, cell.decoded_format)
-    return (
-        f"{pads(pix_fmt, cell.window.color)};[distorted][reference]{libvmaf_filter(cell.teacher)}"
-    )
+    model = f"version={cell.teacher}"
+    return f"{pads(pix_fmt, cell.window.color)};[distorted][reference]{libvmaf_filter(model)}"
 
 
 def test_inputs_keep_their_numbers_and_values_are_escaped_once() -> None:

@@ -97,6 +97,30 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "class"
     command: str = ""
 
 
+class Pooled(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric over the frames of a cell. None: no error at all (the pictures are equal), where the
+    metric is a ratio that has no end. The percentiles are linear between frames.
+    """
+
+    mean: float | None
+    min: float | None
+    p5: float | None
+    p95: float | None
+    max: float | None
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Metrics beside VMAF that were asked for; None, and not written, for those that were not."""
+
+    neg: Pooled | None = None
+    xpsnr: Pooled | None = None
+    psnr: Pooled | None = None
+    ssim: Pooled | None = None
+    ms_ssim: Pooled | None = None
+    cambi: Pooled | None = None
+    ciede2000: Pooled | None = None
+
+
 class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     """One line of cells.jsonl. None = missing, or not known. docs/rows.md has units and ranges.
 
@@ -150,7 +174,7 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     maxrate_kbps: Rate | None = None
     bufsize_kbps: Rate | None = None
     host: str | None = None
-    metrics: dict[str, float | None] | None = None
+    metrics: Metrics | None = None
     features_of: str | None = None
     reference: str | None = None
     distorted: str | None = None

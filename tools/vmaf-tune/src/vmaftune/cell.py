@@ -20,6 +20,7 @@ from vmaf_train.contract import ORDINARY_FEATURES, feature_set
 from vmaftune.costs import encode_s, score_s
 from vmaftune.encoders import Encoder, OptionSet, format_quality, planar
 from vmaftune.errors import UsageError
+from vmaftune.metrics import cost_of
 
 TEACHER = "vmaf_v0.6.1"
 SCHEMA_VERSION = 1
@@ -32,6 +33,8 @@ SCORING = "pair-by-index,6 features,clipped+unclipped,v1"
 SCALED_BACK = "encode scaled to the window by bicubic,v1"
 # Part of the key where the teacher has features of its own; bump when what is read of them changes.
 OWN_FEATURES = "the teacher's own features,v1"
+# Part of the key where metrics beside VMAF are measured; bump when what is asked of one changes.
+FURTHER = "further metrics,v1"
 # One entry per thing that changes a pair's numbers or flags beyond its command; part of every
 # pair's key.
 JUDGING = "aligned by 25 frames at 5 offsets,v1"
@@ -62,21 +65,28 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def chroma_of(pix_fmt: str) -> tuple[int, int]:
+    """Pixels across and down that a chroma sample of a planar format stands for."""
+    return _CHROMA[pix_fmt.removesuffix("10le")]
+
+
 def frame_bytes(width: int, height: int, pix_fmt: str) -> int:
     """Bytes of one frame of planar yuv, 8 or 10 bit. Raises KeyError for any other format."""
-    across, down = _CHROMA[pix_fmt.removesuffix("10le")]
+    across, down = chroma_of(pix_fmt)
     return (width * height + 2 * -(-width // across) * -(-height // down)) * (
         2 if pix_fmt.endswith("10le") else 1
     )
 
 
-def scoring(teacher: str, *, scaled: bool = False) -> str:
+def scoring(teacher: str, *, scaled: bool = False, metrics: Sequence[str] = ()) -> str:
     """How frames are scored, as part of a key; that of vmaf_v0.6.1 has been the same since 0.1."""
     parts = [SCORING]
     if scaled:
         parts.append(SCALED_BACK)
     if feature_set(teacher) != ORDINARY_FEATURES:
         parts.append(OWN_FEATURES)
+    if metrics:
+        parts.append(f"{FURTHER}:{','.join(metrics)}")
     return ";".join(parts)
 
 
@@ -327,13 +337,14 @@ class Cell:
     """One encode to make and score: a window with a setting.
 
     `threads` is the encoder's number of threads. `teacher` is the libvmaf model whose score is the
-    target.
+    target; `metrics` are measured beside it, in the order of `metrics.METRICS`.
     """
 
     window: Window
     setting: Setting
     threads: int = 1
     teacher: str = TEACHER
+    metrics: tuple[str, ...] = ()
 
     @property
     def encoder(self) -> Encoder:
@@ -386,7 +397,9 @@ class Cell:
                 "argv": list(argv),
                 "threads": self.threads,
                 "teacher": self.teacher,
-                "scoring": scoring(self.teacher, scaled=self.setting.size is not None),
+                "scoring": scoring(
+                    self.teacher, scaled=self.setting.size is not None, metrics=self.metrics
+                ),
                 "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
                 "libvmaf": tools.libvmaf_version,
             }
@@ -406,7 +419,8 @@ class Cell:
     @property
     def expected_score_s(self) -> float:
         """Seconds of one core (costs.py)."""
-        return score_s(self.num_frames, self.window.width, self.window.height, self.pix_fmt)
+        plain = score_s(self.num_frames, self.window.width, self.window.height, self.pix_fmt)
+        return plain * cost_of(self.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,7 +441,8 @@ class Pair:
 
     `kbps` is the bitrate that the name of a raw file tells; None where it tells none. Frame i of
     the reference meets frame i + `offset` of the distorted clip, and what only one of them has is
-    not scored. `display` is the size that both are scored at where it is not the reference's.
+    not scored. `display` is the size that both are scored at where it is not the reference's;
+    `metrics` are measured beside the teacher's score.
     """
 
     reference: Window
@@ -438,6 +453,7 @@ class Pair:
     kbps: float | None
     offset: int = 0
     display: tuple[int, int] | None = None
+    metrics: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -527,7 +543,7 @@ class Pair:
                 "pair": self.identity(),
                 "argv": list(argv),
                 "teacher": self.teacher,
-                "scoring": scoring(self.teacher),
+                "scoring": scoring(self.teacher, metrics=self.metrics),
                 "judging": JUDGING,
                 "ffmpeg": [tools.ffmpeg_version, tools.ffmpeg_sha256],
                 "libvmaf": tools.libvmaf_version,
@@ -547,9 +563,6 @@ class Pair:
     @property
     def expected_score_s(self) -> float:
         """Seconds of one core (costs.py)."""
-        return score_s(
-            self.num_frames,
-            *self.size,
-            self.pix_fmt,
-            is_full=self.features == "full",
-        )
+        is_full = self.features == "full"
+        plain = score_s(self.num_frames, *self.size, self.pix_fmt, is_full=is_full)
+        return plain * cost_of(self.metrics)

@@ -13,9 +13,10 @@ from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import digest
 from vmaftune.engine.study import Options, Study
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.metrics import neg_of
 from vmaftune.questions import pairs
 from vmaftune.questions.pairs import PairPlan
-from vmaftune.questions.score import Scored, ScoreRequest, neg_of, plan_scores, with_teacher
+from vmaftune.questions.score import Scored, ScoreRequest, plan_scores, with_teacher
 
 SCORES = Path("runs/score")
 

@@ -19,6 +19,7 @@ from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import BUDGET_BYTES, Options, Study
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import Resolved, choose_encoders
+from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.media.score_cuda import GpuScorer
@@ -92,6 +93,7 @@ def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuesti
     target = check_target(run.cluster, run.workers, insecure=run.insecure)
     shard = parse_shard(run.shard) if run.shard is not None else None
     ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), request.teacher)
+    further.require(ffmpeg, request.metrics)
     hardware, scorer = None, None
     # First of all, so that a machine without the hardware says so before any clip is opened.
     # The workers of a cluster say for themselves.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from vmaftune.costs import duration
 from vmaftune.engine.folder import latest_rows
 from vmaftune.engine.study import Options, Study, expected_seconds, standing
 from vmaftune.errors import SweepFailed, UsageError
+from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.questions import pairs
-from vmaftune.questions.pairs import PairPlan, plan_pairs
+from vmaftune.questions.pairs import PairPlan, plan_pairs, with_metrics
 from vmaftune.request.flags import Flags, RunFlags
 
 # What describes an encode to make, or a window to cut: pairs are scored as they are, whole.
@@ -63,6 +65,7 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
     teacher = flags.teacher or TEACHER
     plan = _plan(place, flags, run, teacher)
     ffmpeg = identify(runner, find_ffmpeg(run.ffmpeg), teacher)
+    further.require(ffmpeg, flags.metrics or ())
     folder = flags.out or Path("runs/phase_a") / re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)
     check_utf8(folder)
     options = Options(
@@ -109,6 +112,7 @@ def _plan(place: Path, flags: Flags, run: RunFlags, teacher: str) -> PairPlan:
         features=run.features,
         select_globs=run.select,
     )
+    plan = replace(plan, pairs=with_metrics(plan.pairs, flags.metrics or ()))
     described = [name for name in ("size", "fps", "pix_fmt") if name in flags.given]
     if described and not any(
         clip.raw for pair in plan.pairs for clip in (pair.reference, pair.distorted)

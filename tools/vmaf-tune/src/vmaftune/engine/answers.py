@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,13 @@ class Answers:
         new = self._new.get((key, cell))
         return new or self._ledger.finished(cell, key) or self._ledger.failed(cell, key)
 
+    def last(self, cell: str) -> CellRow | None:
+        """The row that readers take for a cell, if it is a finished one that can be believed."""
+        mark = self._last.get(cell) or self._ledger.last.get(cell)
+        if mark is None or not mark.is_ok or self.find(cell, mark.key) != mark:
+            return None
+        return self.row(mark)
+
     def ids(self) -> tuple[str, ...]:
         """Ids of all cells that have a row."""
         return tuple({**self._ledger.last, **self._last})
@@ -130,17 +138,34 @@ def answers_of(folder: Path) -> Answers:
     return Answers(read_ledger(folder))
 
 
-def stored_scores(folder: Path, keys: frozenset[str]) -> dict[str, tuple[float, ...]]:
-    """The clipped VMAF of every stored frame of the cells with these keys, in order."""
+FrameValues = Mapping[str, tuple[float | None, ...]]
+"""Values of every frame of a cell in order, by column; None where a frame has none."""
+
+
+def stored_values(
+    folder: Path, keys: frozenset[str], columns: Sequence[str]
+) -> dict[str, FrameValues]:
+    """The columns of every stored frame of the cells with these keys, in order; without those that
+    no frame in the folder has.
+    """
     from vmaf_train.corpus.frames import files_of, read_frames
 
     files = files_of(folder)
     if not files or not keys:
         return {}
     table = read_frames(files, keys)
-    column, index, vmaf = table.texts["key"], table.numbers["frame_index"], table.numbers["vmaf"]
-    order = index.argsort(kind="stable")
-    found: dict[str, list[float]] = {}
-    for place in order.tolist():
-        found.setdefault(column.values[column.codes[place]], []).append(float(vmaf[place]))
-    return {key: tuple(scores) for key, scores in found.items()}
+    key_column, index = table.texts["key"], table.numbers["frame_index"]
+    order = index.argsort(kind="stable").tolist()
+    places: dict[str, list[int]] = {}
+    for place in order:
+        places.setdefault(key_column.values[key_column.codes[place]], []).append(place)
+    stored = {name: table.numbers[name].tolist() for name in columns if name in table.numbers}
+    return {
+        key: {name: tuple(_known(values[i]) for i in of_key) for name, values in stored.items()}
+        for key, of_key in places.items()
+    }
+
+
+def _known(value: float) -> float | None:
+    """A table's number; it has NaN where there is none."""
+    return None if math.isnan(value) else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from vmaf_train.corpus.rows import EXTERNAL, FAILED, CellRow, Failure
 
 from vmaftune.cell import Cell, Pair, Tools, Window
 from vmaftune.encoders import ENCODERS
+from vmaftune.engine.answers import Answers, FrameValues
 from vmaftune.engine.folder import now, pool
 from vmaftune.engine.stages import Measured
 from vmaftune.media.encode import CellFailure, encode_argv, paste
+from vmaftune.media.further import FurtherRow
 from vmaftune.media.prepare import prepare_argv
 from vmaftune.media.score import Frame, score_argv
 from vmaftune.media.score_pair import PairScore, command, pair_argv
+from vmaftune.metrics import VMAF, of_row, pool_metrics
 
 Item = Cell | Pair
 FrameRow = dict[str, Any]
@@ -34,6 +38,21 @@ def argv_of(item: Item) -> list[str]:
 def key_of(item: Item, tools: Tools) -> str:
     """The key of an item's row: equal keys mean equal numbers."""
     return item.key(argv_of(item), tools)
+
+
+def answered_key(item: Item, answers: Answers, tools: Tools) -> str:
+    """The key under which a folder answers for `item`: its own, or that of its row with more
+    metrics than are asked for, whose other numbers are the same.
+    """
+    own = key_of(item, tools)
+    row = answers.last(item.id)
+    if row is None or row.key == own:
+        return own
+    held = of_row(row.metrics)
+    if not set(item.metrics) < set(held):
+        return own
+    with_more = key_of(replace(item, metrics=held), tools)
+    return with_more if with_more == row.key else own
 
 
 def facts(
@@ -108,12 +127,21 @@ def ok_row(row: CellRow, item: Item, found: Measured | PairScore) -> CellRow:
     """A finished row, from its facts and what was measured."""
     if isinstance(found, PairScore):
         assert isinstance(item, Pair)
-        frames, more = found.frames, _pair_numbers(row, item, found)
+        frames, further = found.frames, found.further
+        more = _pair_numbers(row, item, found)
     else:
         assert isinstance(item, Cell)
-        frames, more = found.score.frames, _cell_numbers(row, item, found)
+        frames, further = found.score.frames, found.score.further
+        more = _cell_numbers(row, item, found)
     numbers = {**pool(frames), **more, "num_frames": len(frames), "finished_at": now()}
-    return msgspec.structs.replace(row, **numbers)
+    metrics = pool_metrics(item.metrics, columns_of(further))
+    return msgspec.structs.replace(row, **numbers, metrics=metrics)
+
+
+def columns_of(further: Sequence[FurtherRow]) -> dict[str, tuple[float | None, ...]]:
+    """What the frames hold of metrics beside VMAF, by column."""
+    names = further[0] if further else ()
+    return {name: tuple(row[name] for row in further) for name in names}
 
 
 def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, Any]:
@@ -189,20 +217,26 @@ def command_of(item: Item, ffmpeg: str, address: str | None) -> str:
 def frame_rows(row: CellRow, found: Measured | PairScore) -> list[FrameRow]:
     """The frame rows of a finished row."""
     frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
-    extra: Sequence[Mapping[str, float | None]] = ()
+    extras = [further_of(found)]
     if isinstance(found, PairScore):
-        extra = found.extra
+        extras.append(found.extra)
     head = {name: getattr(row, name) for name in _HEAD}
     rows = [{**head, **_frame(frame)} for frame in frames]
-    if not extra:
-        return rows
-    return [{**one, **more} for one, more in zip(rows, extra, strict=True)]
+    for extra in extras:
+        if extra:
+            rows = [{**one, **more} for one, more in zip(rows, extra, strict=True)]
+    return rows
 
 
-def frame_scores(found: Measured | PairScore) -> tuple[float, ...]:
-    """The clipped VMAF of every frame, in order."""
+def further_of(found: Measured | PairScore) -> Sequence[FurtherRow]:
+    """The columns of metrics beside VMAF, per frame; empty where none were asked for."""
+    return found.further if isinstance(found, PairScore) else found.score.further
+
+
+def frame_values(found: Measured | PairScore) -> FrameValues:
+    """The clipped VMAF of every frame in order, and the columns of metrics beside it."""
     frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
-    return tuple(frame.vmaf for frame in frames)
+    return {VMAF: tuple(frame.vmaf for frame in frames), **columns_of(further_of(found))}
 
 
 def _frame(frame: Frame) -> FrameRow:

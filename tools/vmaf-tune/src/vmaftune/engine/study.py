@@ -28,7 +28,14 @@ from typing import Any, Self
 from vmaf_train.corpus.rows import CellRow, FailureKind, to_row
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
-from vmaftune.engine.answers import Answers, State, Wanted, answers_of, stored_scores
+from vmaftune.engine.answers import (
+    Answers,
+    FrameValues,
+    State,
+    Wanted,
+    answers_of,
+    stored_values,
+)
 from vmaftune.engine.events import (
     Asked,
     CellEvent,
@@ -55,12 +62,12 @@ from vmaftune.engine.references import reference_bytes, reference_id
 from vmaftune.engine.rows import (
     FrameRow,
     Item,
+    answered_key,
     command_of,
     facts,
     failed_row,
     frame_rows,
-    frame_scores,
-    key_of,
+    frame_values,
     ok_row,
 )
 from vmaftune.engine.stages import (
@@ -79,6 +86,7 @@ from vmaftune.media.encode import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg, machine, packages, usable_cores
 from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer
 from vmaftune.media.score_pair import PairScore
+from vmaftune.metrics import COLUMNS, VMAF
 from vmaftune.request.document import Document, pair_document, plan_document
 
 BUDGET_BYTES = 8 * 2**30
@@ -109,8 +117,9 @@ def standing(
     items: Sequence[Item], folder: Path, ffmpeg: Ffmpeg, *, retry_failed: bool = False
 ) -> State[Item]:
     """Where a plan's cells stand in a folder, which may not exist; nothing is written."""
-    keys = {item.id: key_of(item, ffmpeg.identity) for item in items}
-    return answers_of(folder).state(items, keys, retry_failed=retry_failed)
+    answers = answers_of(folder)
+    keys = {item.id: answered_key(item, answers, ffmpeg.identity) for item in items}
+    return answers.state(items, keys, retry_failed=retry_failed)
 
 
 def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
@@ -161,7 +170,7 @@ class Study:
         self._answers = Answers(self._writer.ledger)
         self._items: dict[str, Item] = {}
         self._keys: dict[str, str] = {}
-        self._scores: dict[str, tuple[float, ...]] = {}
+        self._values: dict[str, FrameValues] = {}
         self._keep: set[str] = set()
         self._planned = set(document.cell_ids)
         self._roomy: set[str] = set()
@@ -267,11 +276,19 @@ class Study:
 
         Raises KeyError when the folder has no frames of it.
         """
+        return tuple(score for score in self.values(item)[VMAF] if score is not None)
+
+    def values(self, item: Item) -> FrameValues:
+        """What the frames of a measured cell hold, in order, by column: `vmaf`, and the columns of
+        the metrics beside it.
+
+        Raises KeyError when the folder has no frames of it.
+        """
         key = self._key(item)
-        if key not in self._scores:
-            unread = frozenset(self._keys.values()) - self._scores.keys()
-            self._scores |= stored_scores(self.folder, unread)
-        return self._scores[key]
+        if key not in self._values:
+            unread = frozenset(self._keys.values()) - self._values.keys()
+            self._values |= stored_values(self.folder, unread, COLUMNS)
+        return self._values[key]
 
     def kept(self, cell: Cell) -> Path:
         """Where a cell's encode is, once it was measured with `keep`."""
@@ -322,7 +339,8 @@ class Study:
     def _key(self, item: Item) -> str:
         key = self._keys.get(item.id)
         if key is None:
-            key = self._keys[item.id] = key_of(item, self.ffmpeg.identity)
+            key = answered_key(item, self._answers, self.ffmpeg.identity)
+            self._keys[item.id] = key
         return key
 
     def _is_settled(self, item: Item, *, keep: bool) -> bool:
@@ -487,7 +505,7 @@ class Study:
         found: Measured | PairScore = ended.value
         row = ok_row(known, item, found)
         if self.is_open:
-            self._scores[row.key] = frame_scores(found)
+            self._values[row.key] = frame_values(found)
         if isinstance(found, Measured) and isinstance(item, Cell) and item.id in self._keep:
             place = self.kept(item)
             place.parent.mkdir(exist_ok=True)

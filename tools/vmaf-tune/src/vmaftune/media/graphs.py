@@ -13,10 +13,21 @@ Stream = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A filter graph as ffmpeg takes it after `-filter_complex`, and the link to map."""
+    """A filter graph as ffmpeg takes it after `-filter_complex`, and the links to map."""
 
     text: str
-    link: str
+    links: tuple[str, ...]
+
+    @property
+    def link(self) -> str:
+        """The link of a graph with one end."""
+        (link,) = self.links
+        return link
+
+    @property
+    def maps(self) -> list[str]:
+        """The arguments that take every end of the graph into the output."""
+        return [word for link in self.links for word in ("-map", link)]
 
 
 def source(number: int, stream: str) -> Stream:
@@ -47,13 +58,20 @@ def chain(stream: Stream, filters: Sequence[Filter]) -> Stream:
     return stream
 
 
-def compiled(stream: Stream) -> Graph:
-    """The graph that ends in `stream`."""
+def both(stream: Stream) -> tuple[Stream, Stream]:
+    """A stream for two filters."""
+    ends = stream.filter_multi_output("split")
+    return ends[0], ends[1]
+
+
+def compiled(*streams: Stream) -> Graph:
+    """The graph that ends in `streams`."""
     import ffmpeg
 
-    argv = ffmpeg.output(stream, "-").get_args()
+    argv = ffmpeg.output(*streams, "-").get_args()
     text = argv[argv.index("-filter_complex") + 1]
     # ffmpeg-python numbers inputs in an order of its own; each is called by its number here.
     names = [argv[i + 1] for i, word in enumerate(argv) if word == "-i"]
     text = re.sub(r"\[(\d+)(?=[:\]])", lambda m: f"[{names[int(m[1])]}", text)
-    return Graph(text=text, link=argv[argv.index("-map") + 1])
+    links = tuple(argv[i + 1] for i, word in enumerate(argv) if word == "-map")
+    return Graph(text=text, links=links)

@@ -21,8 +21,16 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Cell, Color, Window, scoring_format
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.media.graphs import Graph, Stream, chain, compiled, part, source
+from vmaftune.media.further import (
+    XPSNR_LOG,
+    FurtherRow,
+    extractors,
+    parse_further,
+    xpsnr_text,
+)
+from vmaftune.media.graphs import Graph, Stream, both, chain, compiled, part, source
 from vmaftune.media.process import Finished
+from vmaftune.metrics import neg_of
 
 LOG = "vmaf.json"
 SCORES = ("vmaf", "vmaf_unclipped")
@@ -66,7 +74,8 @@ class Score:
     libvmaf's version.
 
     `scorer` is `cpu` or `cuda`; `difference` is the largest one, in VMAF points, between the two on
-    the source's first frames, None where they were not compared.
+    the source's first frames, None where they were not compared. `further` are the columns of the
+    cell's other metrics, per frame; empty where none were asked for.
     """
 
     frames: tuple[Frame, ...]
@@ -75,16 +84,19 @@ class Score:
     libvmaf_version: str
     scorer: str = "cpu"
     difference: float | None = None
+    further: tuple[FurtherRow, ...] = ()
 
 
-def libvmaf_filter(teacher: str, num_threads: int = 0, extra_features: Sequence[str] = ()) -> str:
-    """The libvmaf filter: the teacher clipped and unclipped in one pass, and the six features asked
-    for by name.
+def libvmaf_filter(
+    model: str, num_threads: int = 0, extra_features: Sequence[str] = (), neg: str | None = None
+) -> str:
+    """The libvmaf filter: a model (`version=NAME` or `path=FILE`) clipped and unclipped in one
+    pass, the NEG model that is named, and the six features asked for by name.
     """
-    models = (
-        rf"version={teacher}\:name=vmaf|"
-        rf"version={teacher}\:name=vmaf_unclipped\:disable_clip=true"
-    )
+    models = rf"{model}\:name=vmaf|{model}\:name=vmaf_unclipped\:disable_clip=true"
+    if neg is not None:
+        models += rf"|version={neg}\:name=neg"
+    extra_features = [name.replace(":", r"\:") for name in extra_features]
     features = "|".join(f"name={name}" for name in ("adm", "vif", "motion", *extra_features))
     threads = f":n_threads={num_threads}" if num_threads > 1 else ""
     return (
@@ -126,7 +138,7 @@ def score_graph(cell: Cell, num_frames: int | None = None) -> Graph:
     `num_frames` cuts both to their first frames.
     """
     window = cell.window
-    pix_fmt = scoring_format(window.pix_fmt, cell.decoded_format)
+    pix_fmt = _scored_format(cell)
     stamp = [part("settb", "AVTB"), part("setpts", "N*40000")]
     if num_frames is not None:
         stamp.insert(0, part("trim", end_frame=num_frames))
@@ -136,21 +148,42 @@ def score_graph(cell: Cell, num_frames: int | None = None) -> Graph:
     up = [scale] if cell.setting.size else []
     distorted = chain(source(0, "v:0"), [*stamp, tags, *up, planes])
     reference = chain(source(1, "v:0"), [*stamp, tags, planes])
-    return compiled(libvmaf(distorted, reference, cell.teacher))
+    if "xpsnr" not in cell.metrics:
+        return compiled(libvmaf(distorted, reference, cell.teacher, cell.metrics))
+    (distorted, ours), (reference, original) = both(distorted), both(reference)
+    scored = libvmaf(distorted, reference, cell.teacher, cell.metrics)
+    return compiled(scored, xpsnr(original, ours))
 
 
-def libvmaf(distorted: Stream, reference: Stream, teacher: str) -> Stream:
+def xpsnr(original: Stream, distorted: Stream) -> Stream:
+    """Two links through the xpsnr filter, the original first: its activity weighs the errors."""
+    import ffmpeg
+
+    return ffmpeg.filter(
+        [original, distorted], "xpsnr", stats_file=XPSNR_LOG, shortest=1, repeatlast=0
+    )
+
+
+def libvmaf(
+    distorted: Stream, reference: Stream, teacher: str, metrics: Sequence[str] = ()
+) -> Stream:
     """Two links through libvmaf: the teacher clipped and unclipped in one pass, and the six
-    features asked for by name.
+    features and `metrics` asked for by name.
     """
     import ffmpeg
 
-    clipped = f"version={teacher}:name=vmaf"
+    models = [
+        f"version={teacher}:name=vmaf",
+        f"version={teacher}:name=vmaf_unclipped:disable_clip=true",
+    ]
+    if "neg" in metrics:
+        models.append(f"version={neg_of(teacher)}:name=neg")
+    features = ("adm", "vif", "motion", *extractors(metrics))
     return ffmpeg.filter(
         [distorted, reference],
         "libvmaf",
-        model=f"{clipped}|version={teacher}:name=vmaf_unclipped:disable_clip=true",
-        feature="name=adm|name=vif|name=motion",
+        model="|".join(models),
+        feature="|".join(f"name={name}" for name in features),
         log_fmt="json",
         log_path=LOG,
         shortest=1,
@@ -180,8 +213,7 @@ def score_argv(cell: Cell, num_frames: int | None = None) -> list[str]:
         *reference_input(cell.window),
         "-lavfi",
         graph.text,
-        "-map",
-        graph.link,
+        *graph.maps,
         "-fps_mode",
         "passthrough",
         "-f",
@@ -370,6 +402,7 @@ def score(
     """
     log = out.parent / LOG
     log.unlink(missing_ok=True)
+    (out.parent / XPSNR_LOG).unlink(missing_ok=True)
     argv = fill(score_argv(cell), ref=ref, out=out)
     done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent)
     if done.returncode and not done.timed_out:
@@ -381,11 +414,37 @@ def score(
     check(done, "the scoring", FailureKind.SCORE_FAILED)
     if not log.exists():
         raise CellFailure(FailureKind.SCORE_FAILED, "libvmaf wrote no log", done)
-    version, frames = parse_log(log_text(log), cell.teacher)
+    text = log_text(log)
+    version, frames = parse_log(text, cell.teacher)
     distorted = check_pair(done, cell, num_frames, len(frames))
+    further = further_rows(text, out.parent, cell.metrics, _scored_format(cell))
     if cell.window.pad_before or cell.window.pad_after:
+        further = further[cell.window.pad_before : len(frames) - cell.window.pad_after]
         frames, distorted = _without_padding(cell.window, out, frames, distorted)
-    return Score(frames=frames, distorted=distorted, cpu_s=done.cpu_s, libvmaf_version=version)
+    return Score(
+        frames=frames,
+        distorted=distorted,
+        cpu_s=done.cpu_s,
+        libvmaf_version=version,
+        further=further,
+    )
+
+
+def further_rows(
+    log: str, folder: Path, metrics: Sequence[str], pix_fmt: str
+) -> tuple[FurtherRow, ...]:
+    """The columns of `metrics` per frame, from libvmaf's log and what else lies in `folder`.
+
+    Raises CellFailure when one is missing.
+    """
+    if not metrics:
+        return ()
+    logged = [entry.metrics for entry in read_log(log).frames]
+    return parse_further(logged, xpsnr_text(folder, metrics), metrics, pix_fmt)
+
+
+def _scored_format(cell: Cell) -> str:
+    return scoring_format(cell.window.pix_fmt, cell.decoded_format)
 
 
 def _without_padding(

@@ -48,6 +48,7 @@ def eligible(cell: Cell) -> bool:
     """
     same = cell.decoded_format == cell.window.pix_fmt == FORMAT and cell.setting.size is None
     same = same and not (cell.window.pad_before or cell.window.pad_after)
+    same = same and not cell.metrics
     return (
         same and cell.teacher in TEACHERS and cell.encoder.codec in CODECS and cell.num_frames > 1
     )

@@ -19,6 +19,7 @@ from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, paste
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.further import XPSNR_LOG, FurtherRow, extractors
 from vmaftune.media.metrics import EXTRACTORS, parse_extra
 from vmaftune.media.process import Finished
 from vmaftune.media.score import (
@@ -26,12 +27,14 @@ from vmaftune.media.score import (
     Decoded,
     Frame,
     changed_inputs,
+    further_rows,
     libvmaf_filter,
     log_text,
     pads,
     parse_inputs,
     parse_log,
 )
+from vmaftune.metrics import neg_of
 
 # Sizes are whole pixels, so a scaled clip's shape is off by a little: 2% is 10 lines of 540.
 SHAPE_TOLERANCE = 0.02
@@ -39,8 +42,8 @@ SHAPE_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairScore:
-    """A scored pair. `extra` holds the full set's further features per frame, empty where they were
-    not asked for.
+    """A scored pair. `extra` holds the full set's further features per frame, `further` the columns
+    of its other metrics; both are empty where they were not asked for.
     """
 
     frames: tuple[Frame, ...]
@@ -48,6 +51,7 @@ class PairScore:
     alignment: Alignment
     distorted: Decoded
     cpu_s: float | None
+    further: tuple[FurtherRow, ...] = ()
 
 
 def _input(source: Window, place: str, num_threads: int) -> list[str]:
@@ -88,8 +92,6 @@ def pair_argv(pair: Pair, num_threads: int = 1) -> list[str]:
     Either clip also goes to an output of its own: a filter that ends with the shorter one must not
     hide the rest. `num_threads` changes no number, and the text with 1 is in the pair's key.
     """
-    extra = EXTRACTORS if pair.features == "full" else ()
-    scoring = libvmaf_filter(pair.teacher, num_threads, extra_features=extra)
     graph = ";".join(
         (
             pads(
@@ -101,12 +103,11 @@ def pair_argv(pair: Pair, num_threads: int = 1) -> list[str]:
                 distorted=f"0:{pair.distorted.stream_index}",
                 reference=f"1:{pair.reference.stream_index}",
             ),
-            "[distorted]split=3[d_score][d_align][d_all]",
-            "[reference]split=3[r_score][r_align][r_all]",
-            f"[d_score][r_score]{scoring}[scored]",
+            *_scored(pair, num_threads),
             alignment.graph("d_align", "r_align", pair.num_frames),
         )
     )
+    ends = ("[scored]", "[d_all]", "[r_all]", *(["[weighted]"] if "xpsnr" in pair.metrics else []))
     return [
         *COMMON,
         "-v",
@@ -120,17 +121,38 @@ def pair_argv(pair: Pair, num_threads: int = 1) -> list[str]:
         *_input(pair.reference, "ref", num_threads),
         "-lavfi",
         graph,
-        "-map",
-        "[scored]",
-        "-map",
-        "[d_all]",
-        "-map",
-        "[r_all]",
+        *(word for end in ends for word in ("-map", end)),
         "-fps_mode",
         "passthrough",
         "-f",
         "null",
         "-",
+    ]
+
+
+def _scored(pair: Pair, num_threads: int) -> list[str]:
+    """The part of the graph that scores, and sends either clip on to where else it is needed."""
+    asked = extractors(pair.metrics)
+    names = {name.partition(":")[0] for name in asked}
+    extra = EXTRACTORS if pair.features == "full" else ()
+    scoring = libvmaf_filter(
+        f"version={pair.teacher}",
+        num_threads,
+        extra_features=(*(name for name in extra if name not in names), *asked),
+        neg=neg_of(pair.teacher) if "neg" in pair.metrics else None,
+    )
+    if "xpsnr" not in pair.metrics:
+        return [
+            "[distorted]split=3[d_score][d_align][d_all]",
+            "[reference]split=3[r_score][r_align][r_all]",
+            f"[d_score][r_score]{scoring}[scored]",
+        ]
+    return [
+        "[distorted]split=4[d_score][d_align][d_all][d_weigh]",
+        "[reference]split=4[r_score][r_align][r_all][r_weigh]",
+        f"[d_score][r_score]{scoring}[scored]",
+        # the original comes first: its activity is what weighs errors
+        f"[r_weigh][d_weigh]xpsnr=stats_file={XPSNR_LOG}:shortest=1:repeatlast=0[weighted]",
     ]
 
 
@@ -282,4 +304,5 @@ def score_pair(
         alignment=judged,
         distorted=distorted,
         cpu_s=done.cpu_s,
+        further=further_rows(text, place, pair.metrics, pair.pix_fmt),
     )

@@ -23,6 +23,7 @@ from vmaftune.engine.study import Study
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
 from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, look, probe, raw_format
+from vmaftune.metrics import check_size
 from vmaftune.questions.grid import measure
 from vmaftune.request.cells import matches
 from vmaftune.request.document import Document, pair_document
@@ -243,6 +244,13 @@ def plan_pairs(
         select_globs=select_globs,
     )
     return PairPlan(pairs=pairs, name=place.resolve().stem, notices=tuple(notices))
+
+
+def with_metrics(pairs: Sequence[Pair], metrics: tuple[str, ...]) -> tuple[Pair, ...]:
+    """The pairs, with metrics to measure beside VMAF. Raises UsageError for pictures too small."""
+    for pair in pairs:
+        check_size(metrics, *pair.size, pair.id)
+    return tuple(replace(pair, metrics=metrics) for pair in pairs)
 
 
 def plan_found(

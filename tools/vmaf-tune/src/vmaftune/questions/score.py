@@ -25,7 +25,6 @@ HD, UHD = "vmaf_v0.6.1", "vmaf_4k_v0.6.1"
 HD_LINES = 1440
 """A reference of more lines than this is scored with the 4K model: that of HD is made for a screen
 of 1080 lines seen from three times its height."""
-NEG = "neg"
 SHOWN = ("mean", "harmonic", "median", "p1", "p5", "p10", "min", "std", WORST_WINDOW)
 """The statistics that are shown, in order."""
 
@@ -114,13 +113,6 @@ def plan_scores(request: ScoreRequest, ffmpeg: Ffmpeg | None) -> PairPlan:
     return PairPlan(
         pairs=tuple(shifted), name=request.reference.resolve().stem, notices=tuple(notices)
     )
-
-
-def neg_of(teacher: str) -> str:
-    """The NEG model that belongs to a model. Raises UsageError for one that is NEG itself."""
-    if teacher.endswith(NEG):
-        raise UsageError(f"{teacher} is a NEG model already; leave out --neg")
-    return teacher + NEG
 
 
 def with_teacher(plan: PairPlan, teacher: str) -> PairPlan:

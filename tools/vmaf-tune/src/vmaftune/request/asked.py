@@ -72,7 +72,7 @@ class Request:
 
     `name` is the sweep file's stem, or empty; `out` the folder that was named, if any. Without
     `clips` the folder sources/ is meant, prepared by `preparation`. `skip_unfit` leaves out clips
-    that are refused.
+    that are refused. `metrics` are measured beside VMAF.
     """
 
     clips: tuple[Clip, ...]
@@ -83,6 +83,7 @@ class Request:
     name: str = ""
     out: Path | None = None
     skip_unfit: bool = False
+    metrics: tuple[str, ...] = ()
 
     def selection(self) -> Selection:
         """All encoders that the blocks ask for, with which of them were named in full."""

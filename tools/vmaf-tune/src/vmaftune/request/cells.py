@@ -12,6 +12,7 @@ from pathlib import Path
 from vmaftune.cell import Cell, Window, digest
 from vmaftune.encoders import Encoder
 from vmaftune.errors import UsageError
+from vmaftune.metrics import check_size
 from vmaftune.request.asked import Block, Request
 from vmaftune.request.document import Document, plan_document
 from vmaftune.request.sources import LEAST_SIDE
@@ -57,6 +58,7 @@ def block_cells(
             setting=replace(setting, size=size),
             threads=request.threads,
             teacher=request.teacher,
+            metrics=request.metrics,
         )
         for row, settings in groupby(block.settings, key=lambda setting: setting.encoder)
         if usable is None or row in usable
@@ -116,6 +118,8 @@ def plan_cells(
     """
     cells: dict[str, Cell] = {}
     said = list(notices)
+    for window in windows:
+        check_size(request.metrics, window.width, window.height, window.name)
     for block in request.blocks:
         of_block, more = block_cells(block, usable, windows, request)
         said += more

@@ -13,6 +13,7 @@ from pathlib import Path
 from vmaftune.cell import TEACHER, Features, Setting, parse_crop, parse_size
 from vmaftune.encoders import Encoder, OptionSet, Selection, select
 from vmaftune.errors import UsageError
+from vmaftune.metrics import parse_metrics
 from vmaftune.request.asked import Block, Preparation, Request
 from vmaftune.request.sources import find_clips
 from vmaftune.request.sweep_file import (
@@ -56,6 +57,7 @@ class Flags:
     preparation: Preparation = field(default_factory=Preparation)
     threads: int | None = None
     teacher: str | None = None
+    metrics: tuple[str, ...] | None = None
     out: Path | None = None
     quick: bool = False
     skip_unfit: bool = False
@@ -89,6 +91,7 @@ class Texts:
     deinterlace: bool = False
     threads_per_encode: int | None = None
     vmaf_model: str | None = None
+    metrics: str | None = None
     out: str | None = None
     quick: bool = False
     skip_unfit: bool = False
@@ -165,6 +168,7 @@ def parse_flags(texts: Texts) -> Flags:
         preparation=_preparation(texts),
         threads=threads,
         teacher=texts.vmaf_model,
+        metrics=None if texts.metrics is None else parse_metrics(texts.metrics),
         out=Path(texts.out) if texts.out else None,
         quick=texts.quick,
         skip_unfit=texts.skip_unfit,
@@ -238,6 +242,7 @@ def request_from(flags: Flags) -> Request:
         preparation=common,
         threads=threads,
         teacher=flags.teacher or file.teacher or TEACHER,
+        metrics=file.metrics if flags.metrics is None else flags.metrics,
         name=file.name,
         out=flags.out or file.out,
         skip_unfit=flags.skip_unfit,

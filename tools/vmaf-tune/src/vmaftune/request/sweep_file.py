@@ -11,6 +11,7 @@ from pathlib import Path
 from vmaftune.cell import parse_crop, parse_size
 from vmaftune.errors import UsageError
 from vmaftune.media.probe import frame_rate
+from vmaftune.metrics import parse_metrics
 from vmaftune.request.asked import Clip, Preparation
 from vmaftune.request.values import (
     Axis,
@@ -42,7 +43,8 @@ _PREPARATION_KEYS = _WINDOW_KEYS | {
 _SWEEP_KEYS = (
     _PREPARATION_KEYS
     | _AXES_KEYS
-    | {"encoders", "sources", "source", "grid", "threads_per_encode", "vmaf_model", "out"}
+    | {"encoders", "sources", "source", "grid", "threads_per_encode", "vmaf_model", "metrics"}
+    | {"out"}
 )
 _SOURCE_KEYS = _PREPARATION_KEYS | {"path", "name", "group"}
 _GRID_KEYS = _AXES_KEYS | {"encoders", "sources"}
@@ -95,6 +97,7 @@ class SweepFile:
     preparation: Preparation = field(default_factory=Preparation)
     threads: int | None = None
     teacher: str | None = None
+    metrics: tuple[str, ...] = ()
     out: Path | None = None
 
 
@@ -124,6 +127,7 @@ def read_sweep(path: Path) -> SweepFile:
         preparation=_preparation(table, where),
         threads=threads,
         teacher=teacher,
+        metrics=_metrics(table, where),
         out=Path(out) if out else None,
     )
 
@@ -275,6 +279,11 @@ def _names(value: object, what: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     raise UsageError(f"{what} takes a list of names, not {value!r}")
+
+
+def _metrics(table: Table, where: str) -> tuple[str, ...]:
+    named = _names(table.get("metrics", []), f"{where}: metrics")
+    return parse_metrics(",".join(named), f"{where}: metrics") if named else ()
 
 
 def _tables(table: Table, name: str, where: str) -> list[Table]:
