@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from vmaf_train.corpus.frames import FrameRow
+from vmaf_train.corpus.frames import FurtherRow
 from vmaf_train.corpus.rows import CellRow
 from vmaftune.engine.events import Event
 from vmaftune.request.document import Document
@@ -21,7 +21,7 @@ SCHEMAS = Path(__file__).parents[3] / "schemas"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TYPES: dict[str, tuple[str, Any]] = {
     "cell-row": ("One line of cells.jsonl; docs/rows.md", CellRow),
-    "frame-row": ("One line of frames.jsonl; docs/rows.md", FrameRow),
+    "frame-row": ("One line of frames.jsonl; docs/rows.md", FurtherRow),
     "sweep": ("sweep.json, the plan of a run folder", Document),
     "event": ("One line of `vmaf-tune corpus --json`; docs/events.md", Event),
 }

@@ -53,11 +53,32 @@ class FrameRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     motion2: float
 
 
+class FurtherRow(FrameRow, frozen=True, kw_only=True, gc=False):
+    """A frame row with the columns of metrics beside VMAF; docs/rows.md says what they are. None:
+    no error at all, or not measured.
+    """
+
+    neg: float | None = None
+    xpsnr: float | None = None
+    xpsnr_y: float | None = None
+    xpsnr_u: float | None = None
+    xpsnr_v: float | None = None
+    psnr: float | None = None
+    psnr_y: float | None = None
+    psnr_cb: float | None = None
+    psnr_cr: float | None = None
+    ssim: float | None = None
+    ms_ssim: float | None = None
+    cambi: float | None = None
+    ciede2000: float | None = None
+
+
 class _OnlyKnown(FrameRow, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A frame row without further fields, such as the full feature set's: read at once."""
 
 
 _KNOWN = FrameRow.__struct_fields__
+_TYPED = FurtherRow.__struct_fields__
 _TEXTS = ("key", "cell", "src", "encoder", "preset")
 _NUMBERS = tuple(name for name in _KNOWN if name not in _TEXTS)
 _LINES = msgspec.json.Decoder(_OnlyKnown)
@@ -168,7 +189,7 @@ def _slowly(text: bytes, file: Path, first: int) -> Frames:
             continue
         try:
             row = parse(line)
-            rows.append(msgspec.convert({k: row[k] for k in _KNOWN if k in row}, FrameRow))
+            rows.append(msgspec.convert({k: row[k] for k in _TYPED if k in row}, FurtherRow))
         except (ValueError, msgspec.ValidationError) as failure:
             raise bad_line(file, number, f"no frame row: {failure}".replace("`", "")) from failure
         extras.append({name: value for name, value in row.items() if name not in _KNOWN})

@@ -17,6 +17,7 @@ from vmaftune.commands.options import (
     DryRun,
     FfmpegPath,
     Insecure,
+    Metrics,
     RawFormat,
     RawRate,
     RawSize,
@@ -139,6 +140,7 @@ def corpus(
         typer.Option(min=1, help="Threads of every encode, part of the cell. Default: 1."),
     ] = None,
     vmaf_model: Teacher = None,
+    metrics: Metrics = None,
     keep_encodes: Annotated[
         bool, typer.Option("--keep-encodes", help="Keep every encode in encodes/.")
     ] = False,
@@ -252,6 +254,7 @@ def corpus(
             deinterlace=deinterlace,
             threads_per_encode=threads_per_encode,
             vmaf_model=vmaf_model,
+            metrics=metrics,
             out=out,
             quick=quick,
             skip_unfit=skip_unfit,

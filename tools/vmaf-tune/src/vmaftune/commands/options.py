@@ -41,6 +41,13 @@ Deinterlace = Annotated[
     bool, typer.Option("--deinterlace", help="Convert interlaced video (bwdif).")
 ]
 Teacher = Annotated[str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure these beside VMAF: neg,xpsnr,psnr,ssim,ms_ssim,cambi,ciede2000.",
+        metavar="NAMES",
+    ),
+]
 
 # What a search looks for.
 Target = Annotated[float, typer.Option(help="VMAF to meet.")]

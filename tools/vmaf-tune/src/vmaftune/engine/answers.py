@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -68,6 +69,7 @@ class Answers:
         self._ledger, self._path = ledger, ledger.folder / CELLS
         self._new: dict[Unit, Mark] = {}
         self._last: dict[str, Mark] = {}
+        self._old: dict[str, list[Mark]] | None = None
         self._end = self._path.stat().st_size if self._path.exists() else 0
         self._num_lines = max((mark.line for mark in ledger.units.values()), default=0)
 
@@ -98,12 +100,19 @@ class Answers:
         new = self._new.get((key, cell))
         return new or self._ledger.finished(cell, key) or self._ledger.failed(cell, key)
 
-    def last(self, cell: str) -> CellRow | None:
-        """The row that readers take for a cell, if it is a finished one that can be believed."""
-        mark = self._last.get(cell) or self._ledger.last.get(cell)
-        if mark is None or not mark.is_ok or self.find(cell, mark.key) != mark:
-            return None
-        return self.row(mark)
+    def finished(self, cell: str) -> Iterator[Mark]:
+        """The marks of a cell's rows that are finished and can be believed, whatever their key, the
+        row that readers take first.
+        """
+        if self._old is None:
+            self._old = defaultdict(list)
+            for mark in self._ledger.units.values():
+                self._old[mark.cell].append(mark)
+        marks = {m.unit: m for m in self._old.get(cell, ())}
+        marks |= {unit: mark for unit, mark in self._new.items() if unit[1] == cell}
+        for mark in sorted(marks.values(), key=lambda m: m.line, reverse=True):
+            if mark.is_ok and self.find(cell, mark.key) == mark:
+                yield mark
 
     def ids(self) -> tuple[str, ...]:
         """Ids of all cells that have a row."""

@@ -45,14 +45,13 @@ def answered_key(item: Item, answers: Answers, tools: Tools) -> str:
     metrics than are asked for, whose other numbers are the same.
     """
     own = key_of(item, tools)
-    row = answers.last(item.id)
-    if row is None or row.key == own:
-        return own
-    held = of_row(row.metrics)
-    if not set(item.metrics) < set(held):
-        return own
-    with_more = key_of(replace(item, metrics=held), tools)
-    return with_more if with_more == row.key else own
+    for mark in answers.finished(item.id):
+        if mark.key == own:
+            return own
+        held = of_row(answers.row(mark).metrics)
+        if set(item.metrics) < set(held) and mark.key == key_of(replace(item, metrics=held), tools):
+            return mark.key
+    return own
 
 
 def facts(
