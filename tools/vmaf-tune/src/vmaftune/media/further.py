@@ -104,7 +104,9 @@ def _logged(logged: Mapping[str, float | None], column: str, frame: int) -> floa
     name = _IN_LOG[column]
     value = logged.get(name)
     if name not in logged or value is None and column not in _ENDLESS:
-        raise CellFailure(FailureKind.SCORE_INCOMPLETE, f"libvmaf's log lacks {name} at frame {frame}")
+        raise CellFailure(
+            FailureKind.SCORE_INCOMPLETE, f"libvmaf's log lacks {name} at frame {frame}"
+        )
     return value
 
 
@@ -116,7 +118,9 @@ def _psnr(logged: Mapping[str, float | None], pix_fmt: str, frame: int) -> float
     errors = [logged.get(name) for name in _MSE]
     known = [error for error in errors if error is not None]
     if len(known) < len(_MSE):
-        raise CellFailure(FailureKind.SCORE_INCOMPLETE, f"libvmaf's log lacks mse_y at frame {frame}")
+        raise CellFailure(
+            FailureKind.SCORE_INCOMPLETE, f"libvmaf's log lacks mse_y at frame {frame}"
+        )
     across, down = chroma_of(pix_fmt)
     share = 1 / (across * down)
     error = (known[0] + share * (known[1] + known[2])) / (1 + 2 * share)
@@ -146,7 +150,9 @@ def _finite(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError as failure:
-        raise CellFailure(FailureKind.SCORE_UNREADABLE, f"the xpsnr filter said {text!r}") from failure
+        raise CellFailure(
+            FailureKind.SCORE_UNREADABLE, f"the xpsnr filter said {text!r}"
+        ) from failure
     if math.isnan(value):
         raise CellFailure(FailureKind.SCORE_UNREADABLE, "the xpsnr filter gave no number")
     return value if math.isfinite(value) else None
