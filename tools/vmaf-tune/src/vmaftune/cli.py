@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
         Entry("find", "find:find", "Find the quality value that meets a VMAF target on a film"),
         Entry("encode", "encode:encode", "Encode a film so that it meets a VMAF target"),
         Entry("ladder", "ladder:ladder", "Make a bitrate ladder for a film, every rung measured"),
-        Entry("compare", "compare:compare", "Hold one encoder build or option set against another"),
+        Entry("compare", "compare:compare", "Compare one encoder build or option set with another"),
     ),
     "Learn": (
         Entry("train", "train:train", "Train a model on a corpus"),
@@ -72,7 +72,9 @@ COMMANDS: Mapping[str, Sequence[Entry]] = {
         Entry("status", "status:status", "Show how far a sweep is"),
         Entry("merge", "merge:merge", "Join run folders by key"),
         Entry("clean", "clean:clean", "Remove temporary folders that a killed sweep left"),
-        Entry("doctor", "doctor:doctor", "Show what works on this machine, and why the rest not"),
+        Entry(
+            "doctor", "doctor:doctor", "Show what works on this machine, and why the rest does not"
+        ),
     ),
 }
 
@@ -139,7 +141,7 @@ def root(
             "--version",
             callback=_version,
             is_eager=True,
-            help="Print every tool's version and leave.",
+            help="Print every tool's version and exit.",
         ),
     ] = False,
 ) -> None:

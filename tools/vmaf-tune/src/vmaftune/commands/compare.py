@@ -24,11 +24,15 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Folder of the sweep to judge.")],
     a_options: Annotated[
         str | None,
-        typer.Option("--a-options", metavar="NAME", help="Option set of A; `none` = without one."),
+        typer.Option(
+            "--a-options", metavar="NAME", help="Option set of A; `none` for cells without one."
+        ),
     ] = None,
     b_options: Annotated[
         str | None,
-        typer.Option("--b-options", metavar="NAME", help="Option set of B; `none` = without one."),
+        typer.Option(
+            "--b-options", metavar="NAME", help="Option set of B; `none` for cells without one."
+        ),
     ] = None,
     max_bd_rate: Annotated[
         float | None,
@@ -48,7 +52,7 @@ def compare(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Hold one encoder build or option set against another. On the cells that both measured: bits
+    """Compare one encoder build or option set with another. On the cells that both measured: bits
     for the same VMAF by source, with an interval over films, and time.
 
     Cells are shared when pictures, encoder, preset, size and quality value are the same; the name

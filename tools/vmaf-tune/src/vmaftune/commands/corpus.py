@@ -71,7 +71,7 @@ def corpus(
         typer.Option(help="Bound the bitrate (x264, x265, svtav1): kbit/s, or 2M."),
     ] = None,
     bufsize: Annotated[
-        str | None, typer.Option(help="The buffer of --maxrate, in kbit. Default: twice of it.")
+        str | None, typer.Option(help="The buffer of --maxrate, in kbit. Default: twice --maxrate.")
     ] = None,
     quick: Annotated[
         bool,
@@ -81,7 +81,9 @@ def corpus(
     ] = False,
     sweep: Annotated[
         str | None,
-        typer.Option(help="All of it as a TOML file; flags win over it.", metavar="PATH"),
+        typer.Option(
+            help="Read sources and grid from a TOML file; flags win over it.", metavar="PATH"
+        ),
     ] = None,
     select: Annotated[
         list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")

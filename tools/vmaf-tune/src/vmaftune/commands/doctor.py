@@ -60,7 +60,7 @@ def doctor(
     insecure: Insecure = False,
     as_json: JsonDocument = False,
 ) -> None:
-    """Show what works on this machine, and why the rest not. Encoders are tried by a short
+    """Show what works on this machine, and why the rest does not. Encoders are tried by a short
     encode each; libvmaf's models, GPUs, torch and onnxruntime are asked.
 
     Example: vmaf-tune doctor --encoders nvenc,x264

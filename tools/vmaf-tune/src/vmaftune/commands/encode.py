@@ -86,9 +86,7 @@ def encode(
     no_attachments: Annotated[
         bool, typer.Option("--no-attachments", help="Leave out attachments.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take the place of a file that exists.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
     vmaf_model: Teacher = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Where probes are kept. Default: runs/find/<film>.")

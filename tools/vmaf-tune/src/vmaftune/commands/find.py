@@ -80,7 +80,7 @@ def find(
     sample_seconds: SampleSeconds = 2.0,
     within_points: WithinPoints = 0.5,
     within: Annotated[
-        str | None, typer.Option(help="Wall time that it may be expected to take: 90s, 10m, 2h.")
+        str | None, typer.Option(help="Keep the expected wall time below this: 90s, 10m, 2h.")
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Measure the whole film instead of windows.")
@@ -109,7 +109,8 @@ def find(
         bool, typer.Option("--json", help="NDJSON: each probe, then the answers.")
     ] = False,
 ) -> None:
-    """Find the quality value that meets a VMAF target on a film. It needs the fewest encodes.
+    """Find the quality value that meets a VMAF target on a film. About three encodes of windows
+    of the film are enough.
 
     Every probe is kept: a second target, statistic or encoder costs only what is new. Exit code 7
     when the target cannot be met.

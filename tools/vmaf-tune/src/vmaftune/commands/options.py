@@ -35,7 +35,7 @@ RawFormat = Annotated[
     str | None, typer.Option(help="Pixel format of raw .yuv files. Default: yuv420p.")
 ]
 Allow = Annotated[
-    str | None, typer.Option(help="Take what is refused otherwise: vfr,interlaced,hdr.")
+    str | None, typer.Option(help="Accept what is otherwise refused: vfr,interlaced,hdr.")
 ]
 Deinterlace = Annotated[
     bool, typer.Option("--deinterlace", help="Convert interlaced video (bwdif).")
@@ -72,20 +72,21 @@ Cluster = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, max=256, help="With --cluster local: so many worker processes."),
+    typer.Option(min=1, max=256, help="With --cluster local: the number of worker processes."),
 ]
 Insecure = Annotated[
     bool,
-    typer.Option("--insecure", help="Take a cluster that is not encrypted (docs/cluster.md)."),
+    typer.Option("--insecure", help="Accept a cluster that is not encrypted (docs/cluster.md)."),
 ]
 Timeout = Annotated[
     float | None,
     typer.Option(
-        min=1, help="Seconds after which one process counts as stalled. Default: by its cost."
+        min=1,
+        help="Seconds after which a process counts as stalled. Default: estimated from its work.",
     ),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Measure again what failed.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be measured, and leave.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be measured, and exit.")]
 FfmpegPath = Annotated[
     str | None,
     typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
