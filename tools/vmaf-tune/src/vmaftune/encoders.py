@@ -59,7 +59,9 @@ class Encoder:
     fewer than SHORT frames.
 
     `cap_args` bound the bitrate of an encode at constant quality: `{r}` is the largest rate and
-    `{b}` the buffer, both in kbit/s; empty where the encoder takes no bound. `options` are the
+    `{b}` the buffer, both in kbit/s; empty where the encoder takes no bound. `gop_args` put a
+    keyframe at every `{n}`th frame and nowhere else, so that all rungs of a ladder have theirs at
+    the same frames; empty where no way is known. `options` are the
     ffmpeg options that an option set may hold, without their dash; `params` is the option that
     takes a dictionary, and `params_keys` the keys of it that may be set. `version_pattern` finds
     the encoder's own version in ffmpeg's log, which is read at `log_level`.
@@ -88,6 +90,7 @@ class Encoder:
     short_args: tuple[str, ...] = ()
     fraction_args: tuple[str, ...] = ()
     cap_args: tuple[str, ...] = ()
+    gop_args: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
     params: str | None = None
     params_keys: frozenset[str] = frozenset()
@@ -154,6 +157,16 @@ class Encoder:
                 f" or use one of {', '.join(_capped())}"
             )
         return _filled(self.cap_args, r=str(maxrate_kbps), b=str(bufsize_kbps))
+
+    def with_gop(self, options: OptionSet | None, num_frames: int) -> OptionSet | None:
+        """`options` with a keyframe at every `num_frames`th frame and nowhere else; as they are
+        where no way to that is known.
+        """
+        if not self.gop_args:
+            return options
+        name = f"{options.name},gop={num_frames}" if options else f"gop={num_frames}"
+        own = options.args if options else ()
+        return OptionSet(name=name, args=(*own, *_filled(self.gop_args, n=str(num_frames))))
 
     def _with_one_dictionary(self, args: list[str]) -> list[str]:
         """`args` with one `params` option: ffmpeg keeps the last of several, and none of the
@@ -357,6 +370,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+# A scene cut would put a keyframe of its own into one size and not into another.
+_GOP_BY_KEYINT_MIN = ("-g", "{n}", "-keyint_min", "{n}")
 _CAP = ("-maxrate", "{r}k", "-bufsize", "{b}k")
 # What an option set may hold: ffmpeg's names, and keys of the encoders' own dictionaries. Left out
 # is what sets or bounds the rate (crf, qp, qmin, qcomp, vbv, pass), threads and slices, size, pixel
@@ -453,6 +468,7 @@ _NVENC_SOURCES = {
         "NVIDIA Video Codec SDK 10 and later: p1 fastest .. p7 slowest, the older names mean other"
         " things"
     ),
+    "gop": "ffmpeg -h encoder: no-scenecut and forced-idr; every ladder reads its files' packets",
     "device": "`-gpu` counts CUDA devices; gpus.py makes CUDA count in PCI order, as NVML does",
 }
 _QSV_SOURCES = {
@@ -460,6 +476,7 @@ _QSV_SOURCES = {
         "ffmpeg libavcodec/qsvenc.c: global_quality without qscale, look-ahead or maxrate selects"
         " ICQ and is clipped to 1..51 (mfxInfoMFX.ICQQuality)"
     ),
+    "gop": "ffmpeg -h encoder: adaptive_i, idr_interval 0; every ladder reads its files' packets",
     "presets": "ffmpeg libavcodec/qsvenc.h: veryfast is TargetUsage 7, veryslow TargetUsage 1",
     "rate_control": (
         "intel/media-driver issue 1597: a driver without ICQ for a codec refuses it; the mode that"
@@ -497,6 +514,7 @@ def _nvenc(codec: str, *pix_fmts: str) -> Encoder:
         thread_args=(),
         pix_fmts=pix_fmts,
         gpu_args=("-gpu", "{device}"),
+        gop_args=("-g", "{n}", "-no-scenecut", "1", "-forced-idr", "1"),
         options=_NVENC_OPTIONS,
         sources=_NVENC_SOURCES,
     )
@@ -518,6 +536,7 @@ def _qsv(codec: str, *pix_fmts: str) -> Encoder:
         pix_fmts=pix_fmts,
         device_args=("-init_hw_device", "qsv=gpu:hw_any,{device}"),
         log_level="verbose",  # only there does QSV say which rate control ran
+        gop_args=("-g", "{n}", "-adaptive_i", "0"),
         options=_QSV_OPTIONS,
         sources=_QSV_SOURCES,
     )
@@ -597,6 +616,7 @@ _ROWS: tuple[Encoder, ...] = (
         default_preset="medium",
         pix_fmts=_ALL,
         cap_args=_CAP,
+        gop_args=("-g", "{n}", "-sc_threshold", "0"),
         options=_X264_OPTIONS,
         params="-x264-params",
         params_keys=_X264_PARAMS,
@@ -614,6 +634,7 @@ _ROWS: tuple[Encoder, ...] = (
         default_preset="medium",
         pix_fmts=_ALL,
         cap_args=_CAP,
+        gop_args=("-x265-params", "keyint={n}:min-keyint={n}:scenecut=0:open-gop=0"),
         options=_X265_OPTIONS,
         params="-x265-params",
         params_keys=_X265_PARAMS,
@@ -638,6 +659,7 @@ _ROWS: tuple[Encoder, ...] = (
         # Without the last one the bound is passed by up to half, SVT-AV1's own default; it heeds no
         # buffer.
         cap_args=(*_CAP, "-svtav1-params", "mbr-overshoot-pct=0"),
+        gop_args=("-g", "{n}", "-svtav1-params", "scd=0"),
         options=_SVT_OPTIONS,
         params="-svtav1-params",
         params_keys=_SVT_PARAMS,
@@ -683,6 +705,7 @@ _ROWS: tuple[Encoder, ...] = (
             "best": ("-deadline", "best"),
         },
         thread_args=("-threads", "{n}", "-row-mt", "0"),
+        gop_args=_GOP_BY_KEYINT_MIN,
         options=_VP9_OPTIONS,
         version_pattern=r"\[libvpx-vp9 @ [^\]]+\] (v\S+)",
         cost_ms={"realtime": 24, "good": 95, "best": 1300},
@@ -704,6 +727,7 @@ _ROWS: tuple[Encoder, ...] = (
         },
         refused_presets={"7": _AOM_REFUSED, "8": _AOM_REFUSED},
         thread_args=("-threads", "{n}", "-row-mt", "0"),
+        gop_args=_GOP_BY_KEYINT_MIN,
         options=_AOM_OPTIONS,
         params="-aom-params",
         params_keys=_AOM_PARAMS,

@@ -50,11 +50,14 @@ CONTAINERS: Mapping[str, Container] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One stream of a film that is not its main video: its number in the file, kind and codec."""
+    """One stream of a film that is not its main video: its number in the file, kind, codec, and
+    language as the file has it (`eng`), None where it says none.
+    """
 
     index: int
     kind: str
     codec: str
+    language: str | None = None
 
 
 def container_of(out: Path) -> Container:
@@ -76,7 +79,7 @@ def companions(film: Path) -> tuple[Stream, ...]:
     try:
         with av.open(str(film)) as opened:
             return tuple(
-                Stream(index=s.index, kind=s.type, codec=_codec(s))
+                Stream(index=s.index, kind=s.type, codec=_codec(s), language=s.language)
                 for s in opened.streams
                 if s.type != "video"
             )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vmaftune.cell import Window
+from vmaftune.cell import Pair, Window
 from vmaftune.engine.events import Event
 from vmaftune.engine.rows import Item
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.containers import Stream
 from vmaftune.questions.find import FindRequest
-from vmaftune.request.film import Film
+from vmaftune.request.film import Film, resolve_film
+from vmaftune.request.flags import Texts, parse_flags, request_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +88,25 @@ def measured(study: Study, items: Sequence[Item], what: str) -> Iterator[Event]:
         if row is None or not row.is_ok:
             why = row.error.message if row and row.error else "it has no row"
             raise ToolError(f"{what}: {item.id} could not be measured ({why})")
+
+
+def pairs_inside(
+    film: Film, windows: Sequence[Window], encode: Path, teacher: str
+) -> tuple[Pair, ...]:
+    """Each window of a film with the same frames of an encode of the whole film."""
+    texts = Texts(sources=(str(encode),), allow="vfr,interlaced,hdr")
+    made, _ = resolve_film(request_from(parse_flags(texts)))
+    return tuple(_pair(film, made, window, teacher) for window in windows)
+
+
+def _pair(film: Film, made: Film, window: Window, teacher: str) -> Pair:
+    frames = window.num_frames or window.expected_frames
+    start = window.start_frame - film.whole.start_frame
+    return Pair(
+        reference=film.cut(start, frames),
+        distorted=replace(made.cut(start, frames), fps=window.fps),
+        made=None,
+        teacher=teacher,
+        features="six",
+        kbps=None,
+    )

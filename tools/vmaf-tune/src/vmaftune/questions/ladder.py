@@ -45,7 +45,8 @@ CLOSE = 0.5
 class LadderRequest:
     """What is asked. `sizes` are those of encodes, the largest first; `top` and `bottom` in VMAF
     points of `statistic`; rungs are `step` points apart, or as many as `num_rungs`. `template` is a
-    fixed ladder to compare with: sizes with kbit/s.
+    fixed ladder to compare with: sizes with kbit/s. `gop` is the number of frames from keyframe to
+    keyframe of every encode.
     """
 
     sample: Sample
@@ -64,6 +65,7 @@ class LadderRequest:
     threads: int = 1
     teacher: str = TEACHER
     template: tuple[tuple[Size, float], ...] = ()
+    gop: int = 48
 
     @property
     def display(self) -> Size:
@@ -74,7 +76,7 @@ class LadderRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """A rung, measured as it ships: its setting, size, score (VMAF points) with its standard error,
-    and kbit/s.
+    kbit/s, and frames per second.
     """
 
     setting: Setting
@@ -82,6 +84,7 @@ class Rung:
     score: float
     error: float
     kbps: float
+    frame_rate: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +277,7 @@ class LadderMaker:
             preset=request.preset,
             quality=quality,
             size=None if size == request.display else size,
-            options=request.options,
+            options=request.encoder.with_gop(request.options, request.gop),
             maxrate_kbps=maxrate,
             bufsize_kbps=None if maxrate is None else round(BUFFER_S * maxrate),
         )
@@ -331,6 +334,7 @@ class LadderMaker:
             score=pooled(request.statistic, scores, rate),
             error=standard_error(request.statistic, scores, rate, share=share),
             kbps=num_bytes * 8 / 1000 / (num_frames / rate),
+            frame_rate=rate,
         )
 
     def _row(self, cell: Cell) -> CellRow:

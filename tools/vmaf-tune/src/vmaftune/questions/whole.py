@@ -13,24 +13,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vmaf_train.prior import Prior
 
-from vmaftune.cell import Pair, Setting, Window
+from vmaftune.cell import Setting, Window
 from vmaftune.costs import duration
 from vmaftune.engine.events import Event, NoticeEvent
 from vmaftune.engine.films import FilmFile, film_file, forget
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.whole import FilmEncode
-from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured
+from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside
 from vmaftune.questions.find import Finder, cell_of
 from vmaftune.questions.sample import pooled, standard_error
 from vmaftune.questions.told import told_answers
-from vmaftune.request.film import Film, resolve_film
-from vmaftune.request.flags import Texts, parse_flags, request_from
 
 CHUNK_SECONDS = 4.0
 
@@ -107,11 +105,12 @@ class WholeEncoder:
             f" {duration(cell.expected_encode_s / cores)}"
         )
         file = self._files[quality] = film_file(self._study, wanted)
-        pairs = self._pairs(file)
+        film, teacher = self.request.film, self.request.find.teacher
+        pairs = pairs_inside(film, self._windows, file.path, teacher)
         yield from measured(self._study, pairs, "scoring the encode")
         scores = [self._study.scores(pair) for pair in pairs]
-        fps = float(self.request.film.whole.frame_rate)
-        share = sum(len(s) for s in scores) / self.request.film.num_frames
+        fps = float(film.whole.frame_rate)
+        share = sum(len(s) for s in scores) / film.num_frames
         name = self.request.find.statistic
         attempt = Attempt(
             quality=quality,
@@ -137,27 +136,6 @@ class WholeEncoder:
         )
         return FilmEncode(
             film=film.whole, setting=setting, streams=self.request.streams, out=self.request.out
-        )
-
-    def _pairs(self, file: FilmFile) -> list[Pair]:
-        """Each window of the film with the same frames of the encode."""
-        texts = Texts(sources=(str(file.path),), allow="vfr,interlaced,hdr")
-        encode, _ = resolve_film(request_from(parse_flags(texts)))
-        return [self._pair(window, encode) for window in self._windows]
-
-    def _pair(self, window: Window, encode: Film) -> Pair:
-        film = self.request.film
-        frames = window.num_frames or window.expected_frames
-        start = window.start_frame - film.whole.start_frame
-        reference = film.cut(start, frames)
-        cut = replace(encode.cut(start, frames), fps=window.fps)
-        return Pair(
-            reference=reference,
-            distorted=cut,
-            made=None,
-            teacher=self.request.find.teacher,
-            features="six",
-            kbps=None,
         )
 
     def _again(self, curve: _Curve) -> float | None:
