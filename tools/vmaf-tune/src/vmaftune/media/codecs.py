@@ -3,11 +3,11 @@
 A player decides by these words whether it can play a variant at all, so they are made from the
 parameter sets that stand in the file (RFC 6381) and from nothing that was asked for:
 
-    avc1.640028          ISO 14496-15, avcC: profile, constraints, level
-    hvc1.1.6.L120.90     ISO 14496-15 annex E, hvcC: profile, compatibility, tier and level, constraints
-    av01.0.08M.10        AV1 in ISOBMFF 5: profile, level and tier, bit depth
-    vp09.00.40.08        VP9 in ISOBMFF: profile, level, bit depth
-    mp4a.40.2            ISO 14496-1: object type, audio object type
+    avc1.640028         ISO 14496-15, avcC: profile, constraints, level
+    hvc1.1.6.L120.90    ISO 14496-15 annex E, hvcC: profile, flags, tier and level, constraints
+    av01.0.08M.10       AV1 in ISOBMFF 5: profile, level and tier, bit depth
+    vp09.00.40.08       VP9 in ISOBMFF: profile, level, bit depth
+    mp4a.40.2           ISO 14496-1: object type, audio object type
 """
 
 from __future__ import annotations

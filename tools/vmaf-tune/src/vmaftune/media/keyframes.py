@@ -1,4 +1,4 @@
-"""Which frames of a file are keyframes: read from its packets, where a player looks for them too."""
+"""Which frames of a file are keyframes: read from its packets, where a player looks too."""
 
 from __future__ import annotations
 
