@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import vmaftune
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 from vmaf_train import prior
 from vmaftune.questions.hull import HullSearch, Point
+from vmaftune.report.hulls import SizedPoint, hull_at
 from vmaftune.request.flags import Texts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ def show(name: str, rows: Sequence[dict[str, object]]) -> float:
     while (wanted := search.ask()) is not None:
         search.tell(grid[wanted])
     scores = np.linspace(LOW, HIGH, 181)
-    whole, mine = hull(list(grid.values()), scores), hull(search.points, scores)
+    whole, mine = ln_kbps(list(grid.values()), scores), ln_kbps(search.points, scores)
     both = np.isfinite(whole) & np.isfinite(mine)
     lost = mine[both] - whole[both]
     loss = math.expm1(float(lost.mean()))
@@ -98,6 +98,12 @@ def show(name: str, rows: Sequence[dict[str, object]]) -> float:
         f" {both.sum() / np.isfinite(whole).sum():.0%}"
     )
     return loss
+
+
+def ln_kbps(points: Sequence[Point], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln(kbit/s) of the hull at each score; infinite where no size has it."""
+    sized = [SizedPoint(size=p.size, kbps=p.kbps, score=p.score) for p in points]
+    return hull_at(sized, scores).ln_kbps
 
 
 def point_of(row: dict[str, object]) -> Point:
@@ -112,22 +118,6 @@ def point_of(row: dict[str, object]) -> Point:
         kbps=float(str(row["bitrate_kbps"])),
         motion2=features["motion2"],
     )
-
-
-def hull(points: Sequence[Point], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln(kbit/s) of the cheapest size at each score; infinite where no size has it."""
-    cheapest = np.full(len(scores), np.inf)
-    for size in {point.size for point in points}:
-        rising: list[tuple[float, float]] = []
-        for vmaf, kbps in sorted((p.score, p.kbps) for p in points if p.size == size):
-            while rising and (rising[-1][1] >= kbps or rising[-1][0] == vmaf):
-                rising.pop()
-            rising.append((vmaf, kbps))
-        if len(rising) > 1:
-            xs, ys = [v for v, _ in rising], [math.log(k) for _, k in rising]
-            found = PchipInterpolator(xs, ys, extrapolate=False)(scores)
-            cheapest = np.fmin(cheapest, np.where(np.isnan(found), np.inf, found))
-    return cheapest
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from vmaftune.asking.encoding import EncodeJob, Keep, encode_question, make_film
 from vmaftune.asking.finding import FindResult, Wanted, ask, find_question
-from vmaftune.asking.laddering import LadderResult, LadderWanted, ladder_question, make_ladder
+from vmaftune.asking.laddered import LadderResult
+from vmaftune.asking.laddering import LadderWanted, ladder_question, make_ladder
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.asking.scoring import score_files, score_jobs
 from vmaftune.asking.sweeping import SweepFlags, SweepResult, grid_question, measure, run_flags
@@ -212,8 +213,9 @@ def ladder(
 ) -> LadderResult:
     """A bitrate ladder for a film: sizes and quality values, each rung encoded and scored.
 
-    Encodes of every size are scored at `display` (the film's size). A ladder without rungs has
-    none, and its `sentences` say why. Raises as `find`.
+    Encodes of every size are scored at `display` (the film's size). With `wanted.encode` the rungs
+    of the whole film are made as well. A ladder without rungs has none, and its `sentences` say
+    why. Raises as `find`.
     """
     flags = replace(
         texts or Texts(),

@@ -374,6 +374,9 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB"
 
 
+_IN_JSON = frozenset({"notice", "probe", "answer", "made", "point", "ladder", "ladder_files"})
+
+
 class FindView(AbstractContextManager["FindView"]):
     """What a search shows: a line for each probe with its bracket, and on a terminal what is being
     measured now; NDJSON of probes and answers with `as_json`.
@@ -410,7 +413,7 @@ class FindView(AbstractContextManager["FindView"]):
     def feed(self, told: Mapping[str, Any]) -> None:
         """Show one event of a search."""
         kind = told["event"]
-        if self._json and kind in ("notice", "probe", "answer", "made", "point", "ladder"):
+        if self._json and kind in _IN_JSON:
             json_line(told)
         if kind == "notice":
             self._print(f"note: {told['message']}", "yellow")

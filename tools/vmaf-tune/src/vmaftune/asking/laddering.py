@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vmaftune.asking.finding import (
     find_folder,
     option_set,
 )
+from vmaftune.asking.laddered import LadderResult, files_event, ladder_event
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import Window
 from vmaftune.encoders import Selection
@@ -24,20 +26,21 @@ from vmaftune.engine.events import NoticeEvent
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
 from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.containers import companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
-from vmaftune.media.paste import user_command
-from vmaftune.questions.find import (
-    FIRST_WINDOWS,
-)
-from vmaftune.questions.hull import Point
-from vmaftune.questions.ladder import Against, LadderMaker, LadderRequest, Rung
+from vmaftune.questions.film import stretches
+from vmaftune.questions.find import FIRST_WINDOWS, Candidate
+from vmaftune.questions.ladder import LadderMaker, LadderRequest
+from vmaftune.questions.rungs import LadderFiles, RungsMaker, RungsRequest, check_folder
 from vmaftune.questions.sample import sample
 from vmaftune.request.cells import Plan
-from vmaftune.request.film import resolve_film
+from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.template import read_template
 from vmaftune.request.values import Size, parse_sizes
 
+GOP_S = 2.0
+"""Seconds from keyframe to keyframe (HLS Authoring Specification for Apple Devices, 1.13)."""
 LADDER_LINES = (2160, 1440, 1080, 720, 540, 360, 234)
 """Lines of the usual sizes of encodes; of a film that stands upright, its columns."""
 
@@ -50,7 +53,11 @@ LEAST_SIDE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderWanted:
-    """What `ladder` is asked, apart from the film: see `vmaf-tune ladder --help`."""
+    """What `ladder` is asked, apart from the film: see `vmaf-tune ladder --help`.
+
+    Keyframes are `gop_s` seconds apart. `encode` is the folder for the rungs of the whole film
+    (None: they are measured on windows alone), and `force` takes the place of a ladder in it.
+    """
 
     sizes: str | None = None
     top: float = 95.0
@@ -63,62 +70,25 @@ class LadderWanted:
     samples: int = FIRST_WINDOWS
     sample_seconds: float = SAMPLE_SECONDS
     template: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LadderResult:
-    """A film's ladder with one encoder: `rungs`, the best first, each measured as it ships, and
-    every encode of the hull in `points`; `against` is the fixed ladder that it was compared with.
-    """
-
-    folder: Path
-    request: LadderRequest
-    rungs: tuple[Rung, ...]
-    points: tuple[Point, ...]
-    num_rung_encodes: int
-    sentences: tuple[str, ...]
-    against: tuple[Against, ...] = ()
-
-    def command(self, rung: Rung) -> str:
-        """The command that makes a rung of the whole film."""
-        setting, film = rung.setting, self.request.sample.film
-        extra = list(setting.options.args) if setting.options else []
-        if setting.maxrate_kbps is not None and setting.bufsize_kbps is not None:
-            extra += setting.encoder.cap_arguments(setting.maxrate_kbps, setting.bufsize_kbps)
-        out = f"{Path(film.path).stem}_{rung.size[1]}p_{rung.kbps:.0f}k.mp4"
-        return user_command(
-            setting.encoder,
-            setting.preset,
-            setting.quality,
-            source=film.path,
-            out=out,
-            size=rung.size if film.scale or setting.size else None,
-            options=extra,
-        )
-
-    def playlist(self, rung: Rung) -> str:
-        """The rung's line of an HLS multivariant playlist (RFC 8216, 4.3.4.2), CODECS left out.
-
-        BANDWIDTH is the bound on the bitrate, or without one the mean.
-        """
-        peak = rung.setting.maxrate_kbps or rung.kbps
-        rate = float(self.request.sample.film.frame_rate)
-        return (
-            f"#EXT-X-STREAM-INF:BANDWIDTH={math.ceil(peak * 1000)},"
-            f"AVERAGE-BANDWIDTH={math.ceil(rung.kbps * 1000)},"
-            f"RESOLUTION={rung.size[0]}x{rung.size[1]},FRAME-RATE={rate:.3f}"
-        )
+    gop_s: float = GOP_S
+    encode: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderQuestion:
-    """A ladder that is ready to be asked for: nothing was measured for it yet."""
+    """A ladder that is ready to be asked for: nothing was measured for it yet. `encode` is the
+    folder of its files, if any are to be made.
+    """
 
+    film: Film
     request: LadderRequest
     folder: Path
     ffmpeg: Ffmpeg
     options: Options
     notices: tuple[str, ...]
+    encode: Path | None = None
+    force: bool = False
 
 
 def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> LadderQuestion:
@@ -158,19 +128,45 @@ def ladder_questions(
         threads=request.threads,
         teacher=request.teacher,
         template=_fixed(film.whole, wanted.template),
+        gop=max(1, round(wanted.gop_s * film.whole.frame_rate)),
     )
     slots = running.jobs or max(1, usable_cores() // request.threads)
     options = Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed)
+    places = _places(wanted, candidates)
     return tuple(
         LadderQuestion(
+            film=film,
             request=replace(asked, encoder=candidate.encoder, preset=candidate.preset),
             folder=running.out or find_folder(film.whole),
             ffmpeg=ffmpeg,
             options=options,
             notices=(*notices, *left_out),
+            encode=place,
+            force=wanted.force,
         )
-        for candidate in candidates
+        for candidate, place in zip(candidates, places, strict=True)
     )
+
+
+def _places(wanted: LadderWanted, candidates: Sequence[Candidate]) -> list[Path | None]:
+    """The folder of each encoder's files: the one that was named, or one each in it. Raises
+    UsageError for a folder that may not be written into, and an encoder that cannot be aligned.
+    """
+    folder = wanted.encode
+    if folder is None:
+        return [None for _ in candidates]
+    for candidate in candidates:
+        if not candidate.encoder.gop_args:
+            raise UsageError(
+                f"--encode: no way is known to give {candidate.encoder.name} its keyframes at fixed"
+                " frames, and players cannot switch between rungs without; name another encoder"
+            )
+    places = [folder]
+    if len(candidates) > 1:
+        places = [folder / f"{c.encoder.name}_{c.preset}" for c in candidates]
+    for place in places:
+        check_folder(place, force=wanted.force)
+    return list(places)
 
 
 def make_ladder(
@@ -195,15 +191,51 @@ def make_ladder(
             told(NoticeEvent(message=notice))
         for event in maker.run():
             told(event)
-    return LadderResult(
-        folder=question.folder,
-        request=request,
-        rungs=maker.rungs,
-        points=tuple(maker.points),
-        num_rung_encodes=maker.num_rung_encodes,
-        sentences=tuple(maker.sentences),
-        against=maker.against,
+        result = LadderResult(
+            folder=question.folder,
+            request=request,
+            rungs=maker.rungs,
+            points=tuple(maker.points),
+            num_rung_encodes=maker.num_rung_encodes,
+            num_fixed_encodes=maker.num_fixed_encodes,
+            sentences=tuple(maker.sentences),
+            against=maker.against,
+        )
+        study.note([answer := ladder_event(result)])
+        told(answer)
+        if question.encode is None or not result.rungs:
+            return result
+        result = replace(result, files=_make_files(question, result, study, told))
+        study.note([files := files_event(result)])
+        told(files)
+    return result
+
+
+def _make_files(
+    question: LadderQuestion, result: LadderResult, study: Study, told: OnEvent
+) -> LadderFiles:
+    """The rungs of the whole film, in the question's folder for them."""
+    assert question.encode is not None
+    film, request = question.film, question.request
+    windows = request.sample.windows[: request.num_windows]
+    sounds = [s for s in companions(Path(film.whole.path)) if s.kind == "audio"]
+    maker = RungsMaker(
+        RungsRequest(
+            film=film,
+            out=question.encode,
+            rungs=result.rungs,
+            windows=stretches(film) if request.sample.is_whole else windows,
+            gop=request.gop,
+            streams=tuple(sounds),
+            statistic=request.statistic,
+            teacher=request.teacher,
+        ),
+        study,
     )
+    for event in maker.run():
+        told(event)
+    assert maker.made is not None
+    return maker.made
 
 
 def ladder_sizes(
@@ -266,6 +298,8 @@ def _check_ladder(wanted: LadderWanted) -> None:
         )
     if not 0.5 <= wanted.step <= 50:
         raise UsageError(f"--step is {wanted.step:g}; it takes 0.5 to 50 VMAF points")
+    if not 0.2 <= wanted.gop_s <= 20:
+        raise UsageError(f"--gop is {wanted.gop_s:g}; it takes 0.2 to 20 seconds")
     if wanted.num_rungs is not None and not 1 <= wanted.num_rungs <= 20:
         raise UsageError(f"--rungs is {wanted.num_rungs}; it takes 1 to 20")
     if not 0 <= wanted.min_kbps < wanted.max_kbps:

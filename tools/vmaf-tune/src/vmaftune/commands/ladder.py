@@ -32,9 +32,10 @@ from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
-    from vmaftune.asking.laddering import LadderQuestion, LadderResult
-    from vmaftune.engine.events import LadderEvent
-    from vmaftune.questions.hull import Point
+    from vmaftune.asking.laddered import LadderResult
+    from vmaftune.asking.laddering import LadderQuestion
+    from vmaftune.engine.events import LaddersEvent
+    from vmaftune.questions.rungs import LadderFiles
 
 
 def ladder(
@@ -70,6 +71,17 @@ def ladder(
         str | None,
         typer.Option(help="Compare with a fixed ladder: apple, or a TOML file.", metavar="NAME"),
     ] = None,
+    gop: Annotated[float, typer.Option(help="Seconds from keyframe to keyframe.")] = 2.0,
+    encode: Annotated[
+        Path | None,
+        typer.Option(
+            help="Make the rungs of the whole film in this folder, with its sound and playlists.",
+            metavar="DIR",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the place of a ladder in that folder.")
+    ] = False,
     options: EncoderOptions = None,
     crop: Crop = None,
     allow: Allow = None,
@@ -92,8 +104,9 @@ def ladder(
 ) -> None:
     """Make a bitrate ladder for a film, every rung measured. Sizes are scored at the film's.
 
-    Every encode is kept: another ladder of the film costs only what is new. Exit code 7 when no
-    rung meets the limits.
+    Every encode is kept: another ladder of the film costs only what is new. With --encode the rungs
+    of the whole film are made, scored inside their files, and the same command goes on where a
+    killed one ended. Exit code 7 when no rung meets the limits.
 
     Example: vmaf-tune ladder film.mkv --encoder x264 --preset slow --sizes 1080,720,540,360
     """
@@ -116,6 +129,9 @@ def ladder(
         samples=samples,
         sample_seconds=sample_seconds,
         template=template,
+        gop_s=gop,
+        encode=encode,
+        force=force,
     )
     running = Running(
         out=Path(out) if out else None,
@@ -145,8 +161,8 @@ def ladder(
                 show_question(question)
             return
         results = [_asked(question, model_dir, as_json=as_json) for question in questions]
-    if not as_json and len(results) > 1:
-        show_encoders(results)
+        if len(results) > 1:
+            _tell_encoders(results, as_json=as_json)
     for result in results:
         if plot is not None:
             draw(result, _own(plot, result, len(results)))
@@ -166,10 +182,20 @@ def _asked(question: LadderQuestion, model_dir: Path | None, *, as_json: bool) -
         result = make_ladder(
             question, model_dir=model_dir, on_event=lambda event: view.feed(to_json(event))
         )
-        view.feed(to_json(ladder_event(result)))
     if not as_json:
         show_ladder(result)
     return result
+
+
+def _tell_encoders(results: Sequence[LadderResult], *, as_json: bool) -> None:
+    from vmaftune.asking.laddered import ladders_event
+    from vmaftune.engine.events import to_json
+
+    told = ladders_event(results)
+    if as_json:
+        console.json_line(to_json(told))
+    else:
+        show_encoders(told)
 
 
 def _own(place: Path, result: LadderResult, count: int) -> Path:
@@ -180,23 +206,20 @@ def _own(place: Path, result: LadderResult, count: int) -> Path:
     return place.with_name(name)
 
 
-def show_encoders(results: Sequence[LadderResult]) -> None:
-    """BD-rates of all hulls against the first, and who is on the joint hull."""
-    from vmaftune.report.bdrate import compare, convex_hull, rate_curve
-
-    curves = [
-        rate_curve((point.kbps, point.score) for point in hull_of(result)) for result in results
+def show_encoders(told: LaddersEvent) -> None:
+    """BD-rates between all hulls, and who is on the joint hull."""
+    names = [f"{one.encoder} {one.preset}" for one in told.encoders]
+    rows = [
+        (name, *map(_percent, one.bd_rates), one.num_joint)
+        for name, one in zip(names, told.encoders, strict=True)
     ]
-    names = [f"{r.request.encoder.name} {r.request.preset}" for r in results]
-    every = [(p.kbps, p.score, i) for i, r in enumerate(results) for p in r.points]
-    joint = convex_hull([(kbps, score) for kbps, score, _ in every])
-    rows = []
-    for i, name in enumerate(names):
-        percent = compare(curves[i], curves[0]).percent
-        num_joint = sum(every[k][2] == i for k in joint)
-        rows.append((name, None if percent is None else f"{percent:+.1f}%", num_joint))
-    columns = ("encoder", f"BD-rate against {names[0]}", "on the joint hull")
-    console.table("hulls of all encoders", columns, rows)
+    columns = ("encoder", *(f"against {name}" for name in names), "on the joint hull")
+    caption = "BD-rate: bits at equal VMAF; below zero are fewer."
+    console.table("hulls of all encoders", columns, rows, caption=caption)
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:+.1%}"
 
 
 def show_question(question: LadderQuestion) -> None:
@@ -216,62 +239,9 @@ def show_question(question: LadderQuestion) -> None:
         console.warn(notice)
 
 
-def hull_of(result: LadderResult) -> list[Point]:
-    """The measured encodes on the convex hull, the cheapest first."""
-    from vmaftune.report.bdrate import convex_hull
-
-    points = result.points
-    return [points[i] for i in convex_hull([(point.kbps, point.score) for point in points])]
-
-
-def ladder_event(result: LadderResult) -> LadderEvent:
-    """The ladder as an event."""
-    from vmaftune.engine.events import HullPoint, LadderEvent, LadderRung
-
-    request = result.request
-    hull = [
-        HullPoint(
-            width=point.size[0],
-            height=point.size[1],
-            quality=point.quality,
-            score=round(point.score, 4),
-            kbps=round(point.kbps, 3),
-        )
-        for point in hull_of(result)
-    ]
-    rungs = [
-        LadderRung(
-            width=rung.size[0],
-            height=rung.size[1],
-            quality=rung.setting.quality,
-            score=round(rung.score, 4),
-            standard_error=round(rung.error, 4),
-            kbps=round(rung.kbps, 3),
-            maxrate_kbps=rung.setting.maxrate_kbps,
-            bufsize_kbps=rung.setting.bufsize_kbps,
-            command=result.command(rung),
-            playlist=result.playlist(rung),
-        )
-        for rung in result.rungs
-    ]
-    return LadderEvent(
-        film=request.sample.film.path,
-        encoder=request.encoder.name,
-        preset=request.preset,
-        statistic=request.statistic,
-        width=request.display[0],
-        height=request.display[1],
-        num_windows=len(request.sample.windows[: request.num_windows]),
-        num_encodes=len(result.points),
-        num_rung_encodes=result.num_rung_encodes,
-        rungs=rungs,
-        hull=hull,
-        sentences=[*result.sentences, *(gains(result) if result.against else ())],
-    )
-
-
 def show_ladder(result: LadderResult) -> None:
     """The rungs, what they rest on, and what to type and to serve."""
+    from vmaftune.asking.laddered import crossovers
     from vmaftune.questions.sample import Z95
 
     request = result.request
@@ -288,22 +258,49 @@ def show_ladder(result: LadderResult) -> None:
     ]
     title = f"{Path(request.sample.film.path).name}, {request.encoder.name} {request.preset}"
     console.table(title, ("size", "q", "VMAF", "+-", "kbit/s", "bound"), rows)
+    more = result.num_fixed_encodes
+    fixed = f", {more} for the fixed ladder" if more else ""
     console.say(
         f"{len(result.points)} encodes of the windows for the hull, {result.num_rung_encodes} for"
-        f" the rungs; scored at {request.display[0]}x{request.display[1]}"
+        f" the rungs{fixed}; scored at {request.display[0]}x{request.display[1]}"
     )
     for sentence in (*result.sentences, *crossovers(result)):
         console.say(sentence)
     if result.against:
         show_against(result)
+    if result.files is not None:
+        show_files(result.files)
+        return
     for rung in result.rungs:
         console.out(result.command(rung))
     for rung in result.rungs:
         console.out(result.playlist(rung))
 
 
+def show_files(made: LadderFiles) -> None:
+    """The rungs of the whole film, as they were measured inside their files."""
+    rows = [
+        (
+            file.path.name,
+            f"{file.score:.2f}",
+            f"{file.rung.score:.2f}",
+            f"{file.kbps:.0f}",
+            f"{file.rate.peak / 1000:.0f}",
+            console.size(file.size_bytes),
+        )
+        for file in made.files
+    ]
+    columns = ("file", "VMAF", "windows", "kbit/s", "peak", "size")
+    console.table("the whole film", columns, rows, left=1)
+    for sentence in made.sentences:
+        console.say(sentence)
+    console.out(str(made.playlist))
+
+
 def show_against(result: LadderResult) -> None:
     """The fixed ladder's rungs, what the film's hull needs for their scores, and the sum of it."""
+    from vmaftune.asking.laddered import gains
+
     rows = [
         (
             f"{one.fixed.size[0]}x{one.fixed.size[1]}",
@@ -320,34 +317,6 @@ def show_against(result: LadderResult) -> None:
         console.say(sentence)
 
 
-def gains(result: LadderResult) -> list[str]:
-    """What the film's ladder gives against the fixed one."""
-    saved = [one.saved for one in result.against if one.saved is not None]
-    told = []
-    if saved:
-        mean = sum(saved) / len(saved)
-        told.append(f"{mean:.0%} of the bits are saved at equal VMAF, on average")
-    top = result.against[0]
-    told.append(
-        f"at the {top.fixed.kbps:.0f} kbit/s of the fixed ladder's top rung the hull gives"
-        f" {top.score - top.fixed.score:+.1f} VMAF"
-    )
-    fewer = len(result.against) - len(result.rungs)
-    told.append(f"{len(result.rungs)} renditions and not {len(result.against)} ({-fewer:+d})")
-    return told
-
-
-def crossovers(result: LadderResult) -> list[str]:
-    """Where one size takes over from another along the hull, between measured encodes."""
-    hull = hull_of(result)
-    return [
-        f"{above.size[0]}x{above.size[1]} takes over between {below.kbps:.0f} and"
-        f" {above.kbps:.0f} kbit/s (VMAF {below.score:.1f} to {above.score:.1f})"
-        for below, above in zip(hull, hull[1:], strict=False)
-        if below.size != above.size
-    ]
-
-
 def draw(result: LadderResult, place: Path) -> None:
     """Hull, encodes of every size and rungs as a picture. Raises ToolError without matplotlib."""
     try:
@@ -359,6 +328,10 @@ def draw(result: LadderResult, place: Path) -> None:
         raise ToolError(
             "--plot needs matplotlib; install it with: pip install 'vmaf-tune[report]'"
         ) from failure
+    import numpy as np
+
+    from vmaftune.report.hulls import crossings
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for size, marker in zip(result.request.sizes, "osD^vPX*hp" * 3, strict=False):
@@ -366,8 +339,10 @@ def draw(result: LadderResult, place: Path) -> None:
         if of_size:
             label = f"{size[0]}x{size[1]}"
             axes.plot(*zip(*of_size, strict=True), marker=marker, linewidth=1, label=label)
-    hull = [(point.kbps, point.score) for point in hull_of(result)]
-    axes.plot(*zip(*hull, strict=True), color="black", linestyle="--", label="hull")
+    hull = result.curve
+    axes.plot(np.exp(hull.ln_kbps), hull.scores, color="black", linestyle="--", label="hull")
+    for crossing in crossings(hull):
+        axes.axhline(crossing.score, color="grey", linewidth=0.7, linestyle=":")
     rungs = [(rung.kbps, rung.score) for rung in result.rungs]
     if rungs:
         kbps, scores = zip(*rungs, strict=True)

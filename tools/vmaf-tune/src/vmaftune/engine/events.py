@@ -198,6 +198,7 @@ class LadderRung(msgspec.Struct, frozen=True, kw_only=True):
 
     width: int
     height: int
+    frame_rate: float
     quality: float
     score: float
     standard_error: float
@@ -208,9 +209,36 @@ class LadderRung(msgspec.Struct, frozen=True, kw_only=True):
     playlist: str
 
 
+class LadderCrossing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a size takes over from a smaller or larger one on the hull, on the way up."""
+
+    width: int
+    height: int
+    below_width: int
+    below_height: int
+    score: float
+    kbps: float
+
+
+class LadderFixed(msgspec.Struct, frozen=True, kw_only=True):
+    """A rung of the fixed ladder, measured; what the hull needs for its score (None where it does
+    not reach it), and the share of the bits that this saves.
+    """
+
+    width: int
+    height: int
+    quality: float
+    score: float
+    kbps: float
+    hull_kbps: float | None
+    saved: float | None
+
+
 class LadderEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="ladder"):
     """A film's ladder with one encoder: the rungs, the best first, and the hull they were chosen
-    from, the cheapest first.
+    from, the cheapest first. `width` and `height` are the size that was scored, `points` all
+    encodes of the hull as they were made, `curve` the cheapest bitrate at each score (kbit/s and
+    VMAF, from the lowest up), `fixed` the ladder that it is held against.
     """
 
     film: str
@@ -222,12 +250,75 @@ class LadderEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     num_windows: int
     num_encodes: int
     num_rung_encodes: int
+    num_fixed_encodes: int
     rungs: list[LadderRung]
     hull: list[HullPoint]
     sentences: list[str]
+    asked_at: str
+    points: list[HullPoint]
+    curve: list[tuple[float, float]]
+    crossings: list[LadderCrossing]
+    fixed: list[LadderFixed]
 
 
-Asked = QuestionEvent | ProbeEvent | AnswerEvent
+class LadderEncoder(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several encoders: its BD-rate against each of them, itself included (a share of the
+    bits, below zero for fewer; None where hulls do not overlap), and its points on the joint hull.
+    """
+
+    encoder: str
+    preset: str
+    bd_rates: list[float | None]
+    num_joint: int
+
+
+class LaddersEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="ladders"):
+    """Several encoders' ladders of one film, after all of them. `joint` is the hull of all their
+    encodes, the cheapest first, and `joint_encoders` the encoder of each of its points.
+    """
+
+    film: str
+    encoders: list[LadderEncoder]
+    joint: list[HullPoint]
+    joint_encoders: list[int]
+
+
+class LadderFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A rung of the whole film. `score` was measured inside the file, `foretold` on windows alone;
+    `peak_kbps` is that of the pieces of its playlist, `codec` its CODECS word.
+    """
+
+    path: str
+    width: int
+    height: int
+    frame_rate: float
+    size_bytes: int
+    kbps: float
+    peak_kbps: float
+    score: float
+    standard_error: float
+    foretold: float
+    codec: str | None
+    num_keyframes: int
+
+
+class LadderFilesEvent(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="ladder_files"
+):
+    """The files of a ladder are there: its multivariant playlist, the rungs, the best first, and
+    the sounds.
+    """
+
+    film: str
+    encoder: str
+    preset: str
+    playlist: str
+    files: list[LadderFile]
+    sounds: list[str]
+    sentences: list[str]
+
+
+Asked = QuestionEvent | ProbeEvent | AnswerEvent | LadderEvent | LadderFilesEvent
 """What a run folder keeps of its questions, a line each."""
 
 Event = (
@@ -243,6 +334,8 @@ Event = (
     | MadeEvent
     | PointEvent
     | LadderEvent
+    | LadderFilesEvent
+    | LaddersEvent
 )
 
 

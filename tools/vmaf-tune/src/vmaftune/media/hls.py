@@ -1,4 +1,4 @@
-"""A finished encode as HLS: one MP4 in fragments, a playlist of its pieces, and the playlist of all.
+"""A finished encode as HLS: an MP4 in fragments, a playlist of its pieces, the playlist of all.
 
     rung.mp4 --package--> 1280x720.mp4 + 1280x720.m3u8
     sound    --package--> audio-1.mp4  + audio-1.m3u8      multivariant() --> main.m3u8

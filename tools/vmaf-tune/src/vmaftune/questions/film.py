@@ -16,6 +16,8 @@ from vmaftune.questions.find import FindRequest
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 
+STRETCH_S = 4.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeRequest:
@@ -110,3 +112,10 @@ def _pair(film: Film, made: Film, window: Window, teacher: str) -> Pair:
         features="six",
         kbps=None,
     )
+
+
+def stretches(film: Film) -> tuple[Window, ...]:
+    """The whole film as windows of 4 seconds, which are scored side by side."""
+    length = max(1, round(STRETCH_S * film.whole.frame_rate))
+    starts = range(0, film.num_frames, length)
+    return tuple(film.cut(start, min(length, film.num_frames - start)) for start in starts)

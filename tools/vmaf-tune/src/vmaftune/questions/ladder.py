@@ -130,7 +130,7 @@ class LadderMaker:
         self.against: tuple[Against, ...] = ()
         self.points: tuple[Point, ...] = ()
         self.sentences: list[str] = []
-        self.num_rung_encodes = 0
+        self.num_rung_encodes = self.num_fixed_encodes = 0
         self._measured: Rung | None = None
 
     def run(self) -> Iterator[Event]:
@@ -172,6 +172,7 @@ class LadderMaker:
         sizes = self.request.sizes
         curves = [self.search.curve(size) for size in sizes]
         measured: list[Rung] = []
+        before = self.num_rung_encodes
         for size, kbps in self.request.template:
             found: Rung | None = None
             for _ in range(FIXED_TRIES):
@@ -185,6 +186,8 @@ class LadderMaker:
                     break
             assert found is not None
             measured.append(found)
+        self.num_fixed_encodes = self.num_rung_encodes - before
+        self.num_rung_encodes = before
         self.against = tuple(self._held(rung, curves) for rung in measured)
 
     def _held(self, rung: Rung, curves: Sequence[Curve]) -> Against:

@@ -60,7 +60,6 @@ class RungsRequest:
     streams: tuple[Stream, ...]
     statistic: str
     teacher: str
-    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,10 @@ from vmaftune.engine.films import FilmFile, film_file, forget
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.whole import FilmEncode
-from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside
+from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside, stretches
 from vmaftune.questions.find import Finder, cell_of
 from vmaftune.questions.sample import pooled, standard_error
 from vmaftune.questions.told import told_answers
-
-CHUNK_SECONDS = 4.0
 
 
 @dataclass(slots=True)
@@ -91,9 +89,7 @@ class WholeEncoder:
         """The windows that are scored inside the encode."""
         film, sample = self.request.film, self.request.find.sample
         if self.request.verify_all or sample.is_whole:
-            length = max(1, round(CHUNK_SECONDS * film.whole.frame_rate))
-            starts = range(0, film.num_frames, length)
-            return tuple(film.cut(s, min(length, film.num_frames - s)) for s in starts)
+            return stretches(film)
         return searched or sample.windows[:8]
 
     def _attempt(self, quality: float, curve: _Curve) -> Iterator[Event]:
