@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,23 +32,6 @@ def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
         running=api.Running(out=folder, jobs=2),
         **more,
     )
-
-
-@pytest.fixture(scope="session")
-def score(
-    run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Path, Path], list[float]]:
-    """An independent score of two files: plain libvmaf over frames paired by number."""
-    folder = tmp_path_factory.mktemp("scores")
-
-    def run(reference: Path, distorted: Path) -> list[float]:
-        stamps = "settb=AVTB,setpts=N*40000"
-        graph = f"[0:v]{stamps}[d];[1:v]{stamps}[r];[d][r]libvmaf=log_fmt=json:log_path=own.json"
-        run_ffmpeg("-i", distorted, "-i", reference, "-lavfi", graph, "-f", "null", "-", cwd=folder)
-        found = json.loads((folder / "own.json").read_text())
-        return [frame["metrics"]["vmaf"] for frame in found["frames"]]
-
-    return run
 
 
 def check_streams(out: Path, num_frames: int) -> None:

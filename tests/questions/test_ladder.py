@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from priors import shipped
 from vmaftune import api
 from vmaftune.asking import laddering
+from vmaftune.asking.laddered import crossovers, ladder_event
 from vmaftune.cli import main
-from vmaftune.commands.ladder import crossovers, ladder_event
 from vmaftune.engine.events import CellEvent, PointEvent
 from vmaftune.errors import UsageError
 from vmaftune.questions.hull import EACH, HullSearch, Point
@@ -22,6 +23,7 @@ from vmaftune.request.film import resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.template import read_template
 
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 MODEL = Path(__file__).parents[2] / "model"
 SIZES = ((1920, 1080), (1280, 720), (960, 540), (640, 360))
 
@@ -83,25 +85,8 @@ def test_bitrates_out_of_bounds_are_not_asked_for() -> None:
     assert sum(p.kbps > 2600 for p in points) <= len(SIZES)
 
 
-@pytest.fixture(scope="session")
-def made(
-    film: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Any, api.LadderResult, list[Any]]:
-    """The ladder of a small film, and what was told on the way."""
-    source = film("two for a ladder.mkv", shots=2, size="256x144", sound=False)
-    told: list[Any] = []
-    result = api.ladder(
-        source.path,
-        preset="ultrafast",
-        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8),
-        running=api.Running(out=tmp_path_factory.mktemp("ladder") / "run", model_dir=MODEL, jobs=2),
-        on_event=told.append,
-    )
-    return source, result, told
-
-
-def test_rungs_keep_the_rules(made: Any) -> None:
-    _, result, told = made
+def test_rungs_keep_the_rules(laddered: Any) -> None:
+    result, told = laddered.result, laddered.told
     rungs = result.rungs
     assert len(rungs) >= 3
     for above, below in zip(rungs, rungs[1:], strict=False):
@@ -117,8 +102,8 @@ def test_rungs_keep_the_rules(made: Any) -> None:
     assert len(points) == len(result.points) + result.num_rung_encodes
 
 
-def test_it_says_how_to_make_and_serve_the_rungs(made: Any) -> None:
-    source, result, _ = made
+def test_it_says_how_to_make_and_serve_the_rungs(laddered: Any) -> None:
+    source, result = laddered.source, laddered.result
     event = ladder_event(result)
     assert event.num_encodes == len(result.points) and len(event.rungs) == len(result.rungs)
     first = event.rungs[0]
@@ -129,18 +114,18 @@ def test_it_says_how_to_make_and_serve_the_rungs(made: Any) -> None:
     assert f"RESOLUTION={first.width}x{first.height}," in first.playlist
     scores = [point.score for point in event.hull]
     assert scores == sorted(scores)
-    sizes = [(point.width, point.height) for point in event.hull]
-    changes = sum(a != b for a, b in zip(sizes, sizes[1:], strict=False))
-    assert len(crossovers(result)) == changes
+    assert len(crossovers(result)) == len(event.crossings) >= 1
+    assert [score for _, score in event.curve] == sorted(score for _, score in event.curve)
+    assert [kbps for kbps, _ in event.curve] == sorted(kbps for kbps, _ in event.curve)
 
 
-def test_the_same_ladder_again_costs_nothing(made: Any) -> None:
-    source, result, _ = made
+def test_the_same_ladder_again_costs_nothing(laddered: Any) -> None:
+    source, result = laddered.source, laddered.result
     told: list[Any] = []
     again = api.ladder(
         source.path,
         preset="ultrafast",
-        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8),
+        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8, gop_s=1),
         running=api.Running(out=result.folder, model_dir=MODEL, jobs=2),
         on_event=told.append,
     )
@@ -149,27 +134,42 @@ def test_the_same_ladder_again_costs_nothing(made: Any) -> None:
 
 
 def test_the_command_shows_draws_and_counts(
-    made: Any,
+    laddered: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source, result, _ = made
+    source, result = laddered.source, laddered.result
     given = ["vmaf-tune", "ladder", str(source.path), "--preset", "ultrafast", "--out"]
     given += [str(result.folder), "--sizes", "144,96,72", "--top", "92", "--bottom", "45"]
-    given += ["--step", "8", "--model-dir", str(MODEL)]
+    given += ["--step", "8", "--gop", "1", "--model-dir", str(MODEL)]
     picture = tmp_path / "new" / "ladder.png"
     shown = run(monkeypatch, capsys, [*given, "--plot", str(picture)])
     assert "256x144" in shown and "#EXT-X-STREAM-INF" in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
-    last = json.loads(run(monkeypatch, capsys, [*given, "--json"]).splitlines()[-1])
+    lines = run(monkeypatch, capsys, [*given, "--json"]).splitlines()
+    told = [json.loads(line) for line in lines]
+    for one in told:
+        validator("event").validate(one)
+    last = told[-1]
+    validator("ladder").validate(last)
     assert last["event"] == "ladder" and len(last["rungs"]) == len(result.rungs)
     few = run(monkeypatch, capsys, [*given, "--rungs", "2", "--json"])
     assert len(json.loads(few.splitlines()[-1])["rungs"]) == 2
     both = ["ultrafast,superfast" if word == "ultrafast" else word for word in given]
     shown = run(monkeypatch, capsys, [*both, "--sizes", "144", "--rungs", "1"])
-    assert "libx264 superfast" in shown and "BD-rate against libx264 ultrafast" in shown
+    assert "libx264 superfast" in shown and "on the joint hull" in shown
+    few = run(monkeypatch, capsys, [*both, "--sizes", "144", "--rungs", "1", "--json"])
+    told = json.loads(few.splitlines()[-1])
+    assert told["event"] == "ladders" and len(told["joint"]) == len(told["joint_encoders"])
+    first, second = (one["bd_rates"] for one in told["encoders"])
+    assert first[0] == second[1] == 0 and second[0] < 0
+    assert (1 + first[1]) * (1 + second[0]) == pytest.approx(1, abs=0.001)
     assert "at most 15 encodes" in run(monkeypatch, capsys, [*given, "--dry-run"])
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
 
 
 def run(
@@ -183,8 +183,8 @@ def run(
     return shown.out
 
 
-def test_it_is_held_against_a_fixed_ladder(made: Any, tmp_path: Path) -> None:
-    source, result, _ = made
+def test_it_is_held_against_a_fixed_ladder(laddered: Any, tmp_path: Path) -> None:
+    source, result = laddered.source, laddered.result
     fixed = tmp_path / "fixed.toml"
     kbps = result.rungs[0].kbps
     entries = [(2160, 9000), (144, kbps), (72, kbps / 4)]
@@ -192,7 +192,9 @@ def test_it_is_held_against_a_fixed_ladder(made: Any, tmp_path: Path) -> None:
     again = api.ladder(
         source.path,
         preset="ultrafast",
-        wanted=api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8, template=str(fixed)),
+        wanted=api.LadderWanted(
+            sizes="144,96,72", top=92, bottom=45, step=8, gop_s=1, template=str(fixed)
+        ),
         running=api.Running(out=result.folder, model_dir=MODEL, jobs=2),
     )
     assert again.rungs == result.rungs and again.points == result.points
@@ -226,7 +228,7 @@ def test_a_template_that_makes_no_sense_is_refused(text: str, said: str, tmp_pat
 
 
 def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:
-    source = film("two for a ladder.mkv", shots=2, size="256x144", sound=False)
+    source = film("two for a ladder.mkv", shots=2, size="256x144")
     whole = resolve_film(request_from(parse_flags(Texts(sources=(str(source.path),)))))[0].whole
     sizes, left_out = laddering.ladder_sizes(whole, "1080,144,72")
     assert sizes == ((256, 144), (128, 72))

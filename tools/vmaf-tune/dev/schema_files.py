@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from vmaf_train.corpus.frames import FurtherRow
 from vmaf_train.corpus.rows import CellRow
-from vmaftune.engine.events import Event
+from vmaftune.engine.events import Event, LadderEvent
 from vmaftune.request.document import Document
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -23,6 +23,7 @@ TYPES: dict[str, tuple[str, Any]] = {
     "cell-row": ("One line of cells.jsonl; docs/rows.md", CellRow),
     "frame-row": ("One line of frames.jsonl; docs/rows.md", FurtherRow),
     "sweep": ("sweep.json, the plan of a run folder", Document),
+    "ladder": ("The last line of `vmaf-tune ladder --json`; docs/events.md", LadderEvent),
     "event": ("One line of `vmaf-tune corpus --json`; docs/events.md", Event),
 }
 

@@ -126,11 +126,11 @@ def _movie_box(file: Path) -> bytes:
             size, kind = struct.unpack(">I4s", head)
             body = size - 8
             if size == 1:
-                body = struct.unpack(">Q", opened.read(8))[0] - 16
-            if kind == b"moov":
-                return opened.read(body)
+                body = int.from_bytes(opened.read(8), "big") - 16
             if body < 0:  # the box goes to the end of the file
                 break
+            if kind == b"moov":
+                return opened.read(body)
             opened.seek(body, 1)
     return b""
 

@@ -65,16 +65,24 @@ def hull_at(points: Sequence[SizedPoint], scores: Floats) -> Hull:
 
 
 def hull_of(points: Sequence[SizedPoint]) -> Hull:
-    """The hull over all scores that were measured, every STEP points."""
+    """The hull over all scores that were measured, every STEP points. A score that costs more than
+    a higher one is taken at the price, and of the size, of the higher one.
+    """
     measured = [point.score for point in points] or [0.0]
     low, high = math.ceil(min(measured) / STEP), math.floor(max(measured) / STEP)
     scores: Floats = STEP * np.arange(low, high + 1, dtype=np.float64)
     hull = hull_at(points, scores)
     known = np.flatnonzero(np.isfinite(hull.ln_kbps))
+    cheapest, best = [], math.inf
+    for place in reversed(known.tolist()):
+        if hull.ln_kbps[place] < best:
+            best, chosen = float(hull.ln_kbps[place]), place
+        cheapest.append(chosen)
+    cheapest.reverse()
     return Hull(
-        scores=hull.scores[known],
-        ln_kbps=hull.ln_kbps[known],
-        sizes=tuple(hull.sizes[place] for place in known),
+        scores=scores[known],
+        ln_kbps=hull.ln_kbps[cheapest],
+        sizes=tuple(hull.sizes[place] for place in cheapest),
     )
 
 

@@ -1,0 +1,178 @@
+"""The files of a ladder: aligned, scored inside, played by a player, and whole or not there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from vmaftune import api
+from vmaftune.engine.events import CellEvent, LadderFilesEvent
+from vmaftune.errors import UsageError
+from vmaftune.media.keyframes import keyframes
+from vmaftune.questions.rungs import PART, check_folder
+
+MODEL = Path(__file__).parents[2] / "model"
+GOP = 24
+
+
+def asked(out: Path, **changes: Any) -> api.LadderWanted:
+    wanted = api.LadderWanted(
+        sizes="144,96,72", top=92, bottom=45, step=8, gop_s=1, num_rungs=3, encode=out
+    )
+    return replace(wanted, **changes)
+
+
+@pytest.fixture(scope="module")
+def ladder(laddered: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The ladder of the measured film again, and its files."""
+    out = tmp_path_factory.mktemp("files") / "it's 100% a ladder, #1"
+    told: list[Any] = []
+    result = api.ladder(
+        laddered.source.path,
+        preset="ultrafast",
+        wanted=asked(out),
+        running=api.Running(out=laddered.result.folder, model_dir=MODEL, jobs=2),
+        on_event=told.append,
+    )
+    return laddered.source, result, told
+
+
+def test_every_file_has_its_keyframes_at_the_same_frames(ladder: Any) -> None:
+    source, result, _ = ladder
+    assert len(result.files.files) == len(result.rungs) == 3
+    for file in result.files.files:
+        assert keyframes(file.path) == tuple(range(0, source.num_frames, GOP))
+        assert file.num_keyframes == source.num_frames // GOP
+        assert file.codec.startswith("avc1.")
+
+
+def test_the_score_is_that_of_the_file(ladder: Any, score: Callable[..., list[float]]) -> None:
+    source, result, _ = ladder
+    for file in (result.files.files[0], result.files.files[-1]):
+        own = score(source.path, file.path, "256:144")
+        assert len(own) == source.num_frames
+        assert file.score == pytest.approx(sum(own) / len(own), abs=0.15)
+
+
+def test_a_player_plays_every_variant_with_its_sound(
+    ladder: Any, run_ffmpeg: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, result, _ = ladder
+    folder = result.files.playlist.parent
+    text = result.files.playlist.read_text()
+    named = re.findall(r"^[^#\n].*$", text, re.M) + re.findall(r'URI="(.*?)"', text)
+    assert {path.name for path in folder.iterdir()} == {
+        "main.m3u8",
+        *named,
+        *(name.replace(".m3u8", ".mp4") for name in named),
+    }
+    for index in range(len(result.rungs)):
+        said = run_ffmpeg("-i", "main.m3u8", "-map", f"0:p:{index}", "-f", "null", "-", cwd=folder)
+        assert f"frame={source.num_frames:5d}" in said.replace("\r", "\n")
+    monkeypatch.chdir(folder)  # ffmpeg takes the # of the folder's name for a part of an address
+    with av.open("main.m3u8") as opened:
+        starts = {s.type: float(s.start_time * s.time_base) for s in opened.streams}
+    assert starts["video"] == pytest.approx(starts["audio"], abs=0.03)
+
+
+def test_bandwidths_are_those_of_the_files(ladder: Any) -> None:
+    _, result, _ = ladder
+    text = result.files.playlist.read_text()
+    told = [
+        tuple(map(int, m)) for m in re.findall(r"BANDWIDTH=(\d+),AVERAGE-BANDWIDTH=(\d+)", text)
+    ]
+    (sound,) = result.files.sounds
+    seconds = ladder[0].num_frames / (24000 / 1001)
+    heard = sound.stat().st_size * 8 / seconds
+    for (peak, mean), file in zip(told, result.files.files, strict=True):
+        assert peak >= mean
+        assert mean == pytest.approx(file.size_bytes * 8 / seconds + heard, rel=0.05)
+        assert file.kbps == pytest.approx(file.rung.kbps, rel=0.25)
+
+
+def test_the_files_are_told_and_kept_for_the_report(ladder: Any) -> None:
+    _, result, told = ladder
+    files = [event for event in told if isinstance(event, LadderFilesEvent)]
+    assert told[-1] is files[0] and len(files) == 1
+    assert [f.path for f in files[0].files] == [str(f.path) for f in result.files.files]
+    kept = (result.folder / "questions.jsonl").read_text()
+    assert '"ladder_files"' in kept
+    assert not list((result.folder / "encodes").glob("film-*")), "nothing is left behind"
+
+
+def test_a_folder_in_use_is_refused_and_force_takes_its_place(ladder: Any, tmp_path: Path) -> None:
+    source, result, _ = ladder
+    out = tmp_path / "again"
+    shutil.copytree(result.files.playlist.parent, out)
+    (out / "mine.txt").write_text("mine")
+    (out / "999x999_1k.mp4").write_text("of a ladder before")
+    how = api.Running(out=result.folder, model_dir=MODEL, jobs=2)
+    with pytest.raises(UsageError, match="--force"):
+        api.ladder(source.path, preset="ultrafast", wanted=asked(out), running=how)
+    told: list[Any] = []
+    api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=asked(out, num_rungs=1, force=True),
+        running=how,
+        on_event=told.append,
+    )
+    left = {path.name for path in out.iterdir()}
+    assert "mine.txt" in left and "999x999_1k.mp4" not in left
+    assert sum(name.endswith("k.mp4") for name in left) == 1
+    assert not [event for event in told if isinstance(event, CellEvent) and "x264" in event.cell]
+
+
+def test_what_cannot_be_made_is_refused_before_anything_is_measured(
+    laddered: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UsageError, match="that is a file"):
+        check_folder(file, force=True)
+    (tmp_path / "half" / PART).mkdir(parents=True)
+    check_folder(tmp_path / "half", force=False)
+    with pytest.raises(UsageError, match="libvvenc"):
+        api.ladder(
+            laddered.source.path,
+            encoder="vvenc",
+            wanted=asked(tmp_path / "out"),
+            running=api.Running(out=tmp_path / "run"),
+        )
+    assert not (tmp_path / "run").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_killed_one_goes_on_where_it_ended(
+    laddered: Any,
+    tool: Any,
+    wrapper: Callable[..., str],
+    until: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    log, run, out = tmp_path / "log", tmp_path / "run", tmp_path / "out"
+    shutil.copytree(laddered.result.folder, run)
+    body = (
+        "FILM = '-map_chapters' in argv\n"
+        f"open({str(log)!r}, 'a').write('film\\n' if FILM else '')\n"
+        f"lines = open({str(log)!r}).read().count('film')\n"
+        "if FILM and lines == 2: time.sleep(60)\n"
+    )
+    given = ["ladder", laddered.source.path, "--preset", "ultrafast", "--sizes", "144,96,72"]
+    given += ["--top", "92", "--bottom", "45", "--step", "8", "--gop", "1", "--rungs", "3"]
+    given += ["--model-dir", MODEL, "--out", run, "--encode", out, "--ffmpeg", wrapper(body)]
+    child = tool.start(*given)
+    until(lambda: log.exists() and log.read_text().count("film") == 2, "the second encode")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not out.exists() or not list(out.iterdir())
+    shown = tool.run(*given)
+    assert log.read_text().count("film") == 4, "the first rung was not encoded again"
+    assert str(out / "main.m3u8") in shown.stdout
+    assert not (out / PART).exists() and (out / "main.m3u8").exists()
