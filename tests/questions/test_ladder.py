@@ -158,7 +158,8 @@ def test_the_command_shows_draws_and_counts(
     assert len(json.loads(few.splitlines()[-1])["rungs"]) == 2
     both = ["ultrafast,superfast" if word == "ultrafast" else word for word in given]
     shown = run(monkeypatch, capsys, [*both, "--sizes", "144", "--rungs", "1"])
-    assert "libx264 superfast" in shown and "points on the joint hull" in shown
+    said = " ".join(shown.split())
+    assert "vs libx264 superfast" in said and "points on the joint hull" in said
     few = run(monkeypatch, capsys, [*both, "--sizes", "144", "--rungs", "1", "--json"])
     told = json.loads(few.splitlines()[-1])
     assert told["event"] == "ladders" and len(told["joint"]) == len(told["joint_encoders"])

@@ -76,6 +76,8 @@ class FailureKind(enum.StrEnum):
     WORKER_LOST = "worker_lost"
     JOIN_FAILED = "join_failed"
     """Of films that are made by shots; never written into a row."""
+    PACKAGE_FAILED = "package_failed"
+    """Of a ladder's files; never written into a row."""
     DISK_FULL = "disk_full"
     """Ends the sweep and is never written into a row."""
     OTHER = "other"

@@ -213,7 +213,7 @@ def show_encoders(told: LaddersEvent) -> None:
         (name, *map(_percent, one.bd_rates), one.num_joint)
         for name, one in zip(names, told.encoders, strict=True)
     ]
-    columns = ("encoder", *(f"against {name}" for name in names), "joint")
+    columns = ("encoder", *(f"vs {name}" for name in names), "joint")
     caption = "BD-rate: bits at equal VMAF, below zero are fewer; joint: points on the joint hull."
     console.table("hulls of all encoders", columns, rows, caption=caption)
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill
 from vmaftune.media.ffmpeg import Ffmpeg
 
@@ -120,7 +122,7 @@ def package(
     named = {"{out}": out.name, "{list}": out.with_suffix(".m3u8").name}
     argv = [named.get(word, word) for word in argv]
     done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent)
-    check(done, f"packaging {out.name}", "package_failed")
+    check(done, f"packaging {out.name}", FailureKind.PACKAGE_FAILED)
     return rate_of(out.with_suffix(".m3u8").read_text(encoding="utf-8"))
 
 
@@ -129,7 +131,9 @@ def copy_stream(film: Path, index: int, out: Path, ffmpeg: Ffmpeg, timeout_s: fl
     reading = [*COMMON, "-v", "error", "-y", *ONLY_FILES, "-copyts", "-i", "file:{film}"]
     writing = ["-map", f"0:{index}", "-c", "copy", "-f", "matroska", "file:{out}"]
     argv = fill([*reading, *writing], film=film.absolute(), out=out.absolute())
-    check(ffmpeg.run(argv, timeout_s=timeout_s), f"copying stream {index}", "package_failed")
+    check(
+        ffmpeg.run(argv, timeout_s=timeout_s), f"copying stream {index}", FailureKind.PACKAGE_FAILED
+    )
 
 
 def rate_of(playlist: str) -> Rate:
