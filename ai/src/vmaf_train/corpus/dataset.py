@@ -163,24 +163,24 @@ def load(path: Path | str, *, per_frame: bool, kinds: Collection[str] = ()) -> D
     if holds_frames(table[0][1]):
         return _load_bare_frames(file, table, per_frame=per_frame)
     notes: list[str] = []
-    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, taken, notes)]
-    records = [record(file, number, row) for number, row in usable]
-    digest = _digest_of_cells(table)
-    frames = read_frames(frame_files, _keys(table)) if per_frame and frame_files else None
-    _check_cells(file, table, frame_files, frames)
+    cells = _cells_of(file, table, taken, notes)
+    del table  # ten times as large as what is kept of it
+    frames = read_frames(frame_files, cells.keys) if per_frame and frame_files else None
+    if cells.is_checked:
+        _check_cells(file, cells.last, frame_files, frames)
     if not per_frame:
-        plain = _assemble(file, _of_records(records), digest, None, notes, per_frame=False)
+        rows = _of_records(cells.records)
+        plain = _assemble(file, rows, cells.digest, None, notes, per_frame=False)
         return replace(plain, kinds=taken)
     if frames is None:
         raise DatasetError(
             f"{file} holds one row per cell and no frames lie beside it; this model learns from"
             " frames"
         )
-    units = [
-        (r.key, corpus_rows.cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)
-    ]
-    rows = _of_frames(file, records, units, frames)
-    found = _assemble(file, rows, digest, digest_of_frames(frames), notes, per_frame=True)
+    frame_digest = digest_of_frames(frames)
+    rows = _of_frames(file, cells.records, cells.units, frames)
+    del frames
+    found = _assemble(file, rows, cells.digest, frame_digest, notes, per_frame=True)
     return replace(found, kinds=taken)
 
 
@@ -192,6 +192,37 @@ def _known_kinds(kinds: Collection[str]) -> tuple[str, ...]:
             f" {', '.join(VARIANTS)}"
         )
     return tuple(name for name in VARIANTS if name in kinds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cells:
+    """What is kept of a table of cells. `records` are those to learn from and `units` their key and
+    cell; `keys` and `last` (key and cell) are those of all finished ones; `is_checked` is False for
+    rows of before there were keys.
+    """
+
+    records: Sequence[Record]
+    units: Sequence[tuple[str, str]]
+    keys: frozenset[str]
+    last: Sequence[tuple[str, str]]
+    digest: str
+    is_checked: bool
+
+
+def _cells_of(file: Path, table: Table, kinds: tuple[str, ...], notes: list[str]) -> _Cells:
+    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, kinds, notes)]
+    records = [record(file, number, row) for number, row in usable]
+    finished = _ok(table)
+    return _Cells(
+        records=records,
+        units=[
+            (r.key, corpus_rows.cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)
+        ],
+        keys=_keys(table),
+        last=[(str(row.get("key")), str(row.get("cell"))) for _, row in finished],
+        digest=_digest_of_cells(table),
+        is_checked=file.name == corpus_rows.CELLS and "schema_version" in table[0][1],
+    )
 
 
 def _load_bare_frames(file: Path, table: Table, *, per_frame: bool) -> Dataset:
@@ -214,14 +245,16 @@ def _sound(file: Path, number: int, row: Row) -> Row:
 
 
 def _check_cells(
-    file: Path, table: Table, frame_files: Sequence[Path], frames: Frames | None
+    file: Path,
+    last: Sequence[tuple[str, str]],
+    frame_files: Sequence[Path],
+    frames: Frames | None,
 ) -> None:
     """Raise DatasetError, naming the line, for a finished cell whose row and frames do not agree.
 
-    `frames` are those of `frame_files`, None when they were not read.
+    `last` are key and cell of the finished cells; `frames` are those of `frame_files`, None when
+    they were not read.
     """
-    if file.name != corpus_rows.CELLS or "schema_version" not in table[0][1]:
-        return
     if not frame_files and not (file.parent / corpus_rows.SWEEP).is_file():
         return
     survey = survey_cells(file.parent)
@@ -230,8 +263,7 @@ def _check_cells(
         ledger = check_table(file.parent, survey, frames)
     else:
         ledger = check(file.parent, survey, memory)
-    latest = (row for _, row in _ok(table))
-    require_sound(ledger, ((str(row.get("key")), str(row.get("cell"))) for row in latest))
+    require_sound(ledger, last)
 
 
 def corpus_digest(path: Path | str) -> str:

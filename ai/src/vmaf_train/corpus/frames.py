@@ -31,6 +31,8 @@ Codes = NDArray[np.int32]
 
 BLOCK_BYTES = 8 << 20
 _SLICE = 1 << 14
+_LEAST_PLAIN, _MOST_PLAIN = 1e-4, 1e10
+"""Between these sizes `repr` and pyarrow both write a number without an exponent."""
 
 
 class FrameRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -197,10 +199,10 @@ def _slowly(text: bytes, file: Path, first: int) -> Frames:
 
 
 def _columns(rows: Sequence[FrameRow], extras: Sequence[Mapping[str, Any]]) -> Frames:
-    numbers = {
-        name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in _NUMBERS
-    }
-    texts = {name: _coded(getattr(row, name) for row in rows) for name in _TEXTS}
+    columns: list[tuple[Any, ...]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+    of = dict(zip(_KNOWN, columns or [()] * len(_KNOWN), strict=True))
+    numbers = {name: np.array(of[name], dtype=np.float64) for name in _NUMBERS}
+    texts = {name: _coded_texts(of[name]) for name in _TEXTS}
     more = dict.fromkeys(name for extra in extras for name in extra)
     for name in more:
         values = [extra.get(name) for extra in extras]
@@ -211,8 +213,15 @@ def _columns(rows: Sequence[FrameRow], extras: Sequence[Mapping[str, Any]]) -> F
     return Frames(numbers=numbers, texts=texts, order=(*_KNOWN, *more))
 
 
+def _coded_texts(values: Sequence[str | None]) -> Texts:
+    """A column of texts by its different values."""
+    code_of = {value: code for code, value in enumerate(dict.fromkeys(values))}
+    codes = np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
+    return Texts(values=tuple(code_of), codes=codes)
+
+
 def _coded(values: Iterable[Any]) -> Texts:
-    """A column by its different values. A value that cannot be looked up goes by its JSON."""
+    """As `_coded_texts`, for any values: one that cannot be looked up goes by its JSON."""
     known: dict[Any, int] = {}
     meant: list[Any] = []
     codes = []
@@ -231,7 +240,7 @@ def _parquet_blocks(file: Path) -> Iterator[Frames]:
     from pyarrow import parquet
 
     try:
-        opened = parquet.ParquetFile(file)
+        opened = parquet.ParquetFile(file, read_dictionary=list(_TEXTS))
         for group in range(opened.num_row_groups):
             yield _from_table(opened.read_row_group(group), file)
     except (pyarrow.ArrowException, OSError) as failure:
@@ -262,7 +271,10 @@ def _from_table(table: Any, file: Path) -> Frames:
 def _coded_arrow(column: Any) -> Texts:
     import pyarrow
 
-    if not pyarrow.types.is_string(column.type):
+    kind = column.type
+    if pyarrow.types.is_dictionary(kind) and column.null_count:
+        column = column.cast(kind.value_type)
+    elif not (pyarrow.types.is_dictionary(kind) or pyarrow.types.is_string(kind)):
         return _coded(column.to_pylist())
     encoded = column.dictionary_encode("encode").combine_chunks()
     if isinstance(encoded, pyarrow.ChunkedArray):
@@ -382,55 +394,86 @@ def digest_of_frames(frames: Frames) -> str:
     """
     total = hashlib.sha256()
     for text in _sorted_lines(frames):
-        total.update(text.encode())
+        total.update(text)
     return total.hexdigest()
 
 
-def _sorted_lines(frames: Frames) -> Iterator[str]:
+def _sorted_lines(frames: Frames) -> Iterator[bytes | memoryview]:
     """The canonical rows in order, many at a time, each with a line end."""
     keys = frames.texts["key"]
-    rank = np.empty(max(1, len(keys.values)), dtype=np.int64)
+    rank = np.empty(max(1, len(keys.values)), dtype=np.int32)
     for place, code in enumerate(sorted(range(len(keys.values)), key=lambda i: keys.values[i])):
         rank[code] = place
     of_key, index = rank[keys.codes], frames.numbers["frame_index"]
     order = np.lexsort((index, of_key))
     same = (np.diff(of_key[order]) == 0) & (np.diff(index[order]) == 0)
+    said = {name: _said(name, column) for name, column in frames.texts.items() if counts(name)}
     if same.any():  # frames of one key and number go by their text
-        lines = _lines_of(frames)
+        lines = _lines_of(frames, said).to_pylist()
         turn = sorted(range(len(frames)), key=lambda i: (of_key[i], index[i], lines[i]))
-        yield "".join(lines[i] + "\n" for i in turn)
+        yield "".join(lines[i] for i in turn).encode()
         return
     for start in range(0, len(order), _SLICE):
-        lines = _lines_of(frames.take(order[start : start + _SLICE]))
-        yield "\n".join(lines) + "\n"
+        yield _bytes_of(_lines_of(frames.take(order[start : start + _SLICE]), said))
 
 
-def _lines_of(frames: Frames) -> list[str]:
+def _said(name: str, column: Texts) -> Any:
+    """`"name":value` for every different value of a column, None where there is none: (V,) texts of
+    pyarrow.
+    """
+    import pyarrow
+
+    head = _head(name)
+    texts = [None if v is None else head + canonical_value(v) for v in column.values]
+    return pyarrow.array(texts, pyarrow.string())
+
+
+def _head(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False) + ":"
+
+
+def _lines_of(frames: Frames, said: Mapping[str, Any]) -> Any:
+    """The canonical JSON of every frame with a line end, (N,) texts of pyarrow."""
+    import pyarrow
+    from pyarrow import compute
+
     names = sorted(name for name in (*frames.numbers, *frames.texts) if counts(name))
-    columns = [_fragments(frames, name) for name in names]
-    if any(None in column for column in columns):
-        return [
-            "{" + ",".join(part for part in row if part) + "}" for row in zip(*columns, strict=True)
-        ]
-    return ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)]
+    parts = []
+    for name in names:
+        if name in said:
+            parts.append(said[name].take(pyarrow.array(frames.texts[name].codes)))
+        else:
+            parts.append(_number_texts(name, frames.numbers[name]))
+    inner = compute.binary_join_element_wise(*parts, ",", null_handling="skip")
+    return compute.binary_join_element_wise("{", inner, "}\n", "")
 
 
-def _fragments(frames: Frames, name: str) -> list[str | None]:
-    """`"name":value` for every frame, None where it has none."""
-    head = json.dumps(name, ensure_ascii=False) + ":"
-    if name in frames.texts:
-        column = frames.texts[name]
-        said = [None if v is None else head + canonical_value(v) for v in column.values]
-        return [said[code] for code in column.codes.tolist()]
-    values = frames.numbers[name]
+def _number_texts(name: str, values: Floats) -> Any:
+    """`"name":value` for every value, None for NaN. Raises DatasetError for one that is infinite.
+
+    pyarrow writes the digits that `repr` writes; where it places the point or an exponent
+    otherwise, and for whole numbers beyond that, Python does it.
+    """
+    import pyarrow
+    from pyarrow import compute
+
     if np.isinf(values).any():
         raise DatasetError(f"a frame's {name} is not finite")
-    parts: list[str | None] = [head + repr(value) for value in values.tolist()]
-    for i in np.flatnonzero(values == np.floor(values)).tolist():
-        parts[i] = head + str(int(values[i]))
-    for i in np.flatnonzero(np.isnan(values)).tolist():
-        parts[i] = None
-    return parts
+    size = np.abs(values)
+    unsigned = np.where(size == 0, 0.0, values)  # -0.0 is 0
+    texts = pyarrow.array(unsigned, from_pandas=True).cast(pyarrow.string())
+    odd = (size != 0) & ((size < _LEAST_PLAIN) | (size >= _MOST_PLAIN))
+    if odd.any():
+        own = [str(int(v)) if v.is_integer() else repr(v) for v in values[odd].tolist()]
+        texts = compute.replace_with_mask(texts, pyarrow.array(odd), pyarrow.array(own))
+    return compute.binary_join_element_wise(_head(name), texts, "")
+
+
+def _bytes_of(texts: Any) -> memoryview:
+    """The bytes of an array of texts, one after the other."""
+    _, ends, data = texts.buffers()
+    places = np.frombuffer(ends, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(data)[places[0] : places[-1]]
 
 
 def to_rows(frames: Frames) -> Iterator[dict[str, Any]]:
