@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.digests import digest
-from vmaf_train.corpus.frames import digest_of_frames, files_of, read_frames
+from vmaf_train.corpus.frames import digest_of_frames, files_of, read_frames, units_in_shard
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
 from vmaftune.engine.folder import Writer, latest_rows, lock, number, pool, read_jsonl, write_json
@@ -297,6 +297,20 @@ def test_sealed_frames_are_read_and_damage_in_them_is_mended(tmp_path: Path) -> 
     shards[0].write_bytes(b"PAR1 nonsense")
     third = Writer(tmp_path)
     assert third.damaged and "was renamed 000001.parquet.damaged" in third.notices[0]
+
+
+def test_a_newest_shard_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, seal_bytes=2000)
+    for cell in CELLS:
+        writer.append(*cell)
+    writer.append(*measured("b/libx264/fast/1"))
+    writer.close()
+    assert (tmp_path / "frames.jsonl").stat().st_size
+    newest = max((tmp_path / "frames").glob("*.parquet"))
+    assert units_in_shard(newest) == set(read_frames([newest]).units()[0])
+    newest.write_bytes(newest.read_bytes()[:200])
+    again = Writer(tmp_path, seal_bytes=2000)
+    assert again.damaged and f"was renamed {newest.name}.damaged" in again.notices[0]
 
 
 def test_nan_never_reaches_a_file(tmp_path: Path) -> None:

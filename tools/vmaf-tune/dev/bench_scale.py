@@ -1,8 +1,9 @@
 """How time and memory of a run folder grow: `make bench-scale` (1,000, 10,000 and 100,000 cells).
 
 The folders are written by the program's own writer, with rows and frames as long as real ones (45
-frames a cell). Every figure is of a process of its own: CPU seconds, and the peak of its memory
-less that of a process that only imports. The exponent is fitted between the two largest folders.
+frames a cell). Every figure is of a process of its own: CPU seconds of the work without imports,
+and the peak of the whole process's memory. Exponents of the time are fitted between the two largest
+folders. `--keep DIR` writes the folders there, and uses those that are there already.
 """
 
 from __future__ import annotations
@@ -15,27 +16,30 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.pooling import pooled
 from vmaf_train.corpus.rows import CELLS, Row, read
+from vmaftune.cell import Cell, Color, Setting, Tools, Window
+from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import Writer
+from vmaftune.request.document import SourceEntry, read_document
 
 ROOT = Path(__file__).parents[3]
 SOFTWARE = ROOT / "runs/phase_a/software"
 NUM_FRAMES = 45
 QUALITIES = 192
+BATCH = 170  # so that some frames are in no shard yet
 _MEASURE = """
 import json, os, sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 {setup}
 before = os.times()
-if os.environ.get("RUN"):
-    {code}
+{code}
 after = os.times()
 status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
 peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
@@ -55,6 +59,8 @@ OPERATIONS = {
         "read_ledger(folder, everything=True)",
     ),
     "status": ("from vmaftune.commands import status", "status.read(folder)"),
+    "corpus --dry-run": ("from bench_scale import dry_run", "dry_run(folder)"),
+    "report --text": ("from bench_scale import report", "report(folder)"),
     "load per cell": (
         "from vmaf_train.corpus import dataset",
         "dataset.load(folder, per_frame=False)",
@@ -64,6 +70,17 @@ OPERATIONS = {
         "dataset.load(folder, per_frame=True)",
     ),
 }
+
+
+GOALS = {
+    (10_000, "load per frame"): (4.0, 500),
+    (100_000, "status"): (math.inf, 250),
+    (100_000, "corpus --dry-run"): (math.inf, 250),
+    (100_000, "report --text"): (math.inf, 1000),
+}
+"""CPU seconds and MB that an operation may take at a size."""
+OPENING = ("open to write, checked before", "read cells.jsonl", 1.0)
+"""The first may take so many seconds longer than the second, at any size."""
 
 
 def write_folder(folder: Path, num_cells: int) -> None:
@@ -80,7 +97,7 @@ def write_folder(folder: Path, num_cells: int) -> None:
     batch = []
     for cell in _cells(model, names, num_cells):
         batch.append(cell)
-        if len(batch) == 200:
+        if len(batch) == BATCH:
             writer.append_many(batch)
             batch = []
     writer.append_many(batch)
@@ -101,7 +118,7 @@ def _cells(model: Row, names: Sequence[str], count: int) -> Iterator[tuple[Row, 
         }
         frames = [_frame(head, i, generator) for i in range(NUM_FRAMES)]
         features = {name: math.fsum(f[name] for f in frames) / NUM_FRAMES for name in FEATURES}
-        made = {"group": source, "src_sha256": f"{hash(source) & 0xFFFF:064x}"}
+        made = {"group": source, "src_sha256": f"{hash(source) & 0xFFFFFFFFFFFF:064x}"}
         numbers = {"num_frames": NUM_FRAMES, "per_frame_features": features}
         scores = pooled(sorted(f["vmaf"] for f in frames))
         yield model | head | made | numbers | scores, frames
@@ -113,39 +130,128 @@ def _frame(head: Row, index: int, generator: random.Random) -> dict[str, Any]:
     return {**head, "frame_index": index, "vmaf": score, "vmaf_unclipped": score, **values}
 
 
+def dry_run(folder: Path) -> None:
+    """What `corpus --dry-run --json` does once its clips are opened."""
+    from vmaftune import console
+    from vmaftune.commands.sweep_screen import show_plan
+    from vmaftune.engine.study import Options, standing
+    from vmaftune.request.cells import Plan
+
+    console.json_document = lambda value: json.dumps(value)  # type: ignore[assignment]
+    cells = _planned(folder)
+    windows = tuple(dict.fromkeys(cell.window for cell in cells))
+    plan = Plan(cells=cells, sources=windows, name="made-up")
+    state = standing(cells, folder, _NoFfmpeg())  # type: ignore[arg-type]
+    show_plan(plan, folder, state, Options(jobs=2), as_json=True)
+
+
+class _NoFfmpeg:
+    """What a key needs of an ffmpeg."""
+
+    identity = Tools(
+        ffmpeg="ffmpeg", ffmpeg_version="7", ffmpeg_sha256="0" * 64, libvmaf_version="3"
+    )
+
+
+def _planned(folder: Path) -> tuple[Cell, ...]:
+    sources = read_document(folder / "sweep.json").sources
+    windows = [_window(source) for source in sources]
+    settings = [
+        Setting(encoder=ENCODERS["libx264"], preset="fast", quality=value)
+        for value in range(QUALITIES)
+    ]
+    return tuple(Cell(window=w, setting=setting) for w in windows for setting in settings)
+
+
+def _window(source: SourceEntry) -> Window:
+    return Window(
+        name=source.name,
+        group=source.group,
+        path=source.path,
+        sha256=source.sha256,
+        size_bytes=source.size_bytes,
+        start_frame=0,
+        num_frames=NUM_FRAMES,
+        expected_frames=NUM_FRAMES,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=source.width,
+        height=source.height,
+        pix_fmt=source.pix_fmt,
+        fps=source.fps,
+        sar=source.sar,
+        color=Color(),
+        stream_index=0,
+        raw=None,
+    )
+
+
+def report(folder: Path) -> None:
+    """What `report --text` does."""
+    from vmaftune.report.build import build
+    from vmaftune.report.summary import summary
+    from vmaftune.report.tables import tables
+
+    made = build(folder)
+    print([*summary(made.analysis), *tables(made.analysis, made.model)], file=sys.stderr)
+
+
 def measure(operation: str, folder: Path) -> tuple[float, float]:
-    """CPU seconds and MiB of an operation, beyond what a process takes that only imports."""
+    """CPU seconds of an operation, and the peak of its process's memory in MiB."""
     setup, code = OPERATIONS[operation]
-    found = []
-    for run in ("", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", _MEASURE.format(setup=setup, code=code), str(folder)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "RUN": run},
-        )
-        found.append(json.loads(done.stdout))
-    (_, base), (seconds, peak) = found
-    return seconds, peak - base
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE.format(setup=setup, code=code), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path[1:]])},
+    )
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
+
+
+def verdicts(found: Mapping[tuple[int, str], tuple[float, float]]) -> Iterator[str]:
+    """A line for every goal that was measured."""
+    for (count, operation), (most_s, most_mb) in GOALS.items():
+        if (count, operation) not in found:
+            continue
+        seconds, mebibytes = found[count, operation]
+        megabytes = mebibytes * 2**20 / 1e6
+        verdict = "met" if seconds <= most_s and megabytes <= most_mb else "MISSED"
+        time = "" if math.isinf(most_s) else f"{seconds:.2f} s of {most_s:g} s, "
+        yield f"{operation} at {count:,}: {time}{megabytes:.0f} MB of {most_mb} MB: {verdict}"
+    opening, reading, most = OPENING
+    for count in sorted({count for count, _ in found}):
+        more = found[count, opening][0] - found[count, reading][0]
+        verdict = "met" if more <= most else "MISSED"
+        yield f"opening at {count:,}: {more:.2f} s beyond reading, of {most:g} s: {verdict}"
 
 
 def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--keep", type=Path, help="where the folders are, or are to be")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folders = {count: Path(place) / str(count) for count in args.cells}
+        top = args.keep or Path(place)
+        folders = {count: top / str(count) for count in args.cells}
         for count, folder in folders.items():
-            write_folder(folder, count)
+            if not folder.exists():
+                write_folder(folder, count)
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             print(f"{count:,} cells: {size / 2**20:,.0f} MiB", file=sys.stderr)
         print(f"{'':32}" + "".join(f"{count:>20,}" for count in folders) + "   exponent")
+        found = {}
         for operation in OPERATIONS:
-            found = [measure(operation, folder) for folder in folders.values()]
-            cells = "".join(f"{s:>9.2f} s {m:>5.0f} MiB" for s, m in found)
-            print(f"{operation:<32}{cells}{_exponent(args.cells, found):>11}", flush=True)
+            for count, folder in folders.items():
+                found[count, operation] = measure(operation, folder)
+            row = [found[count, operation] for count in folders]
+            cells = "".join(f"{s:>9.2f} s {m:>5.0f} MiB" for s, m in row)
+            print(f"{operation:<32}{cells}{_exponent(args.cells, row):>11}", flush=True)
+        print("", *verdicts(found), sep="\n")
     return 0
 
 

@@ -244,7 +244,48 @@ def _parquet_blocks(file: Path) -> Iterator[Frames]:
         for group in range(opened.num_row_groups):
             yield _from_table(opened.read_row_group(group), file)
     except (pyarrow.ArrowException, OSError) as failure:
-        raise DatasetError(f"{file} is not a readable parquet file: {failure}") from failure
+        raise _unreadable(file, failure) from failure
+
+
+def units_in_shard(file: Path) -> set[tuple[str, str | None]]:
+    """Key and cell of every frame of a parquet file, read without its numbers. Raises DatasetError
+    for one that cannot be read.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    names = ["key", "cell"]
+    found: set[tuple[str, str | None]] = set()
+    try:
+        opened = parquet.ParquetFile(file, read_dictionary=names)
+        for group in range(opened.num_row_groups):
+            table = opened.read_row_group(group, columns=names)
+            columns = [_different(table, name) for name in names]
+            for pair in set(zip(*(codes for _, codes in columns), strict=True)):
+                key, cell = (v[c] for (v, _), c in zip(columns, pair, strict=True))
+                found.add((key, cell))
+    except (pyarrow.ArrowException, OSError, LookupError) as failure:
+        raise _unreadable(file, failure) from failure
+    return found
+
+
+def _different(table: Any, name: str) -> tuple[list[Any], list[int]]:
+    """The different values of a column, and the number of its value for every row. Not by way of
+    numpy: pyarrow would import pandas for that, which takes longer than all the rest.
+    """
+    if name not in table.column_names:
+        return [None], [0] * len(table)
+    values: list[Any] = [None]
+    codes: list[int] = []
+    for part in table.column(name).chunks:
+        first = len(values)
+        values += part.dictionary.to_pylist()
+        codes += [0 if i is None else first + i for i in part.indices.to_pylist()]
+    return values, codes
+
+
+def _unreadable(file: Path, failure: Exception) -> DatasetError:
+    return DatasetError(f"{file} is not a readable parquet file: {failure}")
 
 
 def _from_table(table: Any, file: Path) -> Frames:
@@ -292,7 +333,7 @@ def _with_all_columns(
             numbers[name] = np.full(count, np.nan)
     for name in _TEXTS:
         if name not in texts:
-            texts[name] = Texts(values=(None,), codes=np.zeros(count, dtype=np.int32))
+            texts[name] = _none(count)
     return Frames(numbers=numbers, texts=texts, order=order)
 
 
@@ -336,7 +377,12 @@ def _numbers_of(part: Frames, name: str) -> Floats:
 
 def _texts_of(part: Frames, name: str) -> Texts:
     found = part.texts.get(name)
-    return found or Texts(values=(None,), codes=np.zeros(len(part), dtype=np.int32))
+    return found or _none(len(part))
+
+
+def _none(count: int) -> Texts:
+    """A column of nothing."""
+    return Texts(values=(None,), codes=np.zeros(count, dtype=np.int32))
 
 
 def _joined_texts(parts: Sequence[Texts]) -> Texts:

@@ -314,7 +314,10 @@ class Writer:
             first = file.readline()
         if not first:
             return
-        sealed = _units_in(shards[-1])
+        try:
+            sealed = _units_in(shards[-1])
+        except DatasetError:  # it is put aside when the frames are checked
+            return
         if _unit_of(first) in sealed:
             _rewrite(self._frames, lambda line: _unit_of(line) not in sealed)
 
@@ -418,12 +421,9 @@ def _rewrite(file: Path, keep: Callable[[bytes], bool]) -> int:
 
 
 def _units_in(shard: Path) -> set[tuple[str, str]]:
-    from vmaf_train.corpus.frames import blocks
+    from vmaf_train.corpus.frames import units_in_shard
 
-    found: set[tuple[str, str]] = set()
-    for block in blocks(shard):
-        found.update((key, cell or "") for key, cell in block.units()[0])
-    return found
+    return {(key, cell or "") for key, cell in units_in_shard(shard)}
 
 
 def _drop_from_shard(shard: Path, units: set[tuple[str, str]]) -> None:
