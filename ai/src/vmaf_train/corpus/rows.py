@@ -511,16 +511,32 @@ def latest(file: Path) -> dict[str, CellRow]:
     Raises DatasetError as `read` and `typed`.
     """
     jsonl = file.is_file() and file.suffix != ".parquet"
-    # A row with a type takes a third of one without: a large file is never held as it was read.
+    # A row with a type takes a third of one without, and a fifth of it is its own: a large file is
+    # never held as it was read.
     found: dict[str, CellRow | DatasetError] = {}
+    known: dict[str, str] = {}
     for number, row in lines(file) if jsonl else read(file):
         name = cell_name(row)
         found.pop(name, None)
         try:
-            found[name] = typed(file, number, row)
+            found[name] = typed(file, number, _sharing(row, known))
         except DatasetError as failure:  # counts only where no later row takes its place
             found[name] = failure
     return {cell.cell: cell for cell in found.values() if _is_row(cell)}
+
+
+_OWN = ("cell", "key", "finished_at")
+
+
+def _sharing(row: Row, known: dict[str, str]) -> Row:
+    """`row` with the texts of `known` that say the same; what is new is added to them."""
+    for name, value in row.items():
+        if type(value) is str and name not in _OWN:
+            row[name] = known.setdefault(value, value)
+    argv = row.get("argv")
+    if isinstance(argv, list):
+        row["argv"] = [known.setdefault(a, a) if type(a) is str else a for a in argv]
+    return row
 
 
 def _is_row(found: CellRow | DatasetError) -> TypeGuard[CellRow]:
