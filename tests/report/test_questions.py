@@ -100,5 +100,7 @@ def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
     folder = asked.write(tmp_path / "find")
     with (folder / "questions.jsonl").open("a") as file:
         file.write('{"event": "probe", "encoder": 3}\n')
-    with pytest.raises(DatasetError, match=r"questions\.jsonl:11: .*question, probe or answer"):
+    with pytest.raises(
+        DatasetError, match=r"questions\.jsonl:11: .*question, probe, answer or ladder"
+    ):
         read(folder)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmaftune.engine.events import (
     HullPoint,
@@ -24,8 +25,9 @@ from vmaftune.media.paste import user_command
 from vmaftune.questions.hull import Point
 from vmaftune.questions.ladder import Against, LadderRequest, Rung
 from vmaftune.questions.rungs import LadderFiles, RungFile
-from vmaftune.report.bdrate import convex_hull
-from vmaftune.report.hulls import Crossing, Hull, SizedPoint, bd_rate, crossings, hull_of
+
+if TYPE_CHECKING:
+    from vmaftune.report.hulls import Crossing, Hull
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +80,24 @@ class LadderResult:
     @property
     def curve(self) -> Hull:
         """The cheapest bitrate at each score, and the size that has it."""
+        from vmaftune.report.hulls import SizedPoint, hull_of
+
         points = self.points
         return hull_of([SizedPoint(size=p.size, kbps=p.kbps, score=p.score) for p in points])
 
     @property
     def hull(self) -> list[Point]:
         """The measured encodes on the convex hull, the cheapest first."""
+        from vmaftune.report.bdrate import convex_hull
+
         points = self.points
         return [points[i] for i in convex_hull([(point.kbps, point.score) for point in points])]
 
 
 def ladder_event(result: LadderResult) -> LadderEvent:
     """The ladder as an event."""
+    from vmaftune.report.hulls import crossings
+
     request = result.request
     return LadderEvent(
         film=request.sample.film.path,
@@ -130,6 +138,8 @@ def files_event(result: LadderResult) -> LadderFilesEvent:
 
 def ladders_event(results: Sequence[LadderResult]) -> LaddersEvent:
     """The hulls of several encoders held against each other."""
+    from vmaftune.report.bdrate import convex_hull
+
     curves = [result.curve for result in results]
     every = [(i, point) for i, result in enumerate(results) for point in result.points]
     joint = [every[i] for i in convex_hull([(point.kbps, point.score) for _, point in every])]
@@ -150,6 +160,8 @@ def ladders_event(results: Sequence[LadderResult]) -> LaddersEvent:
 
 
 def _bd_rate(test: Hull, anchor: Hull) -> float | None:
+    from vmaftune.report.hulls import bd_rate
+
     found = bd_rate(test, anchor)
     return None if found is None else round(found, 4)
 
@@ -228,6 +240,8 @@ def _crossing(found: Crossing) -> LadderCrossing:
 
 def crossovers(result: LadderResult) -> list[str]:
     """Where one size takes over from another, as sentences."""
+    from vmaftune.report.hulls import crossings
+
     return [
         f"{c.above[0]}x{c.above[1]} takes over from {c.below[0]}x{c.below[1]} at VMAF"
         f" {c.score:.1f}, {c.kbps:.0f} kbit/s"

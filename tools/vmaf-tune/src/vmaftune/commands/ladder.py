@@ -319,38 +319,17 @@ def show_against(result: LadderResult) -> None:
 
 def draw(result: LadderResult, place: Path) -> None:
     """Hull, encodes of every size and rungs as a picture. Raises ToolError without matplotlib."""
+    from vmaftune.asking.laddered import ladder_event
+    from vmaftune.report.ladder_figure import write_picture
+
     try:
         import matplotlib
 
         matplotlib.use("Agg")
-        from matplotlib.figure import Figure
+        write_picture(ladder_event(result), place)
     except ModuleNotFoundError as failure:
         raise ToolError(
             "--plot needs matplotlib; install it with: pip install 'vmaf-tune[report]'"
         ) from failure
-    import numpy as np
-
-    from vmaftune.report.hulls import crossings
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for size, marker in zip(result.request.sizes, "osD^vPX*hp" * 3, strict=False):
-        of_size = sorted((p.kbps, p.score) for p in result.points if p.size == size)
-        if of_size:
-            label = f"{size[0]}x{size[1]}"
-            axes.plot(*zip(*of_size, strict=True), marker=marker, linewidth=1, label=label)
-    hull = result.curve
-    axes.plot(np.exp(hull.ln_kbps), hull.scores, color="black", linestyle="--", label="hull")
-    for crossing in crossings(hull):
-        axes.axhline(crossing.score, color="grey", linewidth=0.7, linestyle=":")
-    rungs = [(rung.kbps, rung.score) for rung in result.rungs]
-    if rungs:
-        kbps, scores = zip(*rungs, strict=True)
-        axes.plot(kbps, scores, "o", color="black", mfc="none", markersize=11, label="rungs")
-    axes.set_xscale("log")
-    axes.set_xlabel("kbit/s")
-    axes.set_ylabel("VMAF")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(place, dpi=200, format=place.suffix.lstrip(".") or "png")
+    except (OSError, ValueError) as failure:
+        raise ToolError(f"--plot {place} cannot be written: {failure}") from failure

@@ -253,7 +253,8 @@ def _hull(points: Sequence[Point]) -> tuple[Point, ...]:
 
 def _default_curves(curves: Sequence[Curve]) -> tuple[int, ...]:
     """One curve per encoder (and folder, and option set): its default preset where swept, else the
-    middle one; the source's own size where swept.
+    middle one; the source's own size where swept. A bound on the bitrate is a curve of one point,
+    and left out where the encoder has others.
     """
     kinds: dict[tuple[str, str | None, str | None], list[int]] = {}
     for i, curve in enumerate(curves):
@@ -264,7 +265,9 @@ def _default_curves(curves: Sequence[Curve]) -> tuple[int, ...]:
         usual = ENCODERS[encoder].default_preset if encoder in ENCODERS else None
         middle = own_size[len(own_size) // 2]
         chosen.append(next((i for i in own_size if curves[i].preset == usual), middle))
-    return tuple(chosen)
+    free = [i for i in chosen if "maxrate=" not in (curves[i].options or "")]
+    known = {curves[i].encoder for i in free}
+    return tuple(i for i in chosen if i in free or curves[i].encoder not in known)
 
 
 def for_share(values: Iterable[float | None], share: float) -> float | None:

@@ -9,7 +9,7 @@ from vmaftune.engine.events import to_json
 from vmaftune.report.analysis import TARGETS, Analysis, for_share
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import AskedQuestion, Failure, Point
+from vmaftune.report.sweep import AskedQuestion, Failure, Point, ToldLadder
 
 Json = dict[str, object]
 """A JSON object on its way out. Nothing reads it again."""
@@ -47,6 +47,7 @@ def document(analysis: Analysis, model: ModelRun | None = None) -> Json:
             for s, name in enumerate(sweep.sources)
         },
         "questions": [_question(question) for question in sweep.questions],
+        "ladders": [_ladder(ladder) for ladder in sweep.ladders],
         "failed": [_failed(failure) for failure in sweep.failures],
         "model_run": _model(model) if model else None,
     }
@@ -129,6 +130,13 @@ def _question(question: AskedQuestion) -> Json:
             {**to_json(answer.told), "windows": [asdict(window) for window in answer.windows]}
             for answer in question.answers
         ],
+    }
+
+
+def _ladder(ladder: ToldLadder) -> Json:
+    return {
+        **to_json(ladder.told),
+        "files": to_json(ladder.files) if ladder.files else None,
     }
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from vmaftune.errors import ToolError
 from vmaftune.report.analysis import Analysis
+from vmaftune.report.ladder_figure import write_picture
 from vmaftune.report.model_run import Band, ModelRun
+from vmaftune.report.sweep import ToldLadder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +66,7 @@ def write(analysis: Analysis, model: ModelRun | None, folder: Path) -> list[Path
         written = [_rate(analysis, s, folder) for s in range(len(analysis.sweep.sources))]
         if analysis.sweep.points:
             written += [figure(analysis, folder) for figure in (_matrix, _reach, _speed)]
+        written += [_ladder(ladder, folder) for ladder in analysis.sweep.ladders]
         if model is not None:
             written += [_scatter(analysis, model, folder), _residuals(model, folder)]
     except OSError as failure:
@@ -140,6 +143,12 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
         _log_scale(axes)
         axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
         _legend(axes, fontsize=6.5, ncols=2)
+    return file
+
+
+def _ladder(ladder: ToldLadder, folder: Path) -> Path:
+    file = _file(folder, f"ladder_{ladder.film}_{ladder.label}")
+    write_picture(ladder.told, file)
     return file
 
 

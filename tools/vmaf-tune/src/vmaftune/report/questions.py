@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 from vmaf_train.corpus.rows import QUESTIONS, bad_line, lines
 
-from vmaftune.engine.events import AnswerEvent, Asked, ProbeEvent, QuestionEvent
+from vmaftune.engine.events import (
+    AnswerEvent,
+    Asked,
+    LadderEvent,
+    LadderFilesEvent,
+    ProbeEvent,
+    QuestionEvent,
+)
 from vmaftune.report.cells import MeasuredCell
 from vmaftune.report.frames import FrameScores
-from vmaftune.report.sweep import Answered, AskedQuestion, WindowScore
+from vmaftune.report.sweep import Answered, AskedQuestion, ToldLadder, WindowScore
 
 _START = re.compile(r".+@(\d{2,}):(\d{2}):(\d{2}\.\d{3})(?:\+\d+)?")
 _STRETCH_S = 2.0
 """A window that is longer than two of these is shown in stretches of this length."""
+
+_Same = tuple[str, str, str, str, int]
+"""Film, encoder, preset, statistic and lines scored: what a later ladder takes the place of."""
 
 
 @dataclass(slots=True)
@@ -36,8 +46,7 @@ def read_questions(
     `frames` are the folder's. Raises DatasetError naming file and line of one that is none of ours.
     """
     groups: list[_Group] = []
-    for number, row in lines(folder / QUESTIONS):
-        told = _typed(folder / QUESTIONS, number, row)
+    for told in _told(folder):
         if isinstance(told, QuestionEvent):
             groups.append(_Group(asked=told))
         elif groups and isinstance(told, ProbeEvent):
@@ -54,11 +63,34 @@ def read_questions(
     )
 
 
+def read_ladders(folder: Path) -> tuple[ToldLadder, ...]:
+    """The ladders of a folder, oldest first: of each film, encoder, preset and size the last one.
+    Raises as `read_questions`.
+    """
+    found: dict[_Same, ToldLadder] = {}
+    for told in _told(folder):
+        if isinstance(told, LadderEvent):
+            at: _Same = (told.film, told.encoder, told.preset, told.statistic, told.height)
+            found.pop(at, None)  # the last one is also the last in order
+            found[at] = ToldLadder(told=told)
+        elif found and isinstance(told, LadderFilesEvent):
+            last = list(found)[-1]  # files are made right after their ladder
+            found[last] = replace(found[last], files=told)
+    return tuple(found.values())
+
+
+def _told(folder: Path) -> Iterator[Asked]:
+    for number, row in lines(folder / QUESTIONS):
+        yield _typed(folder / QUESTIONS, number, row)
+
+
 def _typed(file: Path, number: int, row: Mapping[str, object]) -> Asked:
     try:
         told: Asked = msgspec.convert(row, Asked)
     except msgspec.ValidationError as failure:
-        raise bad_line(file, number, f"is no question, probe or answer: {failure}") from failure
+        raise bad_line(
+            file, number, f"is no question, probe, answer or ladder: {failure}"
+        ) from failure
     return told
 
 

@@ -29,7 +29,7 @@ from vmaftune.report.facts import (
 )
 from vmaftune.report.films import PooledCell, pool_windows, score
 from vmaftune.report.frames import FrameScores, read_frames
-from vmaftune.report.questions import read_questions
+from vmaftune.report.questions import read_ladders, read_questions
 from vmaftune.report.sweep import Curve, Point, Sweep
 from vmaftune.request.document import Document
 
@@ -83,6 +83,7 @@ def read(*folders: Path) -> Sweep:
         notes=notes(told, cells, num_lacking),
         cpu_s=sum(_cpu_s(cell.row) for cell in cells if cell.row.is_ok),
         questions=tuple(q for run in runs for q in read_questions(run.folder, run.cells, frames)),
+        ladders=tuple(ladder for run in runs for ladder in read_ladders(run.folder)),
     )
 
 

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from vmaftune.encoders import format_quality
 from vmaftune.report.analysis import Analysis, Choice
-from vmaftune.report.sweep import AskedQuestion
+from vmaftune.report.sweep import AskedQuestion, ToldLadder
 
 
 def summary(analysis: Analysis) -> list[str]:
@@ -15,7 +15,7 @@ def summary(analysis: Analysis) -> list[str]:
     if not sweep.points:
         failed = len(sweep.failures)
         return [f"No cell was measured: {failed} failed. There is nothing to draw or to compare."]
-    found: list[str | None] = [*map(answered, sweep.questions)]
+    found: list[str | None] = [*map(answered, sweep.questions), *map(laddered, sweep.ladders)]
     found += [_extent(analysis), _fewest_bits(analysis), _fastest(analysis), _settings(analysis)]
     return [sentence for sentence in found if sentence]
 
@@ -34,6 +34,20 @@ def answered(question: AskedQuestion) -> str:
     return (
         f"Asked for {what}: {met}{best.label} at {best.told.quality:g} with"
         f" {best.told.score:.2f}, {best.told.kbps or 0:,.0f} kbit/s ({how})."
+    )
+
+
+def laddered(ladder: ToldLadder) -> str:
+    """A ladder as a sentence."""
+    told, rungs = ladder.told, ladder.told.rungs
+    if not rungs:
+        return f"A ladder for {ladder.film} with {ladder.label}: {'; '.join(told.sentences)}."
+    first, last = rungs[0], rungs[-1]
+    return (
+        f"A ladder for {ladder.film} with {ladder.label}: {_count(len(rungs), 'rung')} from"
+        f" {first.width}x{first.height} at {first.kbps:,.0f} kbit/s (VMAF {first.score:.1f}) to"
+        f" {last.width}x{last.height} at {last.kbps:,.0f} (VMAF {last.score:.1f}), from"
+        f" {_count(told.num_encodes + told.num_rung_encodes, 'encode')} of its windows."
     )
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaftune.engine.events import AnswerEvent, ProbeEvent, QuestionEvent
+from vmaftune.engine.events import (
+    AnswerEvent,
+    LadderEvent,
+    LadderFilesEvent,
+    ProbeEvent,
+    QuestionEvent,
+)
+from vmaftune.report.hulls import SizedPoint
 
 Scores = NDArray[np.float64]
 """VMAF of the frames of one cell in their order, (num_frames,)."""
@@ -149,6 +156,32 @@ class AskedQuestion:
         return Path(self.asked.film).name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldLadder:
+    """A film's ladder with one encoder, and its files where they were made."""
+
+    told: LadderEvent
+    files: LadderFilesEvent | None = None
+
+    @property
+    def film(self) -> str:
+        """The film's file name."""
+        return Path(self.told.film).name
+
+    @property
+    def label(self) -> str:
+        """Encoder and preset: `libsvtav1 5`."""
+        return f"{self.told.encoder} {self.told.preset}"
+
+    @property
+    def points(self) -> list[SizedPoint]:
+        """The encodes that the hull was made from."""
+        return [
+            SizedPoint(size=(p.width, p.height), kbps=p.kbps, score=p.score)
+            for p in self.told.points
+        ]
+
+
 Fact = tuple[str, str]
 """Name and value of one fact, both to be read."""
 
@@ -160,7 +193,8 @@ class Sweep:
     `sources` are names of clips, or of films whose windows are pooled; `frames` maps the key of a
     point to its scores. `facts` and `start_facts` are about the tools and the last start of the
     command; `notes` are sentences about cells that are missing or stand out. `cpu_s` is what
-    encoding and scoring took. `questions` are those that had cells measured, oldest first.
+    encoding and scoring took. `questions` are those that had cells measured, and `ladders` the last
+    one of each encoder and preset, oldest first.
     """
 
     name: str
@@ -179,6 +213,7 @@ class Sweep:
     cpu_s: float
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
     questions: tuple[AskedQuestion, ...] = ()
+    ladders: tuple[ToldLadder, ...] = ()
 
     def points_of(self, source: int, curve: int) -> tuple[Point, ...]:
         """The points of one curve on one source, by quality value."""

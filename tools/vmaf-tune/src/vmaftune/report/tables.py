@@ -13,7 +13,7 @@ from statistics import fmean
 from vmaftune.encoders import format_quality
 from vmaftune.report.analysis import Analysis, for_share, gb_per_hour
 from vmaftune.report.model_run import ModelRun
-from vmaftune.report.sweep import Answered, AskedQuestion, Point
+from vmaftune.report.sweep import Answered, AskedQuestion, Point, ToldLadder
 
 CSV_COLUMNS = (
     "cell",
@@ -59,6 +59,8 @@ def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     found = []
     for question in analysis.sweep.questions:
         found += [_probes(question), _answers(question)]
+    for ladder in analysis.sweep.ladders:
+        found += _of_ladder(ladder)
     if analysis.sweep.points:
         found += [_matrix(analysis), _targets(analysis), _costs(analysis)]
         if 1 < len(analysis.sweep.sources) <= MANY_SOURCES:
@@ -112,6 +114,71 @@ def _answer_row(answer: Answered) -> list[Value]:
         told.num_encodes,
         told.stop or "foretold",
     ]
+
+
+def _of_ladder(ladder: ToldLadder) -> list[TextTable]:
+    """The rungs of a ladder, where sizes take over, and what a fixed ladder costs more."""
+    told, name = ladder.told, f"{ladder.film}, {ladder.label}"
+    files = ladder.files.files if ladder.files else []
+    inside: list[Value] = [f"{file.score:.2f}" for file in files]
+    inside = inside or [None] * len(told.rungs)
+    found = [
+        TextTable(
+            title=f"Rungs of {name}",
+            columns=("size", "quality", "VMAF", "in the file", "kbit/s", "bound"),
+            rows=[
+                [
+                    f"{rung.width}x{rung.height}",
+                    format_quality(rung.quality),
+                    f"{rung.score:.2f}",
+                    own,
+                    round(rung.kbps),
+                    rung.maxrate_kbps,
+                ]
+                for rung, own in zip(told.rungs, inside, strict=True)
+            ],
+            caption=f"scored at {told.width}x{told.height}",
+        )
+    ]
+    if told.crossings:
+        found.append(_crossings(ladder))
+    if told.fixed:
+        found.append(_fixed(ladder))
+    return found
+
+
+def _crossings(ladder: ToldLadder) -> TextTable:
+    return TextTable(
+        title=f"Where sizes take over: {ladder.film}, {ladder.label}",
+        columns=("size", "from", "VMAF", "kbit/s"),
+        rows=[
+            [
+                f"{c.width}x{c.height}",
+                f"{c.below_width}x{c.below_height}",
+                f"{c.score:.1f}",
+                round(c.kbps),
+            ]
+            for c in ladder.told.crossings
+        ],
+        left=2,
+    )
+
+
+def _fixed(ladder: ToldLadder) -> TextTable:
+    return TextTable(
+        title=f"A fixed ladder at equal VMAF: {ladder.film}, {ladder.label}",
+        columns=("fixed rung", "kbit/s", "VMAF", "hull kbit/s", "saved"),
+        rows=[
+            [
+                f"{one.width}x{one.height}",
+                round(one.kbps),
+                f"{one.score:.2f}",
+                None if one.hull_kbps is None else round(one.hull_kbps),
+                None if one.saved is None else f"{one.saved:+.0%}",
+            ]
+            for one in ladder.told.fixed
+        ],
+    )
 
 
 def _matrix(analysis: Analysis) -> TextTable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -23,9 +23,10 @@ from vmaftune.errors import ToolError
 from vmaftune.report.analysis import KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis
 from vmaftune.report.bdrate import Comparison
 from vmaftune.report.document import Json
+from vmaftune.report.hulls import bd_rate, hull_of
 from vmaftune.report.model_run import Band, ModelRun
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Answered, AskedQuestion, Scores
+from vmaftune.report.sweep import Answered, AskedQuestion, Scores, ToldLadder
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,6 +45,7 @@ def render(analysis: Analysis, model: ModelRun | None) -> str:
     sweep = analysis.sweep
     names = ["report.js", "report_charts.js"]
     names += ["report_questions.js"] if sweep.questions else []
+    names += ["report_ladder.js"] if sweep.ladders else []
     names += ["report_model.js"] if model else []
     scripts = [_plotly(), *map(_part, names), _part("report_frames.js")]
     return templates.get_template("page.html").render(
@@ -120,6 +122,7 @@ def _links(analysis: Analysis, model: ModelRun | None) -> list[tuple[str, str]]:
     shown = figures if analysis.sweep.points else []
     return [
         *([("questions", "What was asked")] if analysis.sweep.questions else []),
+        *([("ladders", "The ladder")] if analysis.sweep.ladders else []),
         *shown,
         *([("model", "Model")] if model else []),
         ("failed", "Failed cells"),
@@ -188,8 +191,21 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> Json:
         "bd": _comparisons(analysis),
         "quality": {f"{s}:{c}": values for (s, c), values in analysis.quality.items()},
         "questions": [_question(question) for question in sweep.questions],
+        "ladders": [_ladder(ladder) for ladder in sweep.ladders],
+        "ladder_bd": _hull_rates(sweep.ladders),
         "model": _model(model) if model else None,
     }
+
+
+def _ladder(ladder: ToldLadder) -> Json:
+    files = to_json(ladder.files) if ladder.files else None
+    return {**to_json(ladder.told), "film": ladder.film, "files": files}
+
+
+def _hull_rates(ladders: Sequence[ToldLadder]) -> list[list[float | None]]:
+    """BD-rate of each ladder's hull against each other one, as a share."""
+    hulls = [hull_of(ladder.points) for ladder in ladders]
+    return [[_rounded(bd_rate(test, anchor), 4) for anchor in hulls] for test in hulls]
 
 
 def _question(question: AskedQuestion) -> Json:

@@ -61,6 +61,7 @@ const FIGURES = cells.s.length ? [drawRate, drawMatrix, drawPair, drawQuality, d
 function drawAll() {
   FIGURES.forEach((figure) => figure());
   if (data.questions.length) drawQuestion();
+  if (data.ladders.length) drawLadders();
   if (data.model) drawModel();
   /* What scrolls sideways can be reached with the keyboard. */
   document.querySelectorAll(".scroll").forEach((node) => (node.scrollWidth > node.clientWidth ? (node.tabIndex = 0) : node.removeAttribute("tabindex")));
