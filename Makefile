@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode reproduce release fuzz bench-scale bench-cluster clean
+.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode bench-shots reproduce release fuzz bench-scale bench-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -126,6 +126,9 @@ bench-find: .venv/.demo ## encodes for a target, against the rules of other tool
 
 bench-encode: .venv/.demo ## films by shots against one value, foretold against measured: minutes
 	$(BIN)/python tools/vmaf-tune/dev/bench_encode.py --picture docs/img/encode_shots.png
+
+bench-shots: .venv/.demo ## which rule finds the cuts of films that were marked by looking: a minute
+	$(BIN)/python tools/vmaf-tune/dev/bench_shots.py
 
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
 	$(BIN)/python ai/dev/reproduce.py

@@ -9,10 +9,12 @@ from typing import Any
 import av
 import pytest
 from vmaftune import api
+from vmaftune.engine.events import ProgressEvent
 from vmaftune.errors import UsageError
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import frame_digests
 from vmaftune.questions.film import Made
+from vmaftune.report.build import build
 
 TARGET = 88.0
 RANGE = {"min_quality": 16, "max_quality": 36}
@@ -78,6 +80,16 @@ def test_shots_meet_the_target_each_and_join_without_a_change(
     assert len(frame_digests(real, shots.out, 60)) == short.num_frames
 
 
+def test_a_film_by_shots_is_a_question_with_its_answer_in_the_report(shots: Made) -> None:
+    document = build(shots.out.parent / "run").document()
+    (question,) = document["questions"]
+    assert question["target"] == TARGET
+    (answer,) = question["answers"]
+    assert answer["quality"] is None and answer["is_met"]
+    assert len(answer["cells"]) == len(shots.shots) == len(answer["windows"])
+    assert f"{len(shots.shots)} shots at" in " ".join(document["summary"])
+
+
 def test_over_the_film_takes_fewer_bits_than_in_each_shot(
     short: Any, shots: Made, tmp_path: Path
 ) -> None:
@@ -85,6 +97,37 @@ def test_over_the_film_takes_fewer_bits_than_in_each_shot(
     assert over.is_met and over.score >= TARGET
     assert over.size_bytes < shots.size_bytes
     assert not list((tmp_path / "run/encodes").glob("*.mkv")), "probes are removed at the end"
+
+
+@pytest.mark.parametrize("shift", [5, -5])
+def test_an_encode_that_is_off_is_made_again(
+    shift: int, film: Callable[..., Any], wrapper: Callable[..., str], tmp_path: Path
+) -> None:
+    source = film("three shots to mend.mkv", shots=3, size="192x108")
+    place = "argv.index('-crf') + 1"
+    other = wrapper(f"if '-c:v:0' in argv: argv[{place}] = str(float(argv[{place}]) + {shift})")
+    told: list[Any] = []
+    result = api.encode(
+        source.path,
+        tmp_path / "out.mkv",
+        preset="ultrafast",
+        verify="full",
+        wanted=api.Wanted(target=TARGET, min_quality=10, max_quality=45),
+        running=api.Running(out=tmp_path / "run", jobs=2, ffmpeg=other),
+        on_event=told.append,
+    )
+    first, second = result.attempts
+    assert first.foretold is not None and abs(first.measured - first.foretold) > 2
+    assert (second.quality - first.quality) * shift < 0, "against what the first was off by"
+    assert abs(second.measured - TARGET) < abs(first.measured - TARGET)
+    assert second.measured == pytest.approx(second.foretold, abs=1.5), "the curve was moved"
+    meets = [a for a in result.attempts if a.measured >= TARGET]
+    best = min(meets, key=lambda a: a.size_bytes) if meets else second
+    assert result.score == best.measured and result.error == 0.0
+    steps = [(e.step, e.attempt) for e in told if isinstance(e, ProgressEvent)]
+    assert {("encode", 1), ("score", 1), ("score", 2)} <= set(steps)
+    last = [e for e in told if isinstance(e, ProgressEvent)][-1]
+    assert last.frames == last.num_frames == source.num_frames
 
 
 def test_a_quality_value_takes_the_place_of_the_search(short: Any, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@
 Joins the committed clips into three films of 40 seconds and makes each four ways: whole at one
 value, by shots with the target in each, by shots with the target over the film, and at the values
 around, so that bits are compared at equal mean VMAF (ln of the bytes between neighbouring values).
-Prints three tables:
+Prints four tables:
 
-- bits, and how far the shots lie apart, against one value for the film; encodes that the search
-  took, and those that bisection takes to the same answers;
+- bits, and how far the shots lie apart, against one value for the film;
+- encodes that the search made for a minute of film, and those of rules that search each shot
+  without a prior (peers.py), on the shots' own curves: eight values of each are measured for that;
 - what windows foretold of the whole encode, and what all its frames have;
 - windows encoded alone against the same frames of the whole encode, with and without frames around
   them that are encoded and not scored.
@@ -28,7 +29,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, pstdev
 
+import numpy as np
+import peers
 from vmaf_train.corpus.rows import CellRow
+from vmaf_train.process import interpolate
+from vmaf_train.results.foretelling import Dense, Rule
 from vmaftune import api
 from vmaftune.asking import finding
 from vmaftune.cell import Cell, Window
@@ -48,6 +53,13 @@ FILMS = {
     "lively": ("acrobat", "vizdoom_game", "bbb"),
 }
 PADS = (0, 12, 48)
+MEASURED = 8
+"""Quality values at which a shot's curve is measured, over the encoder's whole range."""
+RULES: dict[str, Rule] = {
+    "bisection": peers.bisection(),
+    "ab-av1's rule": peers.ab_av1(peers.doubling),
+    "Av1an's rule": peers.av1an(),
+}
 NEAR = 2
 """Distance of the quality values between which the bits of one value are interpolated."""
 
@@ -61,8 +73,6 @@ class Spread:
     size_bytes: float
     lowest: float
     apart: float
-    num_encodes: int | None = None
-    bisection: int | None = None
 
 
 def main() -> None:
@@ -73,17 +83,19 @@ def main() -> None:
     parser.add_argument("--preset", default="veryfast")
     parser.add_argument("--picture", type=Path, help="draw quality over time of the first film")
     asked = parser.parse_args()
-    ways, told, biases = [], [], []
+    ways, made, told, biases = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-bench-") as place:
         for name, clips in FILMS.items():
             bench = Bench(Path(place), name, clips, asked)
             ways += bench.ways()
+            made.append(bench.encodes())
             told.append(bench.foretold())
             biases += bench.biases()
             if asked.picture is not None and name == next(iter(FILMS)):
                 bench.draw(asked.picture)
     print(f"\n{asked.encoder} {asked.preset}, target {asked.target:g}\n")
-    show(("film", "way", "mean", "bits %", "lowest", "sd", "a shot", "a minute", "halving"), ways)
+    show(("film", "way", "mean", "bits %", "lowest", "sd"), ways)
+    show(("film", "shots a minute", "each shot", "over the film", *(f"{r}" for r in RULES)), made)
     show(("film", "quality", "foretold", "all frames", "off"), told)
     show(("film", "frames around", "windows", "off by", "sd", "most"), biases)
 
@@ -152,17 +164,13 @@ class Bench:
             size = sum(shot.size_bytes for shot in made.shots)
             one = self.one_value(mean)
             saved = 100 * (size / one.size_bytes - 1)
-            count = len(shots)
-            steps = sum(self.halving(shot.quality) for shot in made.shots)
             found.append(
                 [self.name, f"shots, target in {way}" if way == "each shot" else f"shots, {way}"]
                 + [f"{mean:.2f}", f"{saved:+.1f}", f"{min(shots):.1f}", f"{pstdev(shots):.2f}"]
-                + [f"{made.num_encodes / count:.2f}", f"{made.num_encodes / self.minutes:.0f}"]
-                + [f"{steps / self.minutes:.0f}"]
             )
             found.append(
                 [self.name, f"{one.way}", f"{one.mean:.2f}", "0", f"{one.lowest:.1f}"]
-                + [f"{one.apart:.2f}", "", "", ""]
+                + [f"{one.apart:.2f}"]
             )
         return found
 
@@ -224,17 +232,38 @@ class Bench:
             assert all(row is not None and row.is_ok for row in rows), rows
             return [(row, study.scores(c)) for row, c in zip(rows, cells, strict=True) if row]
 
-    def halving(self, quality: float) -> int:
-        """Encodes that bisection over the encoder's whole range takes to prove this answer: on a
-        falling curve its way follows from the answer alone.
+    def encodes(self) -> list[str]:
+        """The line of the second table: encodes for a minute of film."""
+        numbers = [len(self.shots.shots), self.shots.num_encodes, self.over.num_encodes]
+        curves = self.curves()
+        target = float(self.asked.target)
+        numbers += [sum(len(rule(c, target)[1]) for c in curves) for rule in RULES.values()]
+        return [self.name, *(f"{number / self.minutes:.0f}" for number in numbers)]
+
+    def curves(self) -> list[Dense]:
+        """The curve of every shot over the encoder's whole range, between measured values by a
+        monotone cubic.
         """
-        values = self.question.request.candidates[0].values()
-        met, missed, count = -1, len(values), 0
-        while missed - met > 1:
-            middle = (met + missed) // 2
-            met, missed = (middle, missed) if values[middle] <= quality else (met, middle)
-            count += 1
-        return count
+        candidate = self.question.request.candidates[0]
+        every = np.arange(candidate.low, candidate.high + 1)
+        known = np.unique(np.round(np.linspace(candidate.low, candidate.high, MEASURED)))
+        film = self.question.film
+        windows = [film.cut(shot.start, shot.num_frames) for shot in self.shots.shots]
+        means = [[fmean(s) for _, s in self.measure(windows, float(q))] for q in known]
+        nothing = np.zeros(len(every))
+        return [
+            Dense(
+                content=window.name,
+                encoder=candidate.encoder.name,
+                preset=candidate.preset,
+                quality=every,
+                score=interpolate(known, np.array([at[i] for at in means]), every),
+                bits_per_pixel=nothing,
+                cpu_s=nothing,
+                motion2=None,
+            )
+            for i, window in enumerate(windows)
+        ]
 
     def foretold(self) -> list[str]:
         """The line of the second table: the first encode, before anything was corrected."""
@@ -271,8 +300,6 @@ class Bench:
 
     def padded(self, window: Window, pad: int) -> Window:
         """The window with `pad` frames on either side that are encoded and not scored."""
-        if not pad:
-            return window
         facts, count = self.question.film.facts, window.expected_frames
         return replace(
             window,

@@ -136,6 +136,39 @@ class Color:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hdr10:
+    """HDR10 metadata of a film (SMPTE ST 2086, CTA-861.3).
+
+    `mastering` is the display it was made on: x and y of red, green, blue and white in 1/50000,
+    then its least and most light in 1/10000 cd/m2; empty where not known. `light` is the brightest
+    pixel and the brightest frame's mean in cd/m2, None where not known.
+    """
+
+    mastering: tuple[int, ...] = ()
+    light: tuple[int, int] | None = None
+
+    def arguments(self) -> list[str]:
+        """ffmpeg's arguments that say so of the input that follows."""
+        found = []
+        if self.mastering:
+            red, green, blue, white = (
+                f"({self.mastering[i]},{self.mastering[i + 1]})" for i in (0, 2, 4, 6)
+            )
+            least, most = self.mastering[8:]
+            text = f"G{green}B{blue}R{red}WP{white}L({most},{least})"
+            found += ["-mastering_display:v:0", text]
+        if self.light is not None:
+            found += ["-content_light:v:0", f"{self.light[0]},{self.light[1]}"]
+        return found
+
+    def is_near(self, other: Hdr10) -> bool:
+        """Equal but for the rounding of a codec's own units."""
+        pairs = zip(self.mastering, other.mastering, strict=False)
+        same = len(self.mastering) == len(other.mastering)
+        return same and self.light == other.light and all(abs(a - b) <= 1 for a, b in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
     """How to read a headerless .yuv file."""
 
@@ -199,6 +232,7 @@ class Window:
     `expected_frames` is then the demuxer's count. `width`, `height`, `pix_fmt` are those of the
     prepared reference. `fps` is a fraction as text. `pad_before` and `pad_after` frames around the
     window are prepared and encoded as well, and not scored. `seek` is a way to the first of them.
+    `hdr10` is what the encode is told of the film's light; only encodes that a person keeps are.
     """
 
     name: str
@@ -224,6 +258,7 @@ class Window:
     pad_before: int = 0
     pad_after: int = 0
     seek: Seek | None = None
+    hdr10: Hdr10 | None = None
 
     @property
     def first_frame(self) -> int:
@@ -249,6 +284,7 @@ class Window:
         pads = [self.pad_before, self.pad_after]
         return {
             **({"pads": pads} if any(pads) else {}),
+            **({"hdr10": self.hdr10.arguments()} if self.hdr10 else {}),
             "sha256": self.sha256,
             "start_frame": self.start_frame,
             "num_frames": self.num_frames,

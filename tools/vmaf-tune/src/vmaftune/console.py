@@ -374,7 +374,9 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.2f} GB"
 
 
-_IN_JSON = frozenset({"notice", "probe", "answer", "made", "point", "ladder", "ladder_files"})
+_IN_JSON = frozenset(
+    {"notice", "probe", "answer", "made", "progress", "point", "ladder", "ladder_files"}
+)
 
 
 class FindView(AbstractContextManager["FindView"]):
@@ -384,12 +386,15 @@ class FindView(AbstractContextManager["FindView"]):
 
     EXPECTED = 3
     """Probes that a search takes on average; only the ETA rests on it."""
+    PAUSE_S = 30.0
+    """Seconds between two lines of progress where no terminal is."""
 
     def __init__(self, target: float, *, as_json: bool, expected: int = EXPECTED) -> None:
         self._target, self._json, self._expected = target, as_json, expected
         self._begin = time.monotonic()
         self._cells = self._probes = 0
-        self._now = ""
+        self._now = self._far = ""
+        self._said = 0.0
         self._live = (
             Live(
                 console=_console(sys.stderr),
@@ -423,6 +428,8 @@ class FindView(AbstractContextManager["FindView"]):
             self._cells += 1
             if told["status"] != "ok":
                 self._print(f"failed: {told['cell']}: {told['error']}", "red")
+        elif kind == "progress":
+            self._show_progress(told)
         elif kind == "point" and not self._json:
             self._probes += 1
             self._print(_point_line(told))
@@ -430,9 +437,19 @@ class FindView(AbstractContextManager["FindView"]):
             self._probes += 1
             self._print(_probe_line(told, self._target))
 
+    def _show_progress(self, told: Mapping[str, Any]) -> None:
+        """On a terminal a line that changes, else a line each half minute."""
+        self._far = _progress_line(told)
+        now = time.monotonic()
+        if self._live is None and not self._json and now - self._said >= self.PAUSE_S:
+            self._said = now
+            say(self._far)
+
     def _panel(self) -> Text:
         seconds = time.monotonic() - self._begin
         left = ""
+        if self._far:
+            return Text(f" {self._far}, {duration(seconds)} gone  {self._now}")
         if self._probes:
             more = max(1, self._expected - self._probes)
             left = f", about {duration(more * seconds / self._probes)} left"
@@ -443,6 +460,18 @@ class FindView(AbstractContextManager["FindView"]):
             self._live.console.print(Text(message, style=style))
         else:
             say(message, style)
+
+
+def _progress_line(told: Mapping[str, Any]) -> str:
+    doing = {
+        "shots": "shots: ",
+        "encode": f"encode {told['attempt']} of at most 2: ",
+        "score": f"scoring encode {told['attempt']}: ",
+    }[told["step"]]
+    share = 100 * told["frames"] // max(1, told["num_frames"])
+    left = told["expected_s"]
+    more = "" if left is None else f", about {duration(left)} left of this step"
+    return f"{doing}{told['frames']} of {told['num_frames']} frames ({share}%){more}"
 
 
 def _point_line(told: Mapping[str, Any]) -> str:

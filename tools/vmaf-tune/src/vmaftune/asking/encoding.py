@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vmaf_train.prior import load as load_prior
@@ -12,10 +12,18 @@ from vmaftune.asking.finding import Question, Wanted, drive, find_question, open
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import Window
 from vmaftune.errors import UsageError
-from vmaftune.media.containers import Stream, check_streams, companions
+from vmaftune.media.containers import (
+    Stream,
+    check_streams,
+    companions,
+    container_of,
+    fitting,
+)
 from vmaftune.media.join import REFUSED_CODECS
+from vmaftune.media.output import check_free
 from vmaftune.media.shots import shots
 from vmaftune.questions.film import EncodeRequest, Made
+from vmaftune.questions.kept import check_depth, lost
 from vmaftune.questions.shots import ShotEncoder
 from vmaftune.questions.whole import WholeEncoder
 from vmaftune.request.flags import Texts
@@ -35,6 +43,7 @@ class Keep:
             "audio": self.audio,
             "subtitle": self.subtitles,
             "attachment": self.attachments,
+            "cover": self.attachments,
         }
         return tuple(s for s in streams if wanted.get(s.kind, False))
 
@@ -65,18 +74,21 @@ def encode_question(
         )
     if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
         raise UsageError("an encode is whole or by shots, and verified by windows or in full")
-    if job.out.exists() and not job.force:
-        raise UsageError(f"{job.out} exists; name another file, or take its place with --force")
+    container_of(job.out)
+    if not job.force:
+        check_free(job.out)
     question = find_question(texts, wanted, running)
     if len(question.request.candidates) != 1:
         raise UsageError("encode takes one encoder with one preset; `find` compares several")
     candidate = question.request.candidates[0]
     if job.quality is not None:
         candidate.encoder.check_quality(job.quality)
-    streams = job.keep.of(companions(Path(question.film.whole.path)))
+    every = companions(Path(question.film.whole.path))
+    streams = fitting(job.out, job.keep.of(every))
     check_streams(job.out, candidate.encoder.codec, streams)
+    check_depth(question.film.whole, candidate.encoder)
     windows = _shot_windows(question, job) if job.way == "shots" else ()
-    return question, EncodeRequest(
+    request = EncodeRequest(
         film=question.film,
         out=job.out,
         find=question.request,
@@ -85,7 +97,13 @@ def encode_question(
         shots=windows,
         over_film=job.over_film,
         verify_all=job.verify == "full",
+        force=job.force,
     )
+    left_out = [s for s in every if s.kind in ("cover", "data", "video") and s not in streams]
+    said = [f"stream {s.index} ({s.kind}, {s.codec}) is left out of {job.out}" for s in left_out]
+    notices = (*question.notices, *said, *lost(request, question.ffmpeg))
+    options = replace(question.options, retry_failed=True)
+    return replace(question, notices=notices, options=options), request
 
 
 def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:
@@ -98,11 +116,10 @@ def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:
     if candidate.encoder.codec in REFUSED_CODECS:
         why = REFUSED_CODECS[candidate.encoder.codec]
         raise UsageError(f"{candidate.encoder.name} cannot be encoded by shots: {why}")
-    if question.request.size is not None:
-        raise UsageError("--shots and --size do not go together; use --scale, or --whole")
     timeout_s = question.options.timeout_s or max(3600.0, film.seconds * 10)
     spans = shots(Path(film.whole.path), film.facts, question.ffmpeg, timeout_s)
-    return tuple(film.cut(span.start, span.num_frames) for span in spans)
+    whole = replace(film, whole=replace(film.whole, hdr10=film.facts.hdr10))
+    return tuple(whole.cut(span.start, span.num_frames) for span in spans)
 
 
 def make_film(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +33,7 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
-from vmaftune.errors import TargetMissed, UsageError
+from vmaftune.errors import FolderError, TargetMissed, UsageError
 from vmaftune.media.process import Runner
 
 if TYPE_CHECKING:
@@ -158,7 +160,7 @@ def encode(
         deinterlace=deinterlace,
         vmaf_model=vmaf_model,
     )
-    with interruptible(runner):
+    with interruptible(runner), _own_flags():
         question, request = encode_question(texts, job, wanted, running)
         with console.FindView(target, as_json=as_json) as view:
             made = make_film(
@@ -175,6 +177,15 @@ def encode(
             f"{made.out} has {wanted.statistic} VMAF {made.score:.2f} and {target:g} was asked for;"
             " it is the best of what was tried"
         )
+
+
+@contextmanager
+def _own_flags() -> Iterator[None]:
+    """What is said of the run folder names the flag that it has here: --out is the file."""
+    try:
+        yield
+    except FolderError as failure:
+        raise FolderError(str(failure).replace("--out", "--run-dir")) from failure
 
 
 def made_event(made: Made) -> MadeEvent:

@@ -25,12 +25,26 @@ HERE = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A question that a folder was measured for, and how it ended: `is_met` is None where it was
+    stopped before it had an answer.
+    """
+
+    film: str
+    target: float
+    statistic: str
+    asked_at: str
+    is_met: bool | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """How far a run folder is.
 
     `expected_s` are the seconds until its end, by what the finished cells took; `failed` gives
     the message of every failed cell by its id. `damaged` cells are finished ones whose
-    row and frames do not agree: they are among those left, and measured again.
+    row and frames do not agree: they are among those left, and measured again. `questions` are what
+    `find` and `encode` asked, oldest first.
     """
 
     folder: str
@@ -43,6 +57,7 @@ class Progress:
     finished_at: str | None
     failed: Mapping[str, str]
     damaged: Mapping[str, str]
+    questions: Sequence[Question] = ()
 
 
 def read(folder: Path, *, verify: bool = False) -> Progress:
@@ -75,6 +90,23 @@ def read(folder: Path, *, verify: bool = False) -> Progress:
         finished_at=max((mark.finished_at for mark in found.values()), default="") or None,
         failed=failed,
         damaged={mark.cell: ledger.sentence(mark.unit) for mark in damaged},
+        questions=_questions(folder),
+    )
+
+
+def _questions(folder: Path) -> tuple[Question, ...]:
+    """What was asked of a folder. Raises DatasetError naming a line that is none of ours."""
+    from vmaftune.report.questions import read_groups
+
+    return tuple(
+        Question(
+            film=group.asked.film,
+            target=group.asked.target,
+            statistic=group.asked.statistic,
+            asked_at=group.asked.asked_at,
+            is_met=any(told.is_met for told in group.answers) if group.answers else None,
+        )
+        for group in read_groups(folder)
     )
 
 
@@ -160,11 +192,25 @@ def status(
         console.json_document(asdict(found))
         return
     _table([found], named=False)
+    _show_questions(found.questions)
     for sentence in found.damaged.values():
         console.warn(sentence)
     if found.failed:
         console.out("")
         console.table("failed", ("cell", "why"), list(found.failed.items()), left=2)
+
+
+def _show_questions(questions: Sequence[Question]) -> None:
+    """What was asked, and how it ended."""
+    if not questions:
+        return
+    words = {None: "stopped before an answer", True: "met", False: "not met"}
+    lines = [
+        (Path(q.film).name, f"{q.statistic} {q.target:g}", q.asked_at[:16], words[q.is_met])
+        for q in questions
+    ]
+    console.out("")
+    console.table("questions", ("film", "VMAF", "asked", "ended"), lines, left=4)
 
 
 def _show_all(as_json: bool) -> None:

@@ -117,7 +117,8 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     """A question's answer for one encoder. `interval` is the score's 95% interval over the film,
     `kbps_interval` the 80% one of a bitrate that is foretold; `stop` says why the search ended.
     `measured` is all that is known on these windows, from earlier questions too: quality value,
-    score, standard error.
+    score, standard error. `cells` are those that a file was joined from, in its order; each has its
+    own quality value then.
     """
 
     film: str
@@ -143,6 +144,20 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     command: str | None
     curve: Curve | None
     measured: list[tuple[float, float, float]] = []
+    cells: list[str] = []
+
+
+class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
+    """How far a film's encode is: `frames` of `num_frames` are done with a `step`: `shots` (search
+    and encode), `encode` or `score`. `attempt` counts encodes of the whole film. `expected_s` are
+    wall seconds to the end of the step at its pace so far; None until there is one.
+    """
+
+    step: Literal["shots", "encode", "score"]
+    frames: int
+    num_frames: int
+    attempt: int
+    expected_s: float | None
 
 
 class MadeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="made"):
@@ -332,6 +347,7 @@ Event = (
     | ProbeEvent
     | AnswerEvent
     | MadeEvent
+    | ProgressEvent
     | PointEvent
     | LadderEvent
     | LadderFilesEvent

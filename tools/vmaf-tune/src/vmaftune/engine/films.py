@@ -6,7 +6,8 @@ it, says that it is whole; a kill in between costs the encode and never leaves h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,11 +21,13 @@ from vmaftune.errors import ToolError
 from vmaftune.media.containers import Stream
 from vmaftune.media.encode import CellFailure
 from vmaftune.media.join import join
-from vmaftune.media.whole import FilmEncode, encode_film, film_argv
+from vmaftune.media.whole import FilmEncode, encode_film, film_argv, frames_done
 
 STALL_FACTOR = 60.0
 """A stall is told from slowness by this factor over the expected time."""
 SHORTEST_TIMEOUT_S = 3600.0
+LOOK_S = 0.5
+"""Seconds between two looks at how far an encode is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +53,37 @@ def film_file(study: Study, wanted: FilmEncode) -> FilmFile:
 
     Raises ToolError when it cannot be made.
     """
+    for _ in making(study, wanted):
+        pass
+    file = known_film(study, wanted)
+    assert file is not None
+    return file
+
+
+def making(study: Study, wanted: FilmEncode) -> Iterator[int]:
+    """Make the encode of a whole film, unless the folder has it: the number of frames that are
+    done, twice a second. Raises as `film_file`.
+    """
+    if known_film(study, wanted) is not None:
+        return
     place = _place(study, wanted)
-    known = _read(place)
-    if known is not None:
-        return known
+    with ThreadPoolExecutor(1, thread_name_prefix="film") as thread:
+        encode = thread.submit(_make, study, wanted, place)
+        try:
+            while wait([encode], timeout=LOOK_S).not_done:
+                yield frames_done(place)
+        except BaseException:
+            study.ffmpeg.runner.stop()  # leaving waits for the thread, and that for ffmpeg
+            raise
+    encode.result()
+
+
+def known_film(study: Study, wanted: FilmEncode) -> FilmFile | None:
+    """The encode of a whole film that the folder has; None when it has none that is whole."""
+    return _read(_place(study, wanted))
+
+
+def _make(study: Study, wanted: FilmEncode, place: Path) -> None:
     place.parent.mkdir(exist_ok=True)
     expected_s = Cell(window=wanted.film, setting=wanted.setting).expected_encode_s
     timeout_s = study.options.timeout_s or max(SHORTEST_TIMEOUT_S, STALL_FACTOR * expected_s)
@@ -68,7 +98,6 @@ def film_file(study: Study, wanted: FilmEncode) -> FilmFile:
         cpu_s=made.cpu_s,
     )
     write_bytes(_record_of(place), msgspec.json.encode(record))
-    return _file(place, record)
 
 
 def forget(study: Study, wanted: FilmEncode) -> None:
@@ -129,6 +158,7 @@ def join_film(study: Study, cells: Sequence[Cell], film: Window, wanted: FilmJoi
             film=Path(film.path),
             streams=wanted.streams,
             start=wanted.start,
+            force=wanted.force,
         )
     except CellFailure as failure:
         raise ToolError(f"{wanted.out}: {failure}") from failure
@@ -137,8 +167,11 @@ def join_film(study: Study, cells: Sequence[Cell], film: Window, wanted: FilmJoi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmJoin:
-    """The file to join into, what is copied beside the pictures, and when the first is shown."""
+    """The file to join into, what is copied beside the pictures, and when the first is shown.
+    `force` lets it take the place of another file.
+    """
 
     out: Path
     streams: tuple[Stream, ...]
     start: Fraction
+    force: bool = False

@@ -15,7 +15,9 @@ from vmaftune.errors import SourceError, UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A kind of output file. None for a list means that anything goes."""
+    """A kind of output file. None for a list means that anything goes. `cover` says whether a
+    picture of the film stays one when it is copied.
+    """
 
     suffix: str
     muxer: str
@@ -23,6 +25,7 @@ class Container:
     audio: frozenset[str] | None
     subtitle: frozenset[str] | None
     attachments: bool
+    cover: bool = False
 
 
 CONTAINERS: Mapping[str, Container] = {
@@ -36,6 +39,7 @@ CONTAINERS: Mapping[str, Container] = {
         audio=frozenset({"aac", "mp3", "mp2", "ac3", "eac3", "opus", "flac", "alac", "dts"}),
         subtitle=frozenset({"mov_text"}),
         attachments=False,
+        cover=True,
     ),
     ".webm": Container(
         suffix=".webm",
@@ -51,7 +55,8 @@ CONTAINERS: Mapping[str, Container] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """One stream of a film that is not its main video: its number in the file, kind, codec, and
-    language as the file has it (`eng`), None where it says none.
+    language as the file has it (`eng`), None where it says none. The kind `cover` is a still
+    picture of the film, `video` another film.
     """
 
     index: int
@@ -70,18 +75,27 @@ def container_of(out: Path) -> Container:
 
 
 def companions(film: Path) -> tuple[Stream, ...]:
-    """The audio, subtitle, data and attachment streams of a film, in its order.
+    """All streams of a film but its main video, in its order.
 
     Raises SourceError when the file cannot be opened.
     """
     import av
+    from av.stream import Disposition
 
     try:
         with av.open(str(film)) as opened:
+            covers = {s.index for s in opened.streams if s.disposition & Disposition.attached_pic}
+            films = (s.index for s in opened.streams.video if s.index not in covers)
+            main = next(films, None)
             return tuple(
-                Stream(index=s.index, kind=s.type, codec=_codec(s), language=s.language)
+                Stream(
+                    index=s.index,
+                    kind="cover" if s.index in covers else s.type,
+                    codec=_codec(s),
+                    language=s.language,
+                )
                 for s in opened.streams
-                if s.type != "video"
+                if s.index != main
             )
     except (OSError, av.error.FFmpegError) as failure:
         raise SourceError(f"{film} cannot be read as a film: {failure}") from failure
@@ -95,8 +109,16 @@ def _codec(stream: object) -> str:
 
 
 def carried(streams: Sequence[Stream]) -> tuple[Stream, ...]:
-    """The streams that are copied: audio, subtitles and attachments; data streams never are."""
-    return tuple(s for s in streams if s.kind in ("audio", "subtitle", "attachment"))
+    """The streams that are copied: audio, subtitles, attachments and covers; data and further films
+    never are.
+    """
+    return tuple(s for s in streams if s.kind in ("audio", "subtitle", "attachment", "cover"))
+
+
+def fitting(out: Path, streams: Sequence[Stream]) -> tuple[Stream, ...]:
+    """The streams without covers where `out` would show them as a film."""
+    container = container_of(out)
+    return tuple(s for s in streams if s.kind != "cover" or container.cover)
 
 
 def check_streams(out: Path, video_codec: str, streams: Sequence[Stream]) -> None:
@@ -117,6 +139,8 @@ def check_streams(out: Path, video_codec: str, streams: Sequence[Stream]) -> Non
 
 
 def _fits(container: Container, stream: Stream) -> bool:
+    if stream.kind == "cover":
+        return container.cover
     if stream.kind == "attachment":
         return container.attachments
     allowed = container.audio if stream.kind == "audio" else container.subtitle

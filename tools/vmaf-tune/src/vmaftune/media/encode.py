@@ -111,6 +111,7 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
         "-filter_threads",
         "1",
         *row.input_arguments(device),
+        *(source.hdr10.arguments() if source.hdr10 else ()),
         *reference_input(source),
         "-map",
         "0:v:0",

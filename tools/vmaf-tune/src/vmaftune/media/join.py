@@ -13,7 +13,6 @@ packets, moved back by the largest reordering of any part.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.media.containers import Stream, carried, container_of
 from vmaftune.media.encode import COMMON, CellFailure, check, fill
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.output import appear, beside
 
 REFUSED_CODECS = {"vvc": "no test has shown that VVC encodes join without loss"}
 _DIGEST = re.compile(r"^0,.*,\s*([0-9a-f]{32})$", re.MULTILINE)
@@ -177,20 +177,22 @@ def join(
     film: Path | None = None,
     streams: Sequence[Stream] = (),
     start: Fraction = Fraction(0),
+    force: bool = False,
 ) -> int:
     """Join encodes of consecutive windows into `out`; the number of frames.
 
     `encodes` holds the file and the number of frames of each, in order.
 
     The file appears whole, and only when its decoded frames are those of the encodes, in order.
-    Raises CellFailure naming what differs.
+    `force` lets it take the place of another. Raises CellFailure naming what differs, UsageError
+    for a file that is there.
     """
     parts = [measure(path, num_frames, fps) for path, num_frames in encodes]
     script = out.with_name(f".{out.name}.ffconcat")
-    beside = out.with_name(f".part-{out.name}")
+    part = beside(out)
     try:
         script.write_text(concat_script(parts, fps), encoding="utf-8")
-        named = {"list": script.absolute(), "out": beside.absolute()}
+        named = {"list": script.absolute(), "out": part.absolute()}
         if film is not None:
             named["film"] = film.absolute()
         argv = fill(join_argv(parts, fps, film, streams, out, start=start), **named)
@@ -199,12 +201,12 @@ def join(
             "joining",
             FailureKind.JOIN_FAILED,
         )
-        _check_frames(parts, beside, fps, ffmpeg, timeout_s)
-        os.replace(beside, out)
+        _check_frames(parts, part, fps, ffmpeg, timeout_s)
+        appear(part, out, force=force)
     finally:
         script.unlink(missing_ok=True)
-        beside.unlink(missing_ok=True)
-    return sum(part.num_frames for part in parts)
+        part.unlink(missing_ok=True)
+    return sum(p.num_frames for p in parts)
 
 
 def _check_frames(

@@ -17,8 +17,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vmaftune.cell import Color, Raw, Seek, frame_bytes
+from vmaftune.cell import Color, Hdr10, Raw, Seek, frame_bytes
 from vmaftune.errors import SourceError
+from vmaftune.media.hdr10 import dynamic_of, hdr10_of
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
 # Demuxers whose pictures lie in the file itself. A playlist or concat script names other files,
@@ -112,7 +113,8 @@ class Facts:
 
     `shown` are the times of all frames that decode, `keys` those of the ones a decoder can start
     at; both empty where seeking cannot be exact. `start_s` is the container's own start, `codec`
-    the name of its decoder.
+    the name of its decoder. `hdr10` is the first frame's, and `dynamic` names what frames say of
+    their light each for itself (HDR10+, Dolby Vision).
     """
 
     width: int
@@ -134,6 +136,8 @@ class Facts:
     keys: tuple[int, ...] = ()
     start_s: Fraction = Fraction(0)
     codec: str = ""
+    hdr10: Hdr10 | None = None
+    dynamic: tuple[str, ...] = ()
 
     def seek(self, first: int, num_frames: int | None) -> Seek | None:
         """The way to frames `first` up to `first + num_frames`; None where decoding from the start
@@ -344,6 +348,8 @@ def _container_facts(path: Path, box: Any) -> Facts:
         keys=keys,
         start_s=Fraction(box.start_time or 0, 1_000_000),
         codec=context.name,
+        hdr10=hdr10_of(first),
+        dynamic=dynamic_of(first),
     )
 
 

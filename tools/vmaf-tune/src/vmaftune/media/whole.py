@@ -7,6 +7,7 @@ frame N here is frame N there; nothing else about them is changed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from vmaftune.cell import Setting, Window
 from vmaftune.media.containers import Stream, carried, container_of
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, parse_frame_count
 from vmaftune.media.ffmpeg import Ffmpeg
+
+_TAIL_BYTES = 4096
+_FRAME = re.compile(rb"^frame=(\d+)", re.M)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +97,34 @@ def _on_first_video(arguments: Sequence[str]) -> list[str]:
     return ["-c:v:0" if argument == "-c:v" else argument for argument in arguments]
 
 
+def progress_of(out: Path) -> Path:
+    """Where ffmpeg tells how far the encode of `out` is, while it lasts."""
+    return out.with_name(f".progress-{out.name}")
+
+
+def frames_done(out: Path) -> int:
+    """Frames of `out` that are encoded; 0 where nothing is told."""
+    try:
+        with progress_of(out).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            found = _FRAME.findall(file.read())
+    except OSError:
+        return 0
+    return int(found[-1]) if found else 0
+
+
 def encode_film(wanted: FilmEncode, ffmpeg: Ffmpeg, timeout_s: float) -> FilmMade:
-    """Encode a film into `wanted.out`, which appears whole or not at all.
+    """Encode a film into `wanted.out`, which appears whole or not at all. `frames_done` tells how
+    far it is.
 
     Raises CellFailure when ffmpeg fails, or writes another number of frames than the film has.
     """
-    beside = wanted.out.with_name(f".part-{wanted.out.name}")
+    beside, progress = wanted.out.with_name(f".part-{wanted.out.name}"), progress_of(wanted.out)
+    telling = ["-stats_period", "0.5", "-progress", f"file:{progress.absolute()}"]
     argv = fill(film_argv(wanted), film=os.path.abspath(wanted.film.path), out=beside.absolute())
     try:
         done = check(
-            ffmpeg.run(argv, timeout_s=timeout_s, cwd=beside.parent),
+            ffmpeg.run([*telling, *argv], timeout_s=timeout_s, cwd=beside.parent),
             "encoding the film",
             FailureKind.ENCODE_FAILED,
         )
@@ -116,4 +138,5 @@ def encode_film(wanted: FilmEncode, ffmpeg: Ffmpeg, timeout_s: float) -> FilmMad
         os.replace(beside, wanted.out)
     finally:
         beside.unlink(missing_ok=True)
+        progress.unlink(missing_ok=True)
     return FilmMade(path=wanted.out, num_frames=written, wall_s=done.wall_s, cpu_s=done.cpu_s)

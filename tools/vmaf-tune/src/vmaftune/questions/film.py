@@ -24,6 +24,7 @@ class EncodeRequest:
     """A film to encode. `find` says encoder, target and windows (one candidate); `quality` takes
     the place of a search. `streams` are what is copied beside the pictures. `shots` are encoded
     apart, and `over_film` holds the target over all of them; `verify_all` scores the whole result.
+    `force` lets the file take the place of another.
     """
 
     film: Film
@@ -34,6 +35,7 @@ class EncodeRequest:
     shots: tuple[Window, ...] = ()
     over_film: bool = False
     verify_all: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,30 +15,42 @@ from vmaf_train.prior import Belief, Prior
 from vmaf_train.search import Search
 
 from vmaftune.cell import Cell, Window
-from vmaftune.engine.events import CellEvent, Event, NoticeEvent
+from vmaftune.engine.events import AnswerEvent, CellEvent, Event, NoticeEvent, QuestionEvent
 from vmaftune.engine.films import FilmJoin, join_film
+from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.questions.allot import Point, ShotCurve, allot, mean_score
 from vmaftune.questions.film import EncodeRequest, Made, ShotMade
 from vmaftune.questions.find import cell_of
+from vmaftune.questions.progress import Progress
 from vmaftune.questions.sample import pooled
 
 ROUNDS = 6
 """Rounds of encodes over the film: each measures what the last one's curves ask for."""
+USUAL_ENCODES = 2.2
+"""Encodes that a shot's search takes (`make bench-encode`); only the first ETA rests on it."""
 CLOSE = 0.1
 """VMAF points above the target at which another round is not worth its encodes."""
 
 
 @dataclass(slots=True)
 class _Shot:
-    """One shot's search, and what was measured of it: cells by quality value."""
+    """One shot's search, and what was measured of it: cells by quality value. `is_done` when no
+    further encode of it is wanted.
+    """
 
     window: Window
     search: Search
     belief: Belief
     cells: dict[float, Cell] = field(default_factory=dict)
     points: dict[float, Point] = field(default_factory=dict)
+    is_done: bool = False
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the shot."""
+        return self.window.num_frames or self.window.expected_frames
 
 
 class ShotEncoder:
@@ -52,10 +64,13 @@ class ShotEncoder:
         self._shots = [self._new_shot(window) for window in request.shots]
         self._asked: dict[str, tuple[_Shot, float]] = {}
         self._num_encodes = 0
+        self._stored = 0  # frames of encodes that the folder had, which cost nothing
+        self._progress = Progress("shots", request.film.num_frames)
 
     def run(self) -> Iterator[Event]:
         """Search every shot, join. Raises ToolError when a step cannot be done."""
         yield NoticeEvent(message=f"{len(self._shots)} shots")
+        self._study.note([self._question()])
         if self.request.over_film:
             yield from self._search_film()
             chosen = self._allotted(measured_only=True, aim=self.request.find.target)
@@ -63,6 +78,17 @@ class ShotEncoder:
             yield from self._search_shots()
             chosen = [self._answer(shot) for shot in self._shots]
         yield from self._deliver(chosen)
+
+    def _question(self) -> QuestionEvent:
+        find = self.request.find
+        return QuestionEvent(
+            film=self.request.film.whole.path,
+            target=find.target,
+            statistic=find.statistic,
+            stop=find.stop,
+            encoders=[candidate.name for candidate in find.candidates],
+            asked_at=now(),
+        )
 
     def _new_shot(self, window: Window) -> _Shot:
         find = self.request.find
@@ -90,6 +116,25 @@ class ShotEncoder:
                 shot, quality = self._asked.pop(event.cell)
                 self._take(shot, quality)
                 self._advance(shot)
+                yield from self._far()
+
+    def _far(self) -> Iterator[Event]:
+        """How far the shots are. Those that have ended say how many encodes the others will take;
+        an encode of a long shot is more work.
+        """
+        ended = [shot for shot in self._shots if shot.is_done]
+        made = sum(len(shot.points) for shot in ended)
+        each = made / len(ended) if ended else USUAL_ENCODES
+        left = sum(
+            max(1.0, each - len(shot.points)) * shot.num_frames
+            for shot in self._shots
+            if not shot.is_done
+        )
+        done = sum(len(shot.points) * shot.num_frames for shot in self._shots)
+        frames = sum(shot.num_frames for shot in ended)
+        told = self._progress.at(frames, done=done - self._stored, left=left)
+        if told is not None:
+            yield told
 
     def _advance(self, shot: _Shot) -> None:
         """Ask for the shot's next encode; what the folder holds already is taken at once."""
@@ -97,6 +142,7 @@ class ShotEncoder:
             if not self._order(shot, quality):
                 return
             self._take(shot, quality)
+        shot.is_done = True
 
     def _order(self, shot: _Shot, quality: float) -> bool:
         """Ask for an encode of a shot. True when the folder has it already."""
@@ -105,7 +151,9 @@ class ShotEncoder:
         shot.cells[quality] = cell
         row = self._study.result(cell)
         is_here = row is not None and row.is_ok and self._study.kept(cell).exists()
-        if not is_here:
+        if is_here:
+            self._stored += shot.num_frames
+        else:
             self._asked[cell.id] = (shot, quality)
             self._num_encodes += 1
         self._study.submit([cell], keep=True)
@@ -157,6 +205,8 @@ class ShotEncoder:
         yield from self._wait()
         for _ in range(ROUNDS):
             chosen = self._allotted(measured_only=False, aim=aim)
+            for shot, point in zip(self._shots, chosen, strict=True):
+                shot.is_done = point.quality in shot.points
             missing = [
                 (shot, point.quality)
                 for shot, point in zip(self._shots, chosen, strict=True)
@@ -178,12 +228,15 @@ class ShotEncoder:
         for event in self._study.events():
             yield event
             if isinstance(event, CellEvent) and event.cell in self._asked:
-                self._take(*self._asked.pop(event.cell))
+                shot, quality = self._asked.pop(event.cell)
+                self._take(shot, quality)
+                shot.is_done = True
+                yield from self._far()
 
     def _curves(self, *, measured_only: bool) -> list[ShotCurve]:
         return [
             ShotCurve(
-                num_frames=shot.window.num_frames or shot.window.expected_frames,
+                num_frames=shot.num_frames,
                 points=tuple(shot.points.values()) if measured_only else self._points(shot),
             )
             for shot in self._shots
@@ -194,8 +247,7 @@ class ShotEncoder:
         candidate, window = self.request.find.candidates[0], shot.window
         values = candidate.values()
         curve = shot.belief.predict(candidate.encoder.name, candidate.preset, values)
-        frames = window.num_frames or window.expected_frames
-        pixels = frames * window.width * window.height
+        pixels = shot.num_frames * window.width * window.height
         told = {
             q: Point(quality=q, score=float(score), bits=float(bits) * pixels)
             for q, score, bits in zip(values, curve.score, curve.bits_per_pixel, strict=True)
@@ -210,14 +262,56 @@ class ShotEncoder:
         request = self.request
         cells = [s.cells[p.quality] for s, p in zip(self._shots, chosen, strict=True)]
         yield NoticeEvent(message=f"joining {len(cells)} shots")
-        wanted = FilmJoin(out=request.out, streams=request.streams, start=request.film.starts_at)
+        wanted = FilmJoin(
+            out=request.out,
+            streams=request.streams,
+            start=request.film.starts_at,
+            force=request.force,
+        )
         size = join_film(self._study, cells, request.film.whole, wanted)
         for shot in self._shots:
             for cell in shot.cells.values():
                 self._study.kept(cell).unlink(missing_ok=True)
         self._study.finish()
         self.made = self._made(chosen, cells, size)
+        told = self._told(cells, chosen, self.made)
+        self._study.note([told])
+        yield told
         yield NoticeEvent(message=f"{request.out} is made")
+
+    def _told(self, cells: Sequence[Cell], chosen: Sequence[Point], made: Made) -> AnswerEvent:
+        """The answer as the folder keeps it: cells at values of their own, and no one value."""
+        find, film = self.request.find, self.request.film
+        kbps = sum(point.bits for point in chosen) / 1000 / film.seconds
+        finest, coarsest = min(p.quality for p in chosen), max(p.quality for p in chosen)
+        return AnswerEvent(
+            film=film.whole.path,
+            encoder=find.candidates[0].encoder.name,
+            preset=find.candidates[0].preset,
+            target=find.target,
+            statistic=find.statistic,
+            is_met=made.is_met,
+            is_measured=True,
+            quality=None,
+            score=round(made.score, 4),
+            interval=None,
+            kbps=round(kbps, 3),
+            kbps_interval=None,
+            size_bytes=made.size_bytes,
+            stop="by shots",
+            bracket=(None, None),
+            confidence=None,
+            num_encodes=made.num_encodes,
+            num_windows=len(cells),
+            encode_cpu_s=None,
+            sentences=(
+                f"{len(cells)} shots at {finest:g} to {coarsest:g} with {made.score:.2f},"
+                f" {kbps:,.0f} kbit/s",
+            ),
+            command=None,
+            curve=None,
+            cells=[cell.id for cell in cells],
+        )
 
     def _made(self, chosen: Sequence[Point], cells: Sequence[Cell], size: int) -> Made:
         find, film = self.request.find, self.request.film

@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmaf_train.prior import Prior
 
-from vmaftune.cell import Setting, Window
+from vmaftune.cell import Pair, Setting, Window
 from vmaftune.costs import duration
-from vmaftune.engine.events import Event, NoticeEvent
-from vmaftune.engine.films import FilmFile, film_file, forget
+from vmaftune.engine.events import CellEvent, Event, NoticeEvent
+from vmaftune.engine.films import FilmFile, film_file, forget, making
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
+from vmaftune.media.output import appear, beside
 from vmaftune.media.whole import FilmEncode
 from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside, stretches
 from vmaftune.questions.find import Finder, cell_of
+from vmaftune.questions.progress import Progress
 from vmaftune.questions.sample import pooled, standard_error
 from vmaftune.questions.told import told_answers
 
@@ -37,6 +39,11 @@ class _Curve:
 
     scores: dict[float, float]
     offset: float = 0.0
+
+    def at(self, quality: float) -> float | None:
+        """The score that is expected at a quality value; None where nothing was foretold."""
+        score = self.scores.get(quality)
+        return None if score is None else score + self.offset
 
     def best(self, target: float) -> float | None:
         """The largest quality value that is expected to meet the target."""
@@ -100,17 +107,18 @@ class WholeEncoder:
             message=f"encoding the whole film at {quality:g}, about"
             f" {duration(cell.expected_encode_s / cores)}"
         )
-        file = self._files[quality] = film_file(self._study, wanted)
+        file = yield from self._encoded(wanted)
+        self._files[quality] = file
         film, teacher = self.request.film, self.request.find.teacher
         pairs = pairs_inside(film, self._windows, file.path, teacher)
-        yield from measured(self._study, pairs, "scoring the encode")
+        yield from self._scored(pairs)
         scores = [self._study.scores(pair) for pair in pairs]
         fps = float(film.whole.frame_rate)
         share = sum(len(s) for s in scores) / film.num_frames
         name = self.request.find.statistic
         attempt = Attempt(
             quality=quality,
-            foretold=curve.scores.get(quality),
+            foretold=curve.at(quality),
             measured=pooled(name, scores, fps),
             error=standard_error(name, scores, fps, share=share),
             size_bytes=file.size_bytes,
@@ -119,6 +127,30 @@ class WholeEncoder:
         )
         self._attempts.append(attempt)
         yield NoticeEvent(message=_said(attempt))
+
+    def _encoded(self, wanted: FilmEncode) -> Generator[Event, None, FilmFile]:
+        """The encode of the film, and how far it is."""
+        number = len(self._attempts) + 1
+        progress = Progress("encode", self.request.film.num_frames, attempt=number)
+        for frames in making(self._study, wanted):
+            told = progress.at(frames)
+            if told is not None:
+                yield told
+        return film_file(self._study, wanted)
+
+    def _scored(self, pairs: Sequence[Pair]) -> Iterator[Event]:
+        """Score windows of the encode, and tell how far that is."""
+        number = len(self._attempts) + 1
+        frames = {pair.id: pair.num_frames for pair in pairs}
+        progress = Progress("score", sum(frames.values()), attempt=number)
+        done = 0
+        for event in measured(self._study, pairs, "scoring the encode"):
+            yield event
+            if isinstance(event, CellEvent) and event.cell in frames:
+                done += frames[event.cell]
+                told = progress.at(done)
+                if told is not None:
+                    yield told
 
     def _encode_of(self, quality: float) -> FilmEncode:
         find, film = self.request.find, self.request.film
@@ -154,7 +186,8 @@ class WholeEncoder:
     def _deliver(self) -> Iterator[Event]:
         """Put the best encode where the user wants it, and say what it is."""
         best = self._best()
-        _move(self._files[best.quality].path, self.request.out)
+        request = self.request
+        _move(self._files[best.quality].path, request.out, force=request.force)
         for attempt in self._attempts:
             forget(self._study, self._encode_of(attempt.quality))
         self._study.finish()
@@ -188,16 +221,28 @@ def _said(attempt: Attempt) -> str:
     )
 
 
-def _move(file: Path, out: Path) -> None:
-    """Move a file so that it appears whole, also onto another disk."""
-    beside = out.with_name(f".part-{out.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _move(file: Path, out: Path, *, force: bool) -> None:
+    """Bring a file to where the user wants it, so that it appears whole, also on another disk.
+
+    The one in the run folder stays until the caller removes it.
+    """
+    part = beside(out)
     try:
-        shutil.move(file, beside)
-        os.replace(beside, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        _copy(file, part)
+        appear(part, out, force=force)
     except OSError as failure:
         raise ToolError(
             f"{out} cannot be written ({failure.strerror}); name another place with -o"
         ) from failure
     finally:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+
+
+def _copy(file: Path, part: Path) -> None:
+    """The same file under another name where the disk can do that, else a copy."""
+    try:
+        os.link(file, part)
+    except OSError:
+        shutil.copyfile(file, part)

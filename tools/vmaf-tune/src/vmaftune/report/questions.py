@@ -31,7 +31,7 @@ _Same = tuple[str, str, str, str, int]
 
 
 @dataclass(slots=True)
-class _Group:
+class Group:
     """What was told of one question."""
 
     asked: QuestionEvent
@@ -43,23 +43,15 @@ def read_questions(
     folder: Path, cells: Sequence[MeasuredCell], frames: Mapping[str, FrameScores]
 ) -> tuple[AskedQuestion, ...]:
     """The questions of a folder, oldest first; none where it was not measured for any. `cells` and
-    `frames` are the folder's. Raises DatasetError naming file and line of one that is none of ours.
+    `frames` are the folder's. Raises as `read_groups`.
     """
-    groups: list[_Group] = []
-    for told in _told(folder):
-        if isinstance(told, QuestionEvent):
-            groups.append(_Group(asked=told))
-        elif groups and isinstance(told, ProbeEvent):
-            groups[-1].probes.append(told)
-        elif groups and isinstance(told, AnswerEvent):
-            groups[-1].answers.append(told)
     return tuple(
         AskedQuestion(
             asked=group.asked,
             probes=tuple(group.probes),
             answers=tuple(_answered(told, cells, frames) for told in group.answers),
         )
-        for group in groups
+        for group in read_groups(folder)
     )
 
 
@@ -84,6 +76,21 @@ def _told(folder: Path) -> Iterator[Asked]:
         yield _typed(folder / QUESTIONS, number, row)
 
 
+def read_groups(folder: Path) -> list[Group]:
+    """What the folder keeps of every question, oldest first. Raises DatasetError naming file and
+    line of one that is none of ours.
+    """
+    groups: list[Group] = []
+    for told in _told(folder):
+        if isinstance(told, QuestionEvent):
+            groups.append(Group(asked=told))
+        elif groups and isinstance(told, ProbeEvent):
+            groups[-1].probes.append(told)
+        elif groups and isinstance(told, AnswerEvent):
+            groups[-1].answers.append(told)
+    return groups
+
+
 def _typed(file: Path, number: int, row: Mapping[str, object]) -> Asked:
     try:
         told: Asked = msgspec.convert(row, Asked)
@@ -98,9 +105,11 @@ def _answered(
     told: AnswerEvent, cells: Sequence[MeasuredCell], frames: Mapping[str, FrameScores]
 ) -> Answered:
     windows: list[WindowScore] = []
+    joined = frozenset(told.cells)
     for cell in cells if told.is_measured else ():
         setting = (cell.row.encoder, cell.row.preset, cell.quality)
-        if cell.drawable and setting == (told.encoder, told.preset, told.quality):
+        is_meant = setting == (told.encoder, told.preset, told.quality) or cell.row.cell in joined
+        if cell.drawable and is_meant:
             windows += _stretches(cell, frames.get(cell.row.key))
     return Answered(told=told, windows=tuple(sorted(windows, key=lambda w: w.start_s)))
 

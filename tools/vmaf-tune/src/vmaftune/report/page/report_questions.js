@@ -2,6 +2,7 @@
 /* What was asked of a film: the curve that was foretold, the bracket closing, windows over time, encoders side by side. */
 
 const answerName = (a) => `${a.encoder} ${a.preset}`;
+const valueOf = (a) => (a.quality === null ? "a value for each shot" : `at ${a.quality}`);
 const titleOf = (q) => `${q.statistic} VMAF ${q.target} on ${q.film} (${q.stop})`;
 /* The colour of an encoder, the same as everywhere on the page. */
 function inkOf(a) {
@@ -49,7 +50,7 @@ function drawBracket(question, answer) {
   const shape = layout({ title: "Settings measured, in order", dtick: 1 }, { title: "Quality value" }, 3);
   const words = mine.map((p) => `${p.quality} ${p.meets ? "meets" : "misses"} it with ${fixed(p.score, 2)}`).join(", then ");
   draw("bracket-plot", mine.length ? [bars, marks(true, "meets the target", "circle"), marks(false, "misses it", "x")] : [], shape,
-    `The bracket closing for target ${question.target}: ${words}.`, "Nothing new was measured for this answer: earlier questions had all of it, or it was foretold.");
+    `The bracket closing for target ${question.target}: ${words}.`, answer && answer.cells.length ? "A film by shots has a search of its own for each shot." : "Nothing new was measured for this answer: earlier questions had all of it, or it was foretold.");
 }
 
 function drawWindows(question) {
@@ -57,9 +58,9 @@ function drawWindows(question) {
   const traces = some.flatMap((a) => {
     const { colour, symbol } = inkOf(a), x = a.windows.map((w) => w[0]);
     const text = a.windows.map((w) => `at ${clock(w[0])}: mean ${fixed(w[1], 2)}, lowest frame ${fixed(w[2], 1)}`);
-    const one = { type: "scatter", x, text, hovertemplate: `${escaped(answerName(a))} at ${a.quality}<br>%{text}<extra></extra>`, legendgroup: answerName(a) };
+    const one = { type: "scatter", x, text, hovertemplate: `${escaped(answerName(a))} ${valueOf(a)}<br>%{text}<extra></extra>`, legendgroup: answerName(a) };
     return [
-      { ...one, mode: "lines+markers", name: escaped(`${answerName(a)} at ${a.quality}`), y: a.windows.map((w) => w[1]), line: { color: colour, width: 2 }, marker: { symbol, size: 7, color: colour } },
+      { ...one, mode: "lines+markers", name: escaped(`${answerName(a)} ${valueOf(a)}`), y: a.windows.map((w) => w[1]), line: { color: colour, width: 2 }, marker: { symbol, size: 7, color: colour } },
       { ...one, mode: "lines", name: "lowest frame", showlegend: false, y: a.windows.map((w) => w[2]), line: { color: colour, width: 1, dash: "dot" } },
     ];
   });
