@@ -13,8 +13,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import join
-from vmaftune.media.process import Runner
 
 RATE, LENGTH = Fraction(24000, 1001), 48
 CLIPS = ("bbb", "acrobat", "city_night")
@@ -79,12 +79,12 @@ def test_it_plays_and_seeks(
     encoder: str,
     suffix: str,
     chromium: Any,
-    ffmpeg: str,
+    real: Ffmpeg,
     run_ffmpeg: Callable[..., str],
     tmp_path: Path,
 ) -> None:
     out = tmp_path / f"joined{suffix}"
-    join(parts(encoder, tmp_path, run_ffmpeg), RATE, out, ffmpeg, Runner(), 120)
+    join(parts(encoder, tmp_path, run_ffmpeg), RATE, out, real, 120)
     with av.open(str(out)) as opened:
         frames = [frame.to_ndarray(format="rgb24")[..., 1] for frame in opened.decode(video=0)]
     page = chromium.new_page()
