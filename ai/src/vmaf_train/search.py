@@ -44,8 +44,9 @@ class Answer:
     does the best that was measured; None before the first. `bracket` = (met, missed), None for an
     end that was not found (outside the range). `stop` says why the search ended: proven, confident,
     tolerance or unreachable. `confidence` is the probability that the next value misses the target.
-    `curve` is what is believed of every value of the range, with its 80% interval. `num_encodes`
-    counts what `ask` asked for. `sentences` say it all in words, borrowed curves included.
+    `curve` is what is believed of every value of the range, with its 80% interval; None for a
+    search without a prior. `num_encodes` counts what `ask` asked for. `sentences` say it all in
+    words, borrowed curves included.
     """
 
     kind: Kind
@@ -54,7 +55,7 @@ class Answer:
     bracket: tuple[float | None, float | None]
     stop: str | None
     confidence: float | None
-    curve: Foretold
+    curve: Foretold | None
     num_encodes: int
     sentences: tuple[str, ...]
 

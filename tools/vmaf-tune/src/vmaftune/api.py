@@ -21,6 +21,7 @@ from vmaftune.asking.laddering import LadderWanted, ladder_question, make_ladder
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.asking.scoring import score_files, score_jobs
 from vmaftune.asking.sweeping import SweepFlags, SweepResult, grid_question, measure, run_flags
+from vmaftune.metrics import parse_target
 from vmaftune.questions.film import Made
 from vmaftune.questions.score import Scored, ScoreRequest
 from vmaftune.reading import Corpus, read
@@ -90,7 +91,7 @@ def sweep(
 def find(
     film: str | Path,
     *,
-    target: float | None = None,
+    target: float | str | None = None,
     encoders: str = "x264",
     presets: str | None = None,
     options: str | None = None,
@@ -102,10 +103,10 @@ def find(
     """Which quality value of each encoder meets the target on a film.
 
     `encoders`, `presets` and `options` are as on the command line: `x264,svtav1`,
-    `x264=slow;svtav1=5`. `target` takes the place of that of `wanted`. `wanted` says what is asked,
-    `running` how it runs; `texts` holds further flags of `corpus` (crop, scale, allow ...). Raises
-    UsageError, SourceError, ToolError and ModelError; a target that is not met is no error: see
-    `FindResult.is_met`.
+    `x264=slow;svtav1=5`. `target` takes the place of that of `wanted`; `"xpsnr=40"` is one on
+    another metric. `wanted` says what is asked, `running` how it runs; `texts` holds further flags
+    of `corpus` (crop, scale, allow, metrics ...). Raises UsageError, SourceError, ToolError and
+    ModelError; a target that is not met is no error: see `FindResult.is_met`.
     """
     asked = replace(
         texts or Texts(),
@@ -118,9 +119,14 @@ def find(
     return ask(question, model_dir=(running or Running()).model_dir, on_event=on_event)
 
 
-def _with_target(wanted: Wanted | None, target: float | None) -> Wanted:
+def _with_target(wanted: Wanted | None, target: float | str | None) -> Wanted:
     asked = wanted or Wanted()
-    return asked if target is None else replace(asked, target=target)
+    if target is None:
+        return asked
+    if isinstance(target, str):
+        metric, limit = parse_target(target)
+        return replace(asked, metric=metric, target=limit)
+    return replace(asked, target=target)
 
 
 def encode(

@@ -485,9 +485,12 @@ def _point_line(told: Mapping[str, Any]) -> str:
 
 def _probe_line(told: Mapping[str, Any], target: float) -> str:
     low, high = told["bracket"]
+    metric = "" if told["metric"] == "vmaf" else f" {told['metric']}"
+    digits = 4 if "ssim" in told["metric"] else 2
+    score = "no error" if told["score"] is None else f"{told['score']:.{digits}f}"
     closing = f"{cell_text(low)} meets, {cell_text(high)} misses"
     return (
         f"{told['encoder']} {told['preset']} at {told['quality']:g}: {told['statistic']}"
-        f" {told['score']:.2f} (+-{told['standard_error']:.2f}, {told['num_windows']} windows),"
+        f"{metric} {score} (+-{told['standard_error']:.{digits}f}, {told['num_windows']} windows),"
         f" {told['kbps']:.0f} kbit/s; for {target:g}: {closing}"
     )

@@ -53,12 +53,6 @@ class Metric:
         """Its columns of a frame row."""
         return (self.name, *self.planes)
 
-    def meets(self, value: float | None, limit: float) -> bool:
-        """True where `value` (None: no error) is at least as good as `limit`."""
-        if value is None:
-            return True
-        return value >= limit if self.is_better_high else value <= limit
-
     def pool(self, statistic: str, columns: Columns, frames_per_second: float) -> float | None:
         """A statistic over frames; that of `mean` is the metric's own.
 
@@ -291,6 +285,13 @@ def mean_of(metrics: Metrics | None, name: str) -> Pooled | None:
     return found
 
 
+def label_of(name: str) -> str:
+    """What readers call a metric; of one that this version does not know, its name."""
+    if name == VMAF:
+        return "VMAF"
+    return METRICS[name].label if name in METRICS else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """A limit on a statistic of a metric: `xpsnr=40`, `cambi<=5`, `vmaf.p5>=85`."""
@@ -303,14 +304,22 @@ class Goal:
     def holds(self, value: float | None) -> bool:
         """True where a value (None: no error at all) keeps the limit."""
         if value is None:
-            value = math.inf if METRICS[self.metric].is_better_high else 0.0
+            value = math.inf
         return value >= self.limit if self.is_least else value <= self.limit
 
     @property
     def what(self) -> str:
         """What is bounded, for a sentence: `XPSNR`, `p5 VMAF`."""
-        label = "VMAF" if self.metric == VMAF else METRICS[self.metric].label
+        label = label_of(self.metric)
         return label if self.statistic == "mean" else f"{self.statistic} {label}"
+
+    def shown(self, value: float | None) -> str:
+        """A value of what is bounded, for a reader."""
+        if value is None or not math.isfinite(value):
+            return "no error at all"
+        digits = 2 if self.metric == VMAF else METRICS[self.metric].digits
+        unit = "" if self.metric == VMAF else METRICS[self.metric].unit
+        return f"{value:.{digits}f}" + (f" {unit}" if unit == "dB" else "")
 
     def __str__(self) -> str:
         sign = ">=" if self.is_least else "<="
@@ -348,6 +357,12 @@ def parse_target(text: str) -> tuple[str, float]:
     metric = name.strip().lower() or VMAF
     check_known("--target", metric, "mean")
     return metric, value
+
+
+def goal_of(metric: str, limit: float, statistic: str) -> Goal:
+    """The target on a metric: at least `limit`, at most where more of it is worse."""
+    is_least = metric == VMAF or METRICS[metric].is_better_high
+    return Goal(metric=metric, limit=limit, statistic=statistic, is_least=is_least)
 
 
 def check_known(flag: str, metric: str, statistic: str) -> None:

@@ -22,6 +22,7 @@ from vmaftune.media.containers import (
 from vmaftune.media.join import REFUSED_CODECS
 from vmaftune.media.output import check_free
 from vmaftune.media.shots import shots
+from vmaftune.metrics import VMAF
 from vmaftune.questions.film import EncodeRequest, Made
 from vmaftune.questions.kept import check_depth, lost
 from vmaftune.questions.shots import ShotEncoder
@@ -77,6 +78,8 @@ def encode_question(
     container_of(job.out)
     if not job.force:
         check_free(job.out)
+    if wanted.metric != VMAF or wanted.guards:
+        raise UsageError("encode takes a VMAF target and no guards; `find` takes both")
     question = find_question(texts, wanted, running)
     if len(question.request.candidates) != 1:
         raise UsageError("encode takes one encoder with one preset; `find` compares several")

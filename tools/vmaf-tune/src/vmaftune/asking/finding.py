@@ -22,7 +22,9 @@ from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
 from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.metrics import VMAF, Goal, check_known, check_size, neg_of, ordered
 from vmaftune.questions.find import (
     CHEAP,
     FIRST_WINDOWS,
@@ -63,7 +65,8 @@ class Wanted:
     whole film instead, and `within_s` bounds the expected wall seconds. The search goes from
     `min_quality` to `max_quality` in steps of `step`. The answer has at most `max_kbps` kbit/s,
     `max_size` of the film's own size (0.8) and `max_cpu` CPU seconds for one second of film. `size`
-    is that of the encode.
+    is that of the encode. `metric` is what the target is of (`metrics.NAMES`), and `guards` are
+    limits on metrics that the answer keeps as well.
     """
 
     target: float = 93.0
@@ -81,6 +84,8 @@ class Wanted:
     max_size: float | None = None
     max_cpu: float | None = None
     size: str | None = None
+    metric: str = VMAF
+    guards: tuple[Goal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,11 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
         if wanted.size
         else None
     )
+    metrics = ordered((*request.metrics, wanted.metric, *(g.metric for g in wanted.guards)))
+    further.require(ffmpeg, metrics)
+    check_size(metrics, film.whole.width, film.whole.height, film.whole.name)
+    if "neg" in metrics:
+        neg_of(request.teacher)
     found = FindRequest(
         sample=_sample(film, wanted),
         candidates=candidates_of(request, wanted),
@@ -171,6 +181,9 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
         options=option_set(request),
         threads=request.threads,
         teacher=request.teacher,
+        metric=wanted.metric,
+        guards=wanted.guards,
+        metrics=request.metrics,
     )
     return Question(
         film=film,
@@ -257,8 +270,7 @@ def check_wanted(wanted: Wanted) -> None:
         parse_stop(wanted.stop)
     except ValueError as failure:
         raise UsageError(f"--stop: {failure}") from failure
-    if not 0 < wanted.target <= 100:
-        raise UsageError(f"--target is {wanted.target:g}; VMAF goes from 0 to 100")
+    _check_target(wanted)
     positive = {
         "--within-points": wanted.within_points,
         "--sample-seconds": wanted.sample_seconds,
@@ -270,6 +282,19 @@ def check_wanted(wanted: Wanted) -> None:
     for name, value in positive.items():
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{name} is {value:g}; it takes a number above 0")
+
+
+def _check_target(wanted: Wanted) -> None:
+    """Raise UsageError for a target that no encode can have, or a statistic that there is not."""
+    check_known("--target", wanted.metric, wanted.statistic)
+    if wanted.metric in (VMAF, "neg") and not 0 < wanted.target <= 100:
+        raise UsageError(f"--target is {wanted.target:g}; VMAF goes from 0 to 100")
+    if wanted.metric in ("ssim", "ms_ssim") and not 0 < wanted.target <= 1:
+        raise UsageError(f"--target is {wanted.metric}={wanted.target:g}; it goes from 0 to 1")
+    if not 0 < wanted.target < math.inf:
+        raise UsageError(f"--target is {wanted.metric}={wanted.target:g}; it must be above 0")
+    if wanted.metric == "cambi" and wanted.statistic == "harmonic":
+        raise UsageError("--stat harmonic: of CAMBI more is worse, and it has no harmonic mean")
 
 
 def _sample(film: Film, wanted: Wanted) -> Sample:
@@ -345,6 +370,6 @@ def _selection(request: FindRequest) -> Selection:
     """The encoders that the search may use."""
     rows = {c.encoder.name: c.encoder for c in request.candidates}
     named = frozenset(rows)
-    if len(request.candidates) > SEARCHED:
+    if len(request.candidates) > SEARCHED and request.metric == VMAF:
         rows |= {name: ENCODERS[name] for name, _ in CHEAP}
     return Selection(encoders=tuple(rows.values()), named=named, auto=False)

@@ -22,6 +22,7 @@ from vmaftune.commands.options import (
     Insecure,
     Jobs,
     MaxQuality,
+    Metrics,
     MinQuality,
     OneEncoder,
     Presets,
@@ -30,7 +31,6 @@ from vmaftune.commands.options import (
     SampleSeconds,
     Scale,
     Stop,
-    Target,
     Teacher,
     Timeout,
     WithinPoints,
@@ -40,11 +40,12 @@ from vmaftune.commands.signals import interruptible
 from vmaftune.costs import duration
 from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
+from vmaftune.metrics import METRICS, VMAF, label_of, parse_guards, parse_target
 
 if TYPE_CHECKING:
     from vmaftune.asking.finding import FindResult, Question, Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.questions.find import Found
+    from vmaftune.questions.find import FindRequest, Found, Probe
     from vmaftune.request.flags import Texts
 
 
@@ -55,7 +56,14 @@ def find(
         str | None, typer.Option(help="Several encoders, compared at the target: x264,svtav1.")
     ] = None,
     preset: Presets = None,
-    target: Target = 93.0,
+    target: Annotated[
+        str, typer.Option(help="VMAF to meet: 93; or another metric: xpsnr=40, cambi=5.")
+    ] = "93",
+    guard: Annotated[
+        str | None,
+        typer.Option(help="Limits that the answer must keep as well: cambi<=5,vmaf.p5>=85."),
+    ] = None,
+    metrics: Metrics = None,
     stat: Annotated[
         str,
         typer.Option(help="What must meet it: mean, harmonic, p10, p5, p1, min, worst-window."),
@@ -112,6 +120,7 @@ def find(
     """Find the quality value that meets a VMAF target on a film. About three encodes of windows
     of the film are enough.
 
+    A target on another metric (xpsnr=40) is searched for without the prior, which knows VMAF only.
     Every probe is kept: a second target, statistic or encoder costs only what is new. Exit code 7
     when the target cannot be met.
 
@@ -125,8 +134,11 @@ def find(
     if encoder and encoders:
         raise UsageError("--encoder names one and --encoders several; give one of the two")
     runner = Runner(most_s=timeout, tell=console.say)
+    metric, limit = parse_target(target)
     wanted = Wanted(
-        target=target,
+        target=limit,
+        metric=metric,
+        guards=parse_guards(guard),
         statistic=stat,
         stop=stop,
         samples=_count(samples),
@@ -161,6 +173,7 @@ def find(
         allow=allow,
         deinterlace=deinterlace,
         vmaf_model=vmaf_model,
+        metrics=metrics,
         out=out,
     )
     with interruptible(runner):
@@ -196,10 +209,10 @@ def answer_films(
     if dry_run:
         return
     if len(results) > 1 and not as_json:
-        show_catalogue(results, wanted.target)
+        show_catalogue(results)
     missed = [r for r in results if not r.is_met]
     if missed:
-        raise TargetMissed(_why_missed(missed, wanted))
+        raise TargetMissed(_why_missed(missed))
 
 
 def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult:
@@ -226,18 +239,26 @@ def show_question(question: Question) -> None:
         each = sample.windows[0].expected_frames
         windows = f"up to {len(sample.windows)} windows of {each} frames"
     console.out(f"{sample.film.path}: {sample.num_frames} frames; {windows}")
-    console.out(f"{names}: {request.statistic} VMAF of {request.target:g}, {request.stop}")
+    console.out(f"{names}: {_asked_for(request)}, {request.stop}")
     console.out(
         f"about {duration(question.expected_s())} on {question.options.jobs} slots; the"
         f" probes go to {question.folder}"
     )
 
 
+def _asked_for(request: FindRequest) -> str:
+    """The target and the guards as words: `mean VMAF of 93`."""
+    guards = "".join(f" with {goal}" for goal in request.guards)
+    return f"{request.statistic} {label_of(request.metric)} of {request.target:g}{guards}"
+
+
 def show_answer(result: FindResult) -> None:
     """The table of a film's answers, what they rest on, and the command for the whole film."""
     rows = [_row(result, found) for found in result.found]
-    columns = ("encoder", "q", "VMAF", "+-", "kbit/s", "size", "CPU", "windows", "stop")
-    console.table(Path(result.film.path).name, columns, rows, left=1)
+    columns = ("encoder", "q", result.request.goal.what, "+-", "kbit/s", "size", "CPU", "windows")
+    beside = [METRICS[name].label for name in _beside(result.request)]
+    name = Path(result.film.path).name
+    console.table(name, (*columns, "stop", *beside), rows, left=1)
     for found in result.found:
         for sentence in found.sentences:
             if found.probe is not None:
@@ -248,31 +269,45 @@ def show_answer(result: FindResult) -> None:
     console.next_command(f"vmaf-tune report {shlex.quote(str(result.folder))}")
 
 
+def _beside(request: FindRequest) -> tuple[str, ...]:
+    """The metrics that are shown beside the target's."""
+    return tuple(name for name in request.measured if name != request.metric)
+
+
 def _row(result: FindResult, found: Found) -> tuple[object, ...]:
     from vmaftune.questions.sample import Z95
 
     probe, size = found.probe, result.size_bytes(found)
+    digits = 2 if result.request.metric == VMAF else METRICS[result.request.metric].digits
     cpu = None
     if probe is not None and probe.cpu_s is not None:
         cpu = probe.cpu_s / (probe.num_frames / float(result.film.frame_rate))
     return (
         found.candidate.name,
         None if found.quality is None else f"{found.quality:g}",
-        None if found.score is None else f"{found.score:.2f}",
-        None if probe is None else f"{Z95 * probe.error:.2f}",
+        None if found.score is None else f"{found.score:.{digits}f}",
+        None if probe is None else f"{Z95 * probe.error:.{digits}f}",
         None if found.kbps is None else f"{found.kbps:.0f}",
         None if size is None else console.size(size),
         None if cpu is None else f"{cpu:.2f}x",
         probe.num_windows if probe else None,
         found.answer.stop if found.answer else "foretold",
+        *(_mean(probe, name) for name in _beside(result.request)),
     )
 
 
-def show_catalogue(results: list[FindResult], target: float) -> None:
+def _mean(probe: Probe | None, name: str) -> str | None:
+    value = probe.metrics.get(name) if probe is not None else None
+    return None if value is None else f"{value:.{METRICS[name].digits}f}"
+
+
+def show_catalogue(results: list[FindResult]) -> None:
     """All films in one table, and the one quality value that serves 90% of them."""
+    goal = results[0].request.goal
+    target = goal.limit
     console.table(
-        f"{len(results)} films at VMAF {target:g}",
-        ("film", "encoder", "quality", "VMAF", "kbit/s"),
+        f"{len(results)} films at {goal.what} {target:g}",
+        ("film", "encoder", "quality", goal.what, "kbit/s"),
         [
             (
                 Path(r.film.path).name,
@@ -306,13 +341,12 @@ def serves(results: list[FindResult], name: str, share: float) -> float | None:
     return ordered[int(need) - 1] if 0 < need <= len(ordered) else None
 
 
-def _why_missed(missed: list[FindResult], wanted: Wanted) -> str:
+def _why_missed(missed: list[FindResult]) -> str:
     result = missed[0]
     others = f" (and on {len(missed) - 1} more films)" if len(missed) > 1 else ""
     said = "; ".join(result.best.sentences)
-    return (
-        f"{result.film.path}: {wanted.statistic} VMAF {wanted.target:g} is not met{others}: {said}"
-    )
+    asked = _asked_for(result.request).replace(" of ", " ", 1)
+    return f"{result.film.path}: {asked} is not met{others}: {said}"
 
 
 def _count(text: str) -> int | None:

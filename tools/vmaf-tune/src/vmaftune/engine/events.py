@@ -75,15 +75,17 @@ class EndEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
 
 
 class ProbeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="probe"):
-    """A question measured a setting on a film's windows. `score` is their `statistic`, VMAF points,
-    `standard_error` what it may be off by; `meets` the target.
+    """A question measured a setting on a film's windows. `score` is their `statistic` of `metric`,
+    VMAF points (null where there is no error at all), `standard_error` what it may be off by;
+    `meets` the target. `metrics` are the means of what was measured beside VMAF, `guards` the
+    values of what guards bound.
     """
 
     encoder: str
     preset: str
     quality: float
     statistic: str
-    score: float
+    score: float | None
     standard_error: float
     kbps: float
     num_windows: int
@@ -91,6 +93,9 @@ class ProbeEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", t
     encode_cpu_s: float | None
     meets: bool
     bracket: tuple[float | None, float | None]
+    metric: str = "vmaf"
+    metrics: dict[str, float | None] = {}
+    guards: dict[str, float | None] = {}
 
 
 class QuestionEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="question"):
@@ -102,6 +107,8 @@ class QuestionEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"
     stop: str
     encoders: list[str]
     asked_at: str
+    metric: str = "vmaf"
+    guards: list[str] = []
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +152,8 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     curve: Curve | None
     measured: list[tuple[float, float, float]] = []
     cells: list[str] = []
+    metric: str = "vmaf"
+    metrics: dict[str, float | None] = {}
 
 
 class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):

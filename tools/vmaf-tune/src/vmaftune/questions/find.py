@@ -13,8 +13,8 @@ target; the best two are searched and the others foretold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vmaf_train.corpus.ids import parse_id
 from vmaf_train.corpus.rows import CellRow
@@ -23,11 +23,14 @@ from vmaf_train.search import Answer, Search
 
 from vmaftune.cell import TEACHER, Cell, Setting, Window
 from vmaftune.encoders import ENCODERS, Encoder, OptionSet, find
+from vmaftune.engine.answers import FrameValues
 from vmaftune.engine.events import Asked, Event, NoticeEvent, ProbeEvent, QuestionEvent
 from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
-from vmaftune.questions.sample import Sample, pooled, standard_error, wanted
+from vmaftune.metrics import METRICS, VMAF, Goal, goal_of, ordered
+from vmaftune.questions.plain import PlainSearch
+from vmaftune.questions.sample import Sample, pooled, pooled_metric, standard_error, wanted
 
 CHEAP = (("libx264", "veryfast"), ("libsvtav1", "10"))
 """The two probes that rank encoders: one of either generation."""
@@ -61,9 +64,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindRequest:
-    """What is asked. `target` in VMAF points of `statistic`; `within_points` is the standard error
-    to reach, VMAF points; `max_kbps` bounds the bitrate of the answer, `max_cpu` the CPU seconds of
-    encoding one second of film. `num_windows` fixes their number.
+    """What is asked. `target` in VMAF points of `statistic`, or in units of `metric`; the answer
+    also keeps the `guards`, and `metrics` are measured beside both. `within_points` is the standard
+    error to reach, in the target's units; `max_kbps` bounds the bitrate of the answer, `max_cpu`
+    the CPU seconds of encoding one second of film. `num_windows` fixes their number.
     """
 
     sample: Sample
@@ -79,12 +83,27 @@ class FindRequest:
     options: OptionSet | None = None
     threads: int = 1
     teacher: str = TEACHER
+    metric: str = VMAF
+    guards: tuple[Goal, ...] = ()
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def goal(self) -> Goal:
+        """The target as a limit."""
+        return goal_of(self.metric, self.target, self.statistic)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """All metrics that are measured beside VMAF."""
+        return ordered((*self.metrics, self.metric, *(goal.metric for goal in self.guards)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A setting that was measured on `num_windows` windows. `score` in VMAF points, `error` its
-    standard error; `cpu_s` are seconds of encoding, of one core, None where not known.
+    """A setting that was measured on `num_windows` windows. `score` in units of the target (VMAF
+    points; infinite where there is no error at all), `error` its standard error; `cpu_s` are
+    seconds of encoding, of one core, None where not known. `metrics` are the means of what was
+    measured beside VMAF, `guards` the values of what the guards bound; None is no error at all.
     """
 
     candidate: Candidate
@@ -96,6 +115,12 @@ class Probe:
     motion2: float | None
     num_windows: int
     num_frames: int
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    guards: tuple[float | None, ...] = ()
+
+    def keeps(self, goals: Sequence[Goal]) -> bool:
+        """True where the values of the guards keep them all."""
+        return all(goal.holds(value) for goal, value in zip(goals, self.guards, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +150,13 @@ def cell_of(request: FindRequest, candidate: Candidate, window: Window, quality:
         size=request.size,
         options=request.options,
     )
-    return Cell(window=window, setting=setting, threads=request.threads, teacher=request.teacher)
+    return Cell(
+        window=window,
+        setting=setting,
+        threads=request.threads,
+        teacher=request.teacher,
+        metrics=request.measured,
+    )
 
 
 class Finder:
@@ -147,7 +178,7 @@ class Finder:
         for notice in self._study.notices:
             yield NoticeEvent(message=notice)
         candidates, foretold = self.request.candidates, tuple[Candidate, ...]()
-        if len(candidates) > SEARCHED:
+        if len(candidates) > SEARCHED and self.request.metric == VMAF:
             for encoder, preset in CHEAP:
                 yield from self._cheap_probe(encoder, preset)
             candidates, foretold = self._ranked()
@@ -173,6 +204,8 @@ class Finder:
             stop=request.stop,
             encoders=[candidate.name for candidate in request.candidates],
             asked_at=now(),
+            metric=request.metric,
+            guards=[str(goal) for goal in request.guards],
         )
 
     def _recall(self) -> None:
@@ -198,13 +231,26 @@ class Finder:
             else:  # what was measured on fewer windows is asked anew
                 search = self._new_search(candidate)
         self._answers[candidate.name] = search.answer
+        yield from self._within_guards(candidate)
         if self.request.max_kbps is not None:
             yield from self._within_rate(candidate, self.request.max_kbps)
 
-    def _new_search(self, candidate: Candidate) -> Search:
-        """A search that knows all probes on the present windows, of any encoder."""
+    def _new_search(self, candidate: Candidate) -> Search | PlainSearch:
+        """A search that knows all probes on the present windows; with the prior those of any
+        encoder.
+        """
         self._recall()
         request = self.request
+        if request.metric != VMAF:
+            plain = PlainSearch(
+                name=candidate.name,
+                goal=request.goal,
+                values=candidate.values(),
+                stop=request.stop,
+            )
+            for probe in self._mine(candidate):
+                plain.tell(probe.quality, probe.score)
+            return plain
         search = Search(
             self._prior,
             encoder=candidate.encoder.name,
@@ -230,7 +276,10 @@ class Finder:
     def _mine(self, candidate: Candidate) -> list[Probe]:
         return [p for p in self._current() if p.candidate.name == candidate.name]
 
-    def _tell(self, search: Search, probe: Probe) -> None:
+    def _tell(self, search: Search | PlainSearch, probe: Probe) -> None:
+        if isinstance(search, PlainSearch):
+            search.tell(probe.quality, probe.score)
+            return
         search.tell(
             probe.quality,
             probe.score,
@@ -275,21 +324,27 @@ class Finder:
     def _pool(self, candidate: Candidate, quality: float, cells: Sequence[Cell]) -> Probe:
         request = self.request
         rows = [self._row(cell) for cell in cells]
-        scores = [self._study.scores(cell) for cell in cells]
+        values = [self._study.values(cell) for cell in cells]
+        scores = [_finite(of_cell[request.metric]) for of_cell in values]
         fps = float(request.sample.film.frame_rate)
-        frames = sum(len(of_cell) for of_cell in scores)
+        frames = sum(len(of_cell[VMAF]) for of_cell in values)
         share = frames / max(1, request.sample.num_frames)
+        score = _value(request.goal, values, fps)
         size = sum(row.size_bytes or 0 for row in rows)
         return Probe(
             candidate=candidate,
             quality=quality,
-            score=pooled(request.statistic, scores, fps),
+            score=math.inf if score is None else score,
             error=standard_error(request.statistic, scores, fps, share=share),
             kbps=size * 8 / 1000 / (frames / fps),
             cpu_s=_sum([row.encode_cpu_s for row in rows]),
             motion2=_mean([(row.per_frame_features or {}).get("motion2") for row in rows]),
             num_windows=len(cells),
             num_frames=frames,
+            metrics={
+                name: pooled_metric(METRICS[name], "mean", values, fps) for name in request.measured
+            },
+            guards=tuple(_value(goal, values, fps) for goal in request.guards),
         )
 
     def _row(self, cell: Cell) -> CellRow:
@@ -315,22 +370,26 @@ class Finder:
 
     def _told(self, probe: Probe) -> ProbeEvent:
         mine = {p.quality: p.score for p in self._mine(probe.candidate)}
-        target = self.request.target
-        met = max((q for q, score in mine.items() if score >= target), default=None)
-        beyond = (q for q, score in mine.items() if score < target and (met is None or q > met))
+        goal = self.request.goal
+        met = max((q for q, score in mine.items() if goal.holds(score)), default=None)
+        missed = (q for q, score in mine.items() if not goal.holds(score))
+        beyond = (q for q in missed if met is None or q > met)
         return ProbeEvent(
             encoder=probe.candidate.encoder.name,
             preset=probe.candidate.preset,
             quality=probe.quality,
             statistic=self.request.statistic,
-            score=round(probe.score, 4),
+            score=round(probe.score, 4) if math.isfinite(probe.score) else None,
             standard_error=round(probe.error, 4),
             kbps=round(probe.kbps, 3),
             num_windows=probe.num_windows,
             num_frames=probe.num_frames,
             encode_cpu_s=probe.cpu_s,
-            meets=probe.score >= target,
+            meets=goal.holds(probe.score),
             bracket=(met, min(beyond, default=None)),
+            metric=self.request.metric,
+            metrics=dict(probe.metrics),
+            guards=dict(zip(map(str, self.request.guards), probe.guards, strict=True)),
         )
 
     def _bits_per_pixel(self, kbps: float) -> float:
@@ -390,6 +449,10 @@ class Finder:
     def _answer(self, candidate: Candidate) -> Found:
         answer, limit = self._answers[candidate.name], self.request.max_kbps
         probe, said = self._answer_probe(candidate), answer.sentences
+        is_met = answer.kind == "met"
+        if is_met and probe is not None and self.request.guards:
+            probe, is_met, sentence = self._guarded(candidate, probe)
+            said = (*said, sentence)
         is_over = limit is not None and probe is not None and probe.kbps > limit
         if is_over and probe is not None and limit is not None:
             said = (*said, f"that takes {probe.kbps:.0f} kbit/s, and {limit:.0f} are allowed")
@@ -398,14 +461,58 @@ class Finder:
         return Found(
             candidate=candidate,
             quality=probe.quality if probe else None,
-            score=probe.score if probe else None,
+            score=probe.score if probe and math.isfinite(probe.score) else None,
             kbps=probe.kbps if probe else None,
             kbps_interval=None,
             probe=probe,
             answer=answer,
-            is_met=answer.kind == "met" and not is_over,
+            is_met=is_met and not is_over,
             sentences=said,
         )
+
+    def _within_guards(self, candidate: Candidate) -> Iterator[Event]:
+        """Where the answer does not keep the guards: close in on the coarsest value that does, by
+        halving, as if finer values kept them better.
+        """
+        goals, first = self.request.guards, self._answer_probe(candidate)
+        if first is None or first.keeps(goals) or self._answers[candidate.name].kind != "met":
+            return
+        values = [value for value in candidate.values() if value < first.quality]
+        low, high = -1, len(values)
+        while high - low > 1:
+            middle = (low + high) // 2
+            known = [p for p in self._mine(candidate) if p.quality == values[middle]]
+            if not known:
+                yield from self._probe(candidate, values[middle])
+                known = [self.probes[-1]]
+            if known[0].keeps(goals):
+                low = middle
+            else:
+                high = middle
+
+    def _guarded(self, candidate: Candidate, first: Probe) -> tuple[Probe, bool, str]:
+        """The coarsest measured value that meets the target and keeps the guards; `first`, which
+        meets the target alone, where none does. With a sentence that says so.
+        """
+        goals = self.request.guards
+        if first.keeps(goals):
+            kept = zip(goals, first.guards, strict=True)
+            return first, True, "it keeps " + ", ".join(f"{g} ({g.shown(v)})" for g, v in kept)
+        broken = [(g, v) for g, v in zip(goals, first.guards, strict=True) if not g.holds(v)]
+        names = " and ".join(str(goal) for goal, _ in broken)
+        values = " and ".join(goal.shown(value) for goal, value in broken)
+        at_first = f"{candidate.name} at {first.quality:g} does not keep {names} ({values})"
+        holding = [
+            p
+            for p in self._mine(candidate)
+            if p.keeps(goals) and self.request.goal.holds(p.score) and p.quality < first.quality
+        ]
+        best = max(holding, key=lambda p: p.quality, default=None)
+        if best is None:
+            finest = candidate.values()[0]
+            return first, False, f"{at_first}, and no finer value down to {finest:g} does"
+        has = self.request.goal.shown(best.score)
+        return best, True, f"{at_first}; {best.quality:g} is the coarsest that does, with {has}"
 
     def _within_rate(self, candidate: Candidate, limit: float) -> Iterator[Event]:
         """Where the answer needs more bits than allowed: close in on the finest value that does
@@ -484,6 +591,17 @@ def foretell(belief: Belief, candidate: Candidate, target: float) -> Told:
 def _merit(found: Found) -> tuple[bool, bool, float]:
     """Best first: answers that meet the target, measured before foretold, fewest bits."""
     return (not found.is_met, found.probe is None, found.kbps or math.inf)
+
+
+def _value(goal: Goal, windows: Sequence[FrameValues], fps: float) -> float | None:
+    """What a goal bounds, over the frames of all windows; None: no error at all."""
+    if goal.metric == VMAF:
+        return pooled(goal.statistic, [_finite(columns[VMAF]) for columns in windows], fps)
+    return pooled_metric(METRICS[goal.metric], goal.statistic, windows, fps)
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

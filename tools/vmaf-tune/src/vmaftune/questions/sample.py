@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from vmaf_train.corpus import pooling
 
 from vmaftune.cell import Window
+from vmaftune.metrics import Columns, Metric
 from vmaftune.request.film import Film
 
 FEWEST = 8
@@ -90,6 +91,22 @@ def pooled(name: str, windows: Sequence[Sequence[float]], frames_per_second: flo
         return min(pooling.mean(scores) for scores in windows)
     frames = [score for scores in windows for score in scores]
     return pooling.statistic(name, frames, frames_per_second=frames_per_second)
+
+
+def pooled_metric(
+    metric: Metric, name: str, windows: Sequence[Columns], frames_per_second: float
+) -> float | None:
+    """A statistic of a metric over the frames of all windows, as `pooled`; None for no error."""
+    if name == pooling.WORST_WINDOW:
+        means = [metric.mean(columns) for columns in windows]
+        known = [mean for mean in means if mean is not None]
+        worst = min if metric.is_better_high else max
+        return worst(known) if known else None
+    joined = {
+        column: [value for columns in windows for value in columns[column]]
+        for column in metric.columns
+    }
+    return metric.pool(name, joined, frames_per_second)
 
 
 def standard_error(

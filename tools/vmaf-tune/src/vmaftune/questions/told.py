@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from vmaf_train.search import Answer
+from vmaf_train.prior import Foretold
 
 from vmaftune.engine.events import AnswerEvent, Curve
 from vmaftune.media.paste import user_command
+from vmaftune.metrics import VMAF
 from vmaftune.questions.find import Finder, FindRequest, Found, Probe
 from vmaftune.questions.sample import Z95
 
@@ -32,7 +34,7 @@ def answer_event(request: FindRequest, found: Found, probes: Sequence[Probe]) ->
         is_measured=probe is not None,
         quality=found.quality,
         score=None if found.score is None else round(found.score, 4),
-        interval=None if probe is None else _interval(probe),
+        interval=_interval(probe, is_vmaf=request.metric == VMAF) if probe else None,
         kbps=None if found.kbps is None else round(found.kbps, 3),
         kbps_interval=found.kbps_interval,
         size_bytes=film_bytes(request, found),
@@ -44,8 +46,10 @@ def answer_event(request: FindRequest, found: Found, probes: Sequence[Probe]) ->
         encode_cpu_s=probe.cpu_s if probe else None,
         sentences=found.sentences,
         command=film_command(request, found),
-        curve=_curve(answer) if answer else None,
+        curve=_curve(answer.curve) if answer and answer.curve else None,
         measured=_measured(found, probes),
+        metric=request.metric,
+        metrics=dict(probe.metrics) if probe else {},
     )
 
 
@@ -72,13 +76,15 @@ def film_command(request: FindRequest, found: Found) -> str | None:
     )
 
 
-def _interval(probe: Probe) -> tuple[float, float]:
+def _interval(probe: Probe, *, is_vmaf: bool) -> tuple[float, float] | None:
     half = Z95 * probe.error
-    return round(probe.score - half, 3), round(min(100.0, probe.score + half), 3)
+    if not math.isfinite(probe.score):
+        return None
+    high = probe.score + half
+    return round(probe.score - half, 3), round(min(100.0, high) if is_vmaf else high, 3)
 
 
-def _curve(answer: Answer) -> Curve:
-    told = answer.curve
+def _curve(told: Foretold) -> Curve:
     columns = (told.quality, told.score, told.low, told.high)
     quality, score, low, high = ([round(float(v), 3) for v in column] for column in columns)
     return Curve(quality=quality, score=score, low=low, high=high)
@@ -89,6 +95,7 @@ def _measured(found: Found, probes: Sequence[Probe]) -> list[tuple[float, float,
     if found.probe is None:
         return []
     windows, name = found.probe.num_windows, found.candidate.name
-    same = [p for p in probes if p.candidate.name == name and p.num_windows == windows]
+    known = [p for p in probes if math.isfinite(p.score)]
+    same = [p for p in known if p.candidate.name == name and p.num_windows == windows]
     points = {p.quality: (p.quality, round(p.score, 4), round(p.error, 4)) for p in same}
     return [points[quality] for quality in sorted(points)]

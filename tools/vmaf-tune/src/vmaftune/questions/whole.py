@@ -84,6 +84,7 @@ class WholeEncoder:
         if found.quality is None or found.answer is None:
             raise ToolError("the search gave no quality value; see its folder with report")
         told = found.answer.curve
+        assert told is not None  # only a search with the prior is asked for an encode
         pairs = zip(told.quality, told.score, strict=True)
         curve.scores = {float(q): float(score) for q, score in pairs}
         curve.scores |= {p.quality: p.score for p in finder.probes}

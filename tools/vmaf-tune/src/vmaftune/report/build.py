@@ -14,6 +14,7 @@ from pathlib import Path
 from vmaf_train.files import write_text
 
 from vmaftune.errors import ToolError, UsageError
+from vmaftune.metrics import VMAF
 from vmaftune.report import model_run
 from vmaftune.report.analysis import DEFAULT_TARGET, TARGETS, Analysis, analyse
 from vmaftune.report.document import Json, document
@@ -52,7 +53,8 @@ def build(*folders: Path, training: Path | None = None, target: int | None = Non
 
 def _usual_target(sweep: Sweep) -> int:
     """The target of the newest question, as one of TARGETS."""
-    asked = [q.asked for q in sweep.questions if q.asked.statistic == "mean"]
+    questions = [q.asked for q in sweep.questions]
+    asked = [q for q in questions if q.statistic == "mean" and q.metric == VMAF]
     if not asked:
         return DEFAULT_TARGET
     newest = max(asked, key=lambda question: question.asked_at)

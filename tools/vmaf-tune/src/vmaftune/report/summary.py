@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from vmaftune.encoders import format_quality
+from vmaftune.metrics import label_of
 from vmaftune.report.analysis import Analysis, Choice
 from vmaftune.report.sweep import AskedQuestion, ToldLadder
 
@@ -23,7 +24,7 @@ def summary(analysis: Analysis) -> list[str]:
 def answered(question: AskedQuestion) -> str:
     """A question and its best answer as a sentence."""
     asked = question.asked
-    what = f"{asked.statistic} VMAF {asked.target:g} on {question.film}"
+    what = f"{asked.statistic} {label_of(asked.metric)} {asked.target:g} on {question.film}"
     if not question.answers:
         return f"Asked for {what}; stopped before there was an answer."
     best = question.answers[0]

@@ -20,6 +20,7 @@ from vmaf_train.results.metrics import METRICS
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.events import to_json
 from vmaftune.errors import ToolError
+from vmaftune.metrics import label_of
 from vmaftune.report.analysis import KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis
 from vmaftune.report.bdrate import Comparison
 from vmaftune.report.document import Json
@@ -212,6 +213,7 @@ def _question(question: AskedQuestion) -> Json:
     return {
         **to_json(question.asked),
         "film": question.film,
+        "label": label_of(question.asked.metric),
         "probes": [to_json(probe) for probe in question.probes],
         "answers": [_answer(answer) for answer in question.answers],
     }

@@ -3,7 +3,7 @@
 
 const answerName = (a) => `${a.encoder} ${a.preset}`;
 const valueOf = (a) => (a.quality === null ? "a value for each shot" : `at ${a.quality}`);
-const titleOf = (q) => `${q.statistic} VMAF ${q.target} on ${q.film} (${q.stop})`;
+const titleOf = (q) => `${q.statistic} ${q.label} ${q.target} on ${q.film} (${q.stop})`;
 /* The colour of an encoder, the same as everywhere on the page. */
 function inkOf(a) {
   const place = encoders.indexOf(a.encoder);
@@ -65,7 +65,7 @@ function drawWindows(question) {
     ];
   });
   const shape = layout({ title: "Seconds into the film" }, { title: "VMAF of a window" }, some.length);
-  shape.shapes = [targetLine(question.target)];
+  if (question.metric === "vmaf") shape.shapes = [targetLine(question.target)];
   const worst = some.map((a) => [a, a.windows.reduce((low, w) => (w[1] < low[1] ? w : low))]);
   draw("window-plot", traces, shape, `VMAF of the film's windows over time: ${worst.map(([a, w]) => `${answerName(a)} is lowest at ${clock(w[0])} with ${fixed(w[1], 2)}`).join("; ")}.`, "No windows were measured at an answer.");
 }
@@ -78,16 +78,16 @@ function drawEqual(question) {
     error_x: { visible: some.some((a) => a.kbps_interval), type: "data", symmetric: false, array: some.map((a) => span(a, 1)), arrayminus: some.map((a) => span(a, 0)), color: theme().ink },
     text: some.map((a) => (a.is_measured ? "" : "foretold")), hovertemplate: "%{y}: %{x:,.0f} kbit/s<extra></extra>",
   };
-  const shape = layout({ title: `kbit/s at ${question.statistic} VMAF ${question.target}`, rangemode: "tozero" }, { title: "", type: "category" });
+  const shape = layout({ title: `kbit/s at ${question.statistic} ${question.label} ${question.target}`, rangemode: "tozero" }, { title: "", type: "category" });
   shape.height = 130 + 44 * some.length;
   draw("equal-plot", [bar], shape, `Bitrate of each encoder's answer: ${[...some].reverse().map((a) => `${answerName(a)} ${grouped(a.kbps)} kbit/s`).join(", ")}.`, "There is no answer yet.");
 }
 
 function questionTables(question) {
   const meets = ([low, high]) => `${low ?? "–"} meets, ${high ?? "–"} misses`;
-  table(byId("probe-table"), "Settings measured for this question, in order", ["Encoder and preset", "Quality value", "VMAF", "Standard error", "kbit/s", "Windows", "Bracket"],
+  table(byId("probe-table"), "Settings measured for this question, in order", ["Encoder and preset", "Quality value", question.label, "Standard error", "kbit/s", "Windows", "Bracket"],
     question.probes.map((p) => [answerName(p), String(p.quality), fixed(p.score, 2), fixed(p.standard_error, 2), grouped(p.kbps), String(p.num_windows), meets(p.bracket)]));
-  table(byId("answer-table"), `Answers for ${titleOf(question)}`, ["Encoder and preset", "Quality value", "VMAF", "95% interval", "kbit/s", "80% interval", "Encodes", "Ended"],
+  table(byId("answer-table"), `Answers for ${titleOf(question)}`, ["Encoder and preset", "Quality value", question.label, "95% interval", "kbit/s", "80% interval", "Encodes", "Ended"],
     question.answers.map((a) => [answerName(a), a.quality === null ? "–" : String(a.quality), fixed(a.score, 2), a.interval ? a.interval.map((v) => fixed(v, 2)).join(" to ") : "–", a.kbps === null ? "–" : grouped(a.kbps), a.kbps_interval ? a.kbps_interval.map(grouped).join(" to ") : "–", String(a.num_encodes), a.is_measured ? a.stop + (a.is_met ? "" : ", not met") : "foretold"]));
 }
 
