@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forged import latest_rows, read_jsonl
 from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.engine.events import to_json
-from vmaftune.engine.folder import latest_rows, read_jsonl
 from vmaftune.engine.study import Options, Study
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
@@ -61,7 +61,7 @@ def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept
         folder=folder,
         rows=latest_rows(folder),
         events=events,
-        frames=list(read_jsonl(folder / "frames.jsonl")),
+        frames=read_jsonl(folder / "frames.jsonl"),
     )
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import vmaftune
+from forged import latest_rows
 from vmaf_train.contract import FEATURES
 from vmaftune import api
 from vmaftune.engine.events import CellEvent, EndEvent, Event, StartEvent
-from vmaftune.engine.folder import latest_rows
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.request.flags import Texts
 

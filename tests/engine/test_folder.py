@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forged import failed, measured, write_folder, write_jsonl
+from forged import failed, latest_rows, measured, read_jsonl, write_folder, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.digests import digest
 from vmaf_train.corpus.frames import digest_of_frames, files_of, read_frames, units_in_shard
+from vmaf_train.corpus.ids import number
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
-from vmaftune.engine.folder import Writer, latest_rows, lock, number, pool, read_jsonl, write_json
+from vmaf_train.files import write_json
+from vmaftune.engine.folder import Writer, lock, pool
 from vmaftune.errors import FolderError
 from vmaftune.media.score import Frame
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from forged import latest_rows
 from vmaftune.encoders import select
-from vmaftune.engine.folder import latest_rows
 from vmaftune.engine.study import Options, Study
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
 from vmaftune.hardware.selection import Cache, choose_encoders, slots

@@ -13,7 +13,7 @@ from typing import Any
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.ids import parse_id
 from vmaf_train.corpus.pooling import pooled
-from vmaf_train.corpus.rows import CellRow, Failure, FailureKind, Row, to_row
+from vmaf_train.corpus.rows import CellRow, Failure, FailureKind, Row, lines, to_row
 
 Written = tuple[Row, list[Row]]
 """A cell row and its frames, as `Writer.append_many` takes them."""
@@ -116,6 +116,11 @@ def edit_folder(folder: Path, edit: Callable[[Row], Row | None]) -> Path:
         (frame | {"key": row["key"], "cell": row["cell"]} for frame, row in kept if row),
     )
     return folder
+
+
+def latest_rows(folder: Path) -> dict[str, Row]:
+    """The last row of every cell of a run folder, by cell id."""
+    return {row["cell"]: row for _, row in lines(folder / "cells.jsonl")}
 
 
 def read_jsonl(path: Path) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 FEATURES: tuple[str, ...] = (
     "adm2",
@@ -22,6 +22,9 @@ FEATURES: tuple[str, ...] = (
 """Canonical 6, in model order. adm2 and vif_scale* are ratios near 0..1; motion2 is >= 0 in
 libvmaf's units.
 """
+
+Fields = Mapping[str, Any]
+"""A row or document of JSON as it was read, to be looked at."""
 
 SCORE_RANGE = (0.0, 100.0)
 """VMAF points of the teacher, which clips its answers; ours are held in the same range."""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from vmaf_train.contract import (
     DEFAULT_ORDINAL,
     NUM_FEATURES,
     ORDINARY_FEATURES,
+    Fields,
     codec_block,
     feature_set,
     knows_preset,
@@ -393,7 +393,7 @@ def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, in
     return len(planned & done), len(planned)
 
 
-def _rest_of(block: Mapping[str, Any]) -> str:
+def _rest_of(block: Fields) -> str:
     """What the ids of a block's cells hold after the quality value."""
     size, options, maxrate = (block.get(n) for n in ("size", "options", "maxrate_kbps"))
     names = [str(options["name"])] if options else []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from vmaf_train.errors import DatasetError
 
@@ -18,7 +17,7 @@ _MACHINE_FACTS = frozenset({"device", "machine", "host", "hostname"})
 _TIMES = ("_at", "_wall_s", "_cpu_s")
 
 
-def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
+def digest(rows: Iterable[Mapping[str, object]], *order: str) -> str:
     """sha256 of the canonical JSON of `rows` sorted by the fields `order`, a line each.
 
     Raises DatasetError for a number that is not finite.
@@ -30,7 +29,7 @@ def digest(rows: Iterable[Mapping[str, Any]], *order: str) -> str:
     return total.hexdigest()
 
 
-def canonical(row: Mapping[str, Any]) -> str:
+def canonical(row: Mapping[str, object]) -> str:
     """The canonical JSON of one row. Raises DatasetError for a number that is not finite."""
     try:
         return canonical_value({k: v for k, v in row.items() if counts(k)})
@@ -47,14 +46,19 @@ def counts(name: str) -> bool:
     return name not in _MACHINE_FACTS and not name.endswith(_TIMES)
 
 
-def canonical_value(value: Any) -> str:
+def canonical_value(value: object) -> str:
     """The canonical JSON of one value. Raises ValueError for a number that is not finite."""
     return json.dumps(
         plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
-def plain(value: Any) -> Any:
+def plain_row(row: Mapping[str, object]) -> dict[str, object]:
+    """`plain` of each field of a row, without those that are null."""
+    return {name: plain(value) for name, value in row.items() if value is not None}
+
+
+def plain(value: object) -> object:
     """`value` with whole numbers as int, and no field that is null."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items() if v is not None}
@@ -63,7 +67,7 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _sortable(value: Any) -> tuple[float, str]:
+def _sortable(value: object) -> tuple[float, str]:
     if isinstance(value, (int, float)):
         return float(value), ""
     return -1.0, "" if value is None else str(value)

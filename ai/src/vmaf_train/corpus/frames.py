@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.digests import canonical_value, counts
-from vmaf_train.corpus.rows import FRAMES, PACKED, SHARDS, Score, bad_line, parse
+from vmaf_train.corpus.rows import FRAMES, PACKED, SHARDS, Row, Score, bad_line, parse
 from vmaf_train.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -93,7 +96,7 @@ class Texts:
     values: tuple[Any, ...]
     codes: Codes
 
-    def take(self, where: NDArray[Any]) -> Texts:
+    def take(self, where: NDArray[np.integer] | NDArray[np.bool_]) -> Texts:
         """The rows `where`, by number or by mask."""
         return Texts(values=self.values, codes=self.codes[where])
 
@@ -111,7 +114,7 @@ class Frames:
     def __len__(self) -> int:
         return len(self.numbers["frame_index"])
 
-    def take(self, where: NDArray[Any]) -> Frames:
+    def take(self, where: NDArray[np.integer] | NDArray[np.bool_]) -> Frames:
         """The rows `where`, by number or by mask."""
         return Frames(
             numbers={name: column[where] for name, column in self.numbers.items()},
@@ -185,7 +188,7 @@ def from_lines(text: bytes, file: Path, first: int = 1) -> Frames:
 def _slowly(text: bytes, file: Path, first: int) -> Frames:
     """As `from_lines`, for lines that have further fields or are damaged: one by one."""
     rows: list[FrameRow] = []
-    extras: list[dict[str, Any]] = []
+    extras: list[Row] = []
     for number, line in enumerate(text.splitlines(), start=first):
         if not line.strip():
             continue
@@ -198,7 +201,7 @@ def _slowly(text: bytes, file: Path, first: int) -> Frames:
     return _columns(rows, extras)
 
 
-def _columns(rows: Sequence[FrameRow], extras: Sequence[Mapping[str, Any]]) -> Frames:
+def _columns(rows: Sequence[FrameRow], extras: Sequence[Row]) -> Frames:
     columns: list[tuple[Any, ...]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
     of = dict(zip(_KNOWN, columns or [()] * len(_KNOWN), strict=True))
     numbers = {name: np.array(of[name], dtype=np.float64) for name in _NUMBERS}
@@ -220,10 +223,10 @@ def _coded_texts(values: Sequence[str | None]) -> Texts:
     return Texts(values=tuple(code_of), codes=codes)
 
 
-def _coded(values: Iterable[Any]) -> Texts:
+def _coded(values: Iterable[object]) -> Texts:
     """As `_coded_texts`, for any values: one that cannot be looked up goes by its JSON."""
-    known: dict[Any, int] = {}
-    meant: list[Any] = []
+    known: dict[object, int] = {}
+    meant: list[object] = []
     codes = []
     for value in values:
         name = value if value is None or isinstance(value, str) else (canonical_value(value),)
@@ -269,13 +272,13 @@ def units_in_shard(file: Path) -> set[tuple[str, str | None]]:
     return found
 
 
-def _different(table: Any, name: str) -> tuple[list[Any], list[int]]:
+def _different(table: pyarrow.Table, name: str) -> tuple[list[str | None], list[int]]:
     """The different values of a column, and the number of its value for every row. Not by way of
     numpy: pyarrow would import pandas for that, which takes longer than all the rest.
     """
     if name not in table.column_names:
         return [None], [0] * len(table)
-    values: list[Any] = [None]
+    values: list[str | None] = [None]
     codes: list[int] = []
     for part in table.column(name).chunks:
         first = len(values)
@@ -288,7 +291,7 @@ def _unreadable(file: Path, failure: Exception) -> DatasetError:
     return DatasetError(f"{file} is not a readable parquet file: {failure}")
 
 
-def _from_table(table: Any, file: Path) -> Frames:
+def _from_table(table: pyarrow.Table, file: Path) -> Frames:
     import pyarrow
 
     numbers: dict[str, Floats] = {}
@@ -309,7 +312,7 @@ def _from_table(table: Any, file: Path) -> Frames:
     return frames
 
 
-def _coded_arrow(column: Any) -> Texts:
+def _coded_arrow(column: pyarrow.ChunkedArray) -> Texts:
     import pyarrow
 
     kind = column.type
@@ -386,8 +389,8 @@ def _none(count: int) -> Texts:
 
 
 def _joined_texts(parts: Sequence[Texts]) -> Texts:
-    known: dict[Any, int] = {}
-    meant: list[Any] = []
+    known: dict[object, int] = {}
+    meant: list[object] = []
     codes = []
     for part in parts:
         place = np.empty(max(1, len(part.values)), dtype=np.int32)
@@ -463,7 +466,7 @@ def _sorted_lines(frames: Frames) -> Iterator[bytes | memoryview]:
         yield _bytes_of(_lines_of(frames.take(order[start : start + _SLICE]), said))
 
 
-def _said(name: str, column: Texts) -> Any:
+def _said(name: str, column: Texts) -> pyarrow.Array:
     """`"name":value` for every different value of a column, None where there is none: (V,) texts of
     pyarrow.
     """
@@ -478,7 +481,7 @@ def _head(name: str) -> str:
     return json.dumps(name, ensure_ascii=False) + ":"
 
 
-def _lines_of(frames: Frames, said: Mapping[str, Any]) -> Any:
+def _lines_of(frames: Frames, said: Mapping[str, pyarrow.Array]) -> pyarrow.Array:
     """The canonical JSON of every frame with a line end, (N,) texts of pyarrow."""
     import pyarrow
     from pyarrow import compute
@@ -494,7 +497,7 @@ def _lines_of(frames: Frames, said: Mapping[str, Any]) -> Any:
     return compute.binary_join_element_wise("{", inner, "}\n", "")
 
 
-def _number_texts(name: str, values: Floats) -> Any:
+def _number_texts(name: str, values: Floats) -> pyarrow.Array:
     """`"name":value` for every value, None for NaN. Raises DatasetError for one that is infinite.
 
     pyarrow writes the digits that `repr` writes; where it places the point or an exponent
@@ -515,14 +518,14 @@ def _number_texts(name: str, values: Floats) -> Any:
     return compute.binary_join_element_wise(_head(name), texts, "")
 
 
-def _bytes_of(texts: Any) -> memoryview:
+def _bytes_of(texts: pyarrow.Array) -> memoryview:
     """The bytes of an array of texts, one after the other."""
     _, ends, data = texts.buffers()
     places = np.frombuffer(ends, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return memoryview(data)[places[0] : places[-1]]
 
 
-def to_rows(frames: Frames) -> Iterator[dict[str, Any]]:
+def to_rows(frames: Frames) -> Iterator[Row]:
     """Every frame as the line that frames.jsonl holds of it. `crf` and `frame_index` are whole
     numbers where they are.
     """
@@ -544,7 +547,7 @@ def _number(value: float, whole: bool) -> float | int | None:
     return int(value) if whole and value.is_integer() else value
 
 
-def to_table(frames: Frames) -> Any:
+def to_table(frames: Frames) -> pyarrow.Table:
     """A pyarrow table of the frames, texts as dictionaries. Raises ValueError for a column that is
     neither number nor text.
     """
@@ -561,7 +564,7 @@ def to_table(frames: Frames) -> Any:
     return pyarrow.table(columns)
 
 
-def _arrow_text(name: str, column: Texts) -> Any:
+def _arrow_text(name: str, column: Texts) -> pyarrow.Array:
     import pyarrow
 
     if not all(value is None or isinstance(value, str) for value in column.values):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from vmaf_train.contract import FEATURES, ORDINARY_FEATURES, SCORE_RANGE, feature_value
+from vmaf_train.contract import FEATURES, ORDINARY_FEATURES, SCORE_RANGE, Fields, feature_value
 from vmaf_train.corpus.rows import ROUNDING, SCORE_NAMES, cell_name, settings, source
 from vmaf_train.errors import DatasetError
 
@@ -37,7 +36,7 @@ class Record:
     frame_index: int | None = None
 
 
-def holds_frames(row: Mapping[str, Any]) -> bool:
+def holds_frames(row: Fields) -> bool:
     """True when `row` describes one frame, False when it describes a whole cell."""
     if "frame_index" in row:
         return True
@@ -46,7 +45,7 @@ def holds_frames(row: Mapping[str, Any]) -> bool:
     return feature_value(row, FEATURES[0], only_means=True) is None
 
 
-def record(path: Path, line: int, row: Mapping[str, Any]) -> Record:
+def record(path: Path, line: int, row: Fields) -> Record:
     """`row` as a Record. Raises DatasetError with the line for a missing source, feature or score,
     or bad settings.
     """
@@ -106,7 +105,7 @@ def _mean_of(rows: list[Record]) -> Record:
     )
 
 
-def _score(path: Path, line: int, row: Mapping[str, Any]) -> float:
+def _score(path: Path, line: int, row: Fields) -> float:
     low, high = SCORE_RANGE
     for name in SCORE_NAMES:
         value = row.get(name)

@@ -17,7 +17,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -28,10 +28,11 @@ from vmaf_train.contract import (
     DEFAULT_PRESET,
     FEATURES,
     SCORE_RANGE,
+    Fields,
     check_settings,
     feature_value,
 )
-from vmaf_train.corpus.digests import plain
+from vmaf_train.corpus.digests import plain_row
 from vmaf_train.errors import DatasetError
 
 Row = dict[str, Any]
@@ -184,8 +185,8 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     distorted_width: Count | None = None
     distorted_height: Count | None = None
     distorted_pix_fmt: str | None = None
-    alignment: dict[str, Any] | None = None
-    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    alignment: dict[str, object] | None = None
+    extra: Row = msgspec.field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -207,6 +208,12 @@ def to_row(cell: CellRow) -> Row:
     extra = row.pop("extra")
     known = {k: v for k, v in row.items() if v is not None or k not in _LATER}
     return {**known, **extra}
+
+
+def to_lines(rows: Iterable[Fields]) -> bytes:
+    """Rows as lines of JSON. Raises ValueError for a number that is not finite."""
+    texts = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return "".join(f"{text}\n" for text in texts).encode()
 
 
 def read(path: Path) -> list[tuple[int, Row]]:
@@ -318,14 +325,14 @@ def _finite(text: str) -> float:
     return value
 
 
-def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | None]:
+def settings(row: Fields) -> tuple[str | None, str | None, float | None]:
     """Encoder (its full name), preset and quality value of a row; None = not known, as of a pair
     that was scored.
 
     Raises DatasetError, naming the field, for one of another type or a quality value that is no
     number >= 0.
     """
-    encoder: Any = row.get("encoder")
+    encoder = row.get("encoder")
     preset: Any = row.get("preset")
     value = _quality(row)
     if isinstance(preset, (int, float)) and not isinstance(preset, bool):
@@ -339,19 +346,19 @@ def settings(row: Mapping[str, Any]) -> tuple[str | None, str | None, float | No
     return ALIASES.get(encoder, encoder), preset or DEFAULT_PRESET, value
 
 
-def quality(row: Mapping[str, Any]) -> float | None:
+def quality(row: Fields) -> float | None:
     """The encoder's quality value under any of its names; None when the row has none. Raises as
     `settings`.
     """
     return settings(row)[2]
 
 
-def _quality(row: Mapping[str, Any]) -> Any:
+def _quality(row: Fields) -> Any:
     value = next((row[name] for name in ("crf", "cq", "q") if row.get(name) is not None), None)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def cell_name(row: Mapping[str, Any]) -> str:
+def cell_name(row: Fields) -> str:
     """What makes rows belong to one cell: its readable id, else source, encoder, preset and
     quality.
     """
@@ -361,18 +368,18 @@ def cell_name(row: Mapping[str, Any]) -> str:
     return "/".join(_part(part) for part in parts)
 
 
-def _part(value: Any) -> str:
+def _part(value: object) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def source(row: Mapping[str, Any]) -> str:
+def source(row: Fields) -> str:
     """The clip window that a row names, under either of its names; empty when it names none."""
     return str(row.get("src") or row.get("source") or "")
 
 
-def _preset(row: Mapping[str, Any]) -> str | None:
+def _preset(row: Fields) -> str | None:
     if row.get("preset") is not None:
         return str(row["preset"])
     return None if row.get("encoder") in (None, EXTERNAL) else DEFAULT_PRESET
@@ -422,7 +429,7 @@ def _converted(fields: Row, extra: Row) -> CellRow:
     except msgspec.ValidationError as failure:
         # parquet has no whole numbers where one is missing
         try:
-            return msgspec.convert({**plain(fields), "extra": extra}, CellRow)
+            return msgspec.convert({**plain_row(fields), "extra": extra}, CellRow)
         except msgspec.ValidationError:
             raise failure from None
 
@@ -447,8 +454,7 @@ def _modern(row: Row) -> Row:
     places = measured if isinstance(measured, dict) else row
     features = {feature: feature_value(places, feature) for feature in FEATURES}
     score = next((row[n] for n in SCORE_NAMES if row.get(n) is not None), None)
-    known: Row = plain(row)
-    return known | {
+    return plain_row(row) | {
         "cell": name,
         "key": str(row.get("key") or name),
         "src": src,
@@ -486,7 +492,7 @@ _RANGES = {
 }
 
 
-def _sentence(row: Mapping[str, Any], failure: str) -> str:
+def _sentence(row: Fields, failure: str) -> str:
     """msgspec's `Expected `float | null`, got `str` - at `$.fps`` as a sentence about the row."""
     lacks = re.match(r"Object missing required field `(\w+)`(?: - at `\$\.(\w+)`)?", failure)
     if lacks:

@@ -5,14 +5,14 @@ nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vmaf_train.contract import FEATURES, QUALITY_MAX
+from vmaf_train.corpus.rows import CELLS, FRAMES, SWEEP, Row, to_lines
+from vmaf_train.files import write_bytes, write_json
 
 TEACHER = "synthetic-smoke"
 ENCODERS = {"libx264": ("veryfast", "slow"), "libsvtav1": ("10", "5"), "libaom-av1": ("rt8", "5")}
@@ -28,8 +28,8 @@ def write_corpus(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    cells: list[dict[str, Any]] = []
-    frames: list[dict[str, Any]] = []
+    cells: list[Row] = []
+    frames: list[Row] = []
     for i in range(num_sources):
         source = {
             "name": f"smoke{i:02d}",
@@ -43,22 +43,21 @@ def write_corpus(
                     frames += rows
                     cells.append(_cell(rows))
     plan = {"sweep": "smoke", "num_cells": len(cells)}
-    (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
-    for name, table in (("frames.jsonl", frames), ("cells.jsonl", cells)):
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in table)
-        (folder / name).write_text(text, encoding="utf-8")
+    write_json(folder / SWEEP, plan)
+    for name, table in ((FRAMES, frames), (CELLS, cells)):
+        write_bytes(folder / name, to_lines(table))
     return folder
 
 
 def _frames(
     rng: np.random.Generator,
-    source: dict[str, Any],
+    source: Row,
     encoder: str,
     preset: str,
     share: float,
     speed: int,
     count: int,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     quality = round(share * QUALITY_MAX[encoder])
     cell = f"{source['name']}/{encoder}/{preset}/{quality}"
     loss = 2.2 * share**2 * source["detail"] * _EFFICIENCY[encoder] * (1 - 0.1 * speed)
@@ -87,7 +86,7 @@ def _frames(
     return rows
 
 
-def _cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _cell(rows: list[Row]) -> Row:
     first = rows[0]
     return {
         "schema_version": 1,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-from vmaf_train.contract import ALIASES, DEFAULT_PRESET, feature_value
+from vmaf_train.contract import ALIASES, DEFAULT_PRESET, Fields, feature_value
 
 STATISTICS: Mapping[str, str] = {
     "mean": "vmaf_score",
@@ -36,7 +35,7 @@ class Measured:
     motion2: float | None
 
 
-def measured(row: Mapping[str, Any]) -> Measured | None:
+def measured(row: Fields) -> Measured | None:
     """An ok cell row as a measurement of its content; None for one without encoder or quality value
     or with another size than its window's, options or a capped rate. A missing statistic is left
     out.
@@ -58,7 +57,7 @@ def measured(row: Mapping[str, Any]) -> Measured | None:
     )
 
 
-def _bits_per_pixel(row: Mapping[str, Any]) -> float | None:
+def _bits_per_pixel(row: Fields) -> float | None:
     kbps, fps = row.get("bitrate_kbps"), row.get("fps")
     if not kbps or not fps or not row.get("width") or not row.get("height"):
         return None

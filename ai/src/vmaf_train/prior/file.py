@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vmaf_train import locate
+from vmaf_train.contract import Fields
 from vmaf_train.errors import ModelError
 from vmaf_train.prior.model import Curve, Prior
 from vmaf_train.prior.process import Floats, Hyper
@@ -56,7 +55,7 @@ def parse(data: bytes | str) -> Prior:
     return prior
 
 
-def _build(document: Mapping[str, Any]) -> Prior:
+def _build(document: Fields) -> Prior:
     def array(value: object) -> Floats:
         return np.array(value, dtype=np.float64)
 
@@ -104,7 +103,7 @@ def _check(prior: Prior) -> None:
 def dump(prior: Prior) -> bytes:
     """The prior as JSON text, numbers with seven digits: the same prior, the same bytes."""
 
-    def plain(array: Floats) -> Any:
+    def plain(array: Floats) -> list[object]:
         return [plain(row) if isinstance(row, np.ndarray) else float(f"{row:.7g}") for row in array]
 
     document = {

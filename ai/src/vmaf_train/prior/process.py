@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Either = Any
+"""An array of numpy or a tensor of torch, what holds such, or the library itself."""
 
 SCORE, RATE, MOTION = 0, 1, 2
 """The three outputs of the process: z of the score, ln(bits per pixel), ln(1 + motion2)."""
@@ -78,7 +80,7 @@ def place(z: Floats) -> Floats:
     return (z - CENTRE) / WIDTH
 
 
-def covariance(hyper: Any, left: Any, right: Any, xp: Any) -> Any:
+def covariance(hyper: Either, left: Either, right: Either, xp: Either) -> Either:
     """Covariance (N, M) of two sets of Points, jitter not included. `xp` is numpy or torch: one
     formula answers a search and is differentiated in training.
     """
@@ -120,16 +122,16 @@ def variances(hyper: Hyper, points: Points) -> Floats:
     return result
 
 
-def _same(left: Any, right: Any) -> Any:
+def _same(left: Either, right: Either) -> Either:
     return (left[:, None] == right[None, :]) * 1.0
 
 
-def _lines(points: Any) -> Any:
+def _lines(points: Either) -> Either:
     """(N, 1): 1.0 but for the motion, which belongs to no encoder."""
     return ((points.output != MOTION) * 1.0)[:, None]
 
 
-def _scale(hyper: Any, points: Any, xp: Any) -> Any:
+def _scale(hyper: Either, points: Either, xp: Either) -> Either:
     """How far scores scatter along the mean curve, held at its value beyond the trained range."""
     w = xp.clip(points.w, -2.0, 0.8)
     bent = xp.exp(hyper.spread[0] * w + hyper.spread[1] * w**2)
@@ -137,7 +139,7 @@ def _scale(hyper: Any, points: Any, xp: Any) -> Any:
     return bent * score + (1 - score)
 
 
-def _basis(hyper: Any, points: Any, xp: Any) -> Any:
+def _basis(hyper: Either, points: Either, xp: Either) -> Either:
     score = (points.output == SCORE) * _scale(hyper, points, xp)
     rate = (points.output == RATE) * 1.0
     motion = (points.output == MOTION) * 1.0

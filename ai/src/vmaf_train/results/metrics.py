@@ -6,10 +6,9 @@ A correlation of a constant is undefined: it is `None` with a reason here, never
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -87,7 +86,7 @@ def agreement(y: Floats, p: Floats) -> Agreement:
     )
 
 
-def _checked(y: Any, p: Any) -> tuple[Floats, Floats]:
+def _checked(y: ArrayLike, p: ArrayLike) -> tuple[Floats, Floats]:
     y, p = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     if y.shape != p.shape or y.ndim != 1 or not len(y):
         raise ValueError(

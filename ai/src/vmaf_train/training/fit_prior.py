@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from vmaf_train.prior.process import (
     interpolate,
     place,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOFTNESS = 0.5
 """b of z = ln((v + 2) / (100 + b - v)): groups held out need 2.80 encodes at 0.5 and 1, 2.85 at 3
@@ -316,8 +319,10 @@ def _start_vector() -> Floats:
     return np.array(parts + bends + rest)
 
 
-def _unpack(vector: Any, nugget: Any, torch: Any) -> Any:
+def _unpack(vector: Tensor, nugget: Tensor) -> SimpleNamespace:
     """The vector of free numbers as what `covariance` reads, in torch."""
+    import torch
+
     at, levels = 0, []
     for size in _SIZES:
         count = size * (size - 1) // 2
@@ -353,11 +358,11 @@ def _maximise(table: Table, statistic: str, curves: Sequence[Curve], steps: int)
     nugget = np.array([jitter, RATE_JITTER, MOTION_NUGGET])
     start = torch.tensor(_start_vector())
     vector = start.clone().requires_grad_()
-    patterns = [_tensors(pattern, torch) for pattern in table.patterns]
+    patterns = [_tensors(pattern) for pattern in table.patterns]
     fixed = torch.tensor(nugget)
 
-    def loss() -> Any:
-        hyper = _unpack(vector, fixed, torch)
+    def loss() -> Tensor:
+        hyper = _unpack(vector, fixed)
         total = ((vector - start) ** 2).sum() / (2 * PRIOR_SD**2)
         for points, deviation in patterns:
             own = covariance(hyper, points, points, torch)
@@ -372,7 +377,7 @@ def _maximise(table: Table, statistic: str, curves: Sequence[Curve], steps: int)
         [vector], max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
     )
 
-    def closure() -> Any:
+    def closure() -> Tensor:
         optimiser.zero_grad()
         value = loss()
         value.backward()
@@ -384,13 +389,15 @@ def _maximise(table: Table, statistic: str, curves: Sequence[Curve], steps: int)
         optimiser.step(closure)
     finally:
         torch.set_num_threads(threads)
-    found = _unpack(vector.detach(), fixed, torch)
+    found = _unpack(vector.detach(), fixed)
     strange = _strangeness(curves, statistic)
     numbers = {name: getattr(found, name).numpy() for name in Hyper.__slots__} | strange
     return Hyper(**numbers)
 
 
-def _tensors(pattern: Pattern, torch: Any) -> tuple[Any, Any]:
+def _tensors(pattern: Pattern) -> tuple[SimpleNamespace, Tensor]:
+    import torch
+
     columns = {name: torch.as_tensor(getattr(pattern.points, name)) for name in Points.__slots__}
     return SimpleNamespace(**columns), torch.tensor(pattern.values - pattern.offset)
 

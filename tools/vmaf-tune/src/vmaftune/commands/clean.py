@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from vmaf_train.corpus.rows import SWEEP
 
 from vmaftune import console
 from vmaftune.cell import TMP
 from vmaftune.commands.options import JsonDocument
-from vmaftune.engine.folder import SWEEP, lock
+from vmaftune.engine.folder import lock
 from vmaftune.engine.study import stale
 from vmaftune.errors import UsageError
 

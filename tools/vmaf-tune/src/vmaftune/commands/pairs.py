@@ -6,13 +6,13 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from vmaf_train.corpus.rows import CELLS, CellRow, latest
 
 from vmaftune import console
 from vmaftune.cell import TEACHER, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.costs import duration
-from vmaftune.engine.folder import latest_rows
 from vmaftune.engine.study import Options, Study, expected_seconds, standing
 from vmaftune.errors import SweepFailed, UsageError
 from vmaftune.media import further
@@ -186,15 +186,16 @@ def _show_plan(
 def _summary(plan: PairPlan, folder: Path) -> None:
     """A table of the plan's finished pairs per source."""
 
-    found = latest_rows(folder)
-    sources: dict[str, list[dict[str, Any]]] = {}
+    found = latest(folder / CELLS)
+    sources: dict[str, list[CellRow]] = {}
     for pair in plan.pairs:
         if pair.id in found:
             sources.setdefault(pair.reference.name, []).append(found[pair.id])
     lines = []
     for name, members in sources.items():
-        scores = [r["vmaf_score"] for r in members if r["status"] == "ok"]
-        flags = sorted({flag for r in members if r["status"] == "ok" for flag in r["flags"]})
+        finished = [row for row in members if row.is_ok]
+        scores = [row.vmaf_score or 0.0 for row in finished]
+        flags = sorted({flag for row in finished for flag in row.flags})
         span = f"{min(scores):.1f}–{max(scores):.1f}" if scores else None
         lines.append(
             (name, len(scores), len(members) - len(scores), span, ", ".join(flags) or None)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from vmaf_train.corpus.rows import CELLS
+
 from vmaftune import console
 from vmaftune.engine.events import EndEvent, Event, to_json
-from vmaftune.engine.folder import CELLS
 from vmaftune.engine.plan_file import Planned
 from vmaftune.engine.rows import Item
 from vmaftune.engine.study import Study, expected_seconds

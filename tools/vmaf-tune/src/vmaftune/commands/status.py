@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vmaf_train.corpus.rows import RUNS, SWEEP, lines
 from vmaf_train.errors import DatasetError
 
 from vmaftune import console
 from vmaftune.commands.options import JsonDocument
 from vmaftune.costs import duration, encode_s, score_s
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.folder import RUNS, SWEEP, read_jsonl
 from vmaftune.errors import UsageError, VmafTuneError
 from vmaftune.request.document import Document, read_document
 
@@ -140,7 +140,7 @@ def _seconds_left(
 
 def _jobs(folder: Path) -> int:
     """Slots of the latest start; 1 where the folder does not say."""
-    starts = list(read_jsonl(folder / RUNS))
+    starts = [row for _, row in lines(folder / RUNS)]
     jobs = starts[-1].get("jobs") if starts else None
     return jobs if isinstance(jobs, int) and jobs > 0 else 1
 

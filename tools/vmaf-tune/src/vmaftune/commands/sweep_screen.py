@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmaf_train.corpus.rows import CellRow, latest
+from vmaf_train.corpus.rows import CELLS, CellRow, latest
 
 from vmaftune import console
 from vmaftune.cell import Cell
 from vmaftune.costs import duration
 from vmaftune.engine.answers import State
-from vmaftune.engine.folder import CELLS
 from vmaftune.engine.rows import Item
 from vmaftune.engine.study import Options, expected_seconds, need_bytes
 from vmaftune.request.cells import Plan

@@ -7,27 +7,20 @@ writes at a time.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
-from vmaf_train.contract import FEATURES
-from vmaf_train.corpus.ids import number as number
+from vmaf_train.contract import FEATURES, Fields
 from vmaf_train.corpus.pooling import pooled
-from vmaf_train.corpus.rows import CELLS as CELLS
-from vmaf_train.corpus.rows import FRAMES as FRAMES
-from vmaf_train.corpus.rows import QUESTIONS, SHARDS, bad_line, lines
-from vmaf_train.corpus.rows import RUNS as RUNS
-from vmaf_train.corpus.rows import SWEEP as SWEEP
+from vmaf_train.corpus.rows import CELLS, FRAMES, QUESTIONS, RUNS, SHARDS, latest, to_lines
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
-from vmaf_train.files import write_json as write_json
 
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.media.metrics import FULL
@@ -35,6 +28,7 @@ from vmaftune.media.score import Frame
 
 if TYPE_CHECKING:
     import filelock
+    import pyarrow
     from vmaf_train.corpus.ledger import Ledger, Survey
 
 LOCK, HOLDER = ".lock", ".lock.pid"
@@ -60,34 +54,10 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file; a torn last line is passed over. Raises DatasetError naming file and
-    line of any other bad one.
-    """
-    return (row for _, row in lines(path))
-
-
-def cell_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """All cell rows of a run folder. Raises DatasetError naming file and line of one that is none
-    of ours.
-    """
-    for i, row in lines(folder / CELLS):
-        if not all(isinstance(row.get(name), str) for name in ("cell", "key", "status")):
-            raise bad_line(folder / CELLS, i, "no cell row: it lacks cell, key or status")
-        yield row
-
-
-def latest_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """The last cell row of every cell in a run folder, by cell id. Raises DatasetError as
-    `cell_rows`.
-    """
-    return {row["cell"]: row for row in cell_rows(folder)}
-
-
-def append_run(folder: Path, row: Mapping[str, Any]) -> None:
+def append_run(folder: Path, row: Fields) -> None:
     """Note one start of the command in runs.jsonl."""
     with (folder / RUNS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(to_lines([row]).decode())
 
 
 class Held:
@@ -132,7 +102,7 @@ def lock(folder: Path) -> Held:
     return Held(folder, held)
 
 
-def pool(frames: Sequence[Frame]) -> dict[str, Any]:
+def pool(frames: Sequence[Frame]) -> dict[str, object]:
     """Poolings of the clipped per-frame scores, VMAF points, and the arithmetic means of the six
     features.
     """
@@ -177,21 +147,19 @@ class Writer:
         """Why a finished cell cannot be believed, by (key, cell id), as it was at opening."""
         return self.ledger.damaged
 
-    def append(self, row: Mapping[str, Any], frames: Sequence[Mapping[str, Any]] = ()) -> None:
+    def append(self, row: Fields, frames: Sequence[Fields] = ()) -> None:
         """Write one cell; see `append_many`."""
         self.append_many([(row, frames)])
 
-    def append_many(
-        self, batch: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
-    ) -> None:
+    def append_many(self, batch: Sequence[tuple[Fields, Sequence[Fields]]]) -> None:
         """Write the frames of some cells, then their rows, each as one append that reaches the disk
         before this returns.
 
         A kill in between loses cells of this batch only. Raises ToolError when the disk is full;
         what was written before stays whole.
         """
-        frames = _lines(frame for _, of_cell in batch for frame in of_cell)
-        rows = _lines(row for row, _ in batch)
+        frames = to_lines(frame for _, of_cell in batch for frame in of_cell)
+        rows = to_lines(row for row, _ in batch)
         if frames:
             self._write(self._frames, frames)
         self._write(self._cells, rows)
@@ -199,11 +167,11 @@ class Writer:
         if frames and self._frames.stat().st_size >= self._seal_bytes:
             self._seal()
 
-    def note(self, told: Sequence[Mapping[str, Any]]) -> None:
+    def note(self, told: Sequence[Fields]) -> None:
         """Keep what a question asked or found, in one append that reaches the disk before this
         returns. Raises ToolError as `append_many`.
         """
-        self._write(self._folder / QUESTIONS, _lines(told))
+        self._write(self._folder / QUESTIONS, to_lines(told))
 
     def close(self) -> None:
         """Remember that all is as this writer wrote it, so that nothing is checked again."""
@@ -344,12 +312,6 @@ class Writer:
         write_bytes(self._frames, b"")
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(
-        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows
-    ).encode()
-
-
 def _end_of_lines(file: BinaryIO, size: int) -> int:
     """Where the last whole line of a file of `size` bytes ends."""
     end = size
@@ -455,38 +417,37 @@ def write_table(folder: Path) -> int:
     from pyarrow import parquet
     from vmaf_train.corpus.frames import files_of, read_frames, to_rows
 
-    ok = sorted(
-        (row for row in latest_rows(folder).values() if row["status"] == "ok"),
-        key=lambda row: row["cell"],
-    )
-    cells = {row["key"]: row for row in ok}
-    frames: dict[str, list[Mapping[str, Any]]] = {key: [] for key in cells}
+    finished = [cell for cell in latest(folder / CELLS).values() if cell.is_ok]
+    cells = {cell.key: cell for cell in sorted(finished, key=lambda cell: cell.cell)}
+    frames: dict[str, list[Fields]] = {key: [] for key in cells}
     for frame in to_rows(read_frames(files_of(folder), frozenset(cells))):
         frames[frame["key"]].append(frame)
     rows = [
         {
             **frame,
-            **{n: cells[key][n] for n in ("group", "teacher", "flags")},
-            "dis_basename": cells[key]["distorted"],
+            "group": cells[key].group,
+            "teacher": cells[key].teacher,
+            "flags": cells[key].flags,
+            "dis_basename": cells[key].distorted,
         }
         for key, of_cell in frames.items()
         for frame in of_cell
     ]
+    table = pyarrow.Table.from_pylist(rows, schema=_table_schema())
+    with whole(folder / TABLE) as file:
+        parquet.write_table(table, file, compression="zstd")
+    return len(rows)
+
+
+def _table_schema() -> pyarrow.Schema:
+    import pyarrow
+
     number, text = pyarrow.float64(), pyarrow.string()
     kinds = {"frame_index": pyarrow.int64(), "vmaf": number, "vmaf_unclipped": number}
-    schema = pyarrow.schema(
+    return pyarrow.schema(
         [
             *((name, kinds.get(name, text)) for name in _HEAD),
             *((name, number) for name in FULL),
             ("flags", pyarrow.list_(text)),
         ]
     )
-    beside = folder / f"{TABLE}.tmp"
-    with beside.open("wb") as file:
-        parquet.write_table(
-            pyarrow.Table.from_pylist(rows, schema=schema), file, compression="zstd"
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, folder / TABLE)
-    return len(rows)

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmaf_train.corpus.digests import canonical
-from vmaf_train.corpus.rows import CELLS, QUESTIONS, Row, parse
+from vmaf_train.corpus.rows import CELLS, QUESTIONS, RUNS, SWEEP, Row, lines, parse
+from vmaf_train.files import write_json
 
-from vmaftune.engine.folder import RUNS, SWEEP, Writer, append_run, lock, read_jsonl, write_json
+from vmaftune.engine.folder import Writer, append_run, lock
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.request.document import Document, conflict, read_document
 from vmaftune.request.document import merge as merge_plans
@@ -70,7 +71,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
             for batch in _batches(ledger, mine):
                 writer.append_many(batch)
         _join_runs(folders, out)
-        told = [row for folder in folders for row in read_jsonl(folder / QUESTIONS)]
+        told = [row for folder in folders for _, row in lines(folder / QUESTIONS)]
         if told:
             writer.note(told)
         writer.close()
@@ -136,16 +137,14 @@ def _raw(chosen: _Chosen) -> Row:
         return parse(file.read(mark.end - mark.offset))
 
 
-def _batches(
-    ledger: Ledger, marks: Sequence[Mark]
-) -> Iterator[list[tuple[Row, list[dict[str, Any]]]]]:
+def _batches(ledger: Ledger, marks: Sequence[Mark]) -> Iterator[list[tuple[Row, list[Row]]]]:
     """Rows with their frames, some at a time, in the order of the folder's file."""
     from vmaf_train.corpus.frames import files_of, read_frames, to_rows
 
     ordered = sorted(marks, key=lambda mark: mark.line)
     for start in range(0, len(ordered), _BATCH):
         part = ordered[start : start + _BATCH]
-        units = {mark.unit: list[dict[str, Any]]() for mark in part}
+        units = {mark.unit: list[Row]() for mark in part}
         keys = frozenset(mark.key for mark in part if mark.is_ok)
         for frame in to_rows(read_frames(files_of(ledger.folder), keys)):
             if (frame["key"], frame["cell"]) in units:
@@ -155,6 +154,6 @@ def _batches(
 
 def _join_runs(folders: Sequence[Path], out: Path) -> None:
     """Every start of every folder, by time, with the folder's name."""
-    starts = [{**row, FROM: str(folder)} for folder in folders for row in read_jsonl(folder / RUNS)]
+    starts = [{**row, FROM: str(folder)} for folder in folders for _, row in lines(folder / RUNS)]
     for row in sorted(starts, key=lambda row: str(row.get("started_at"))):
         append_run(out, row)

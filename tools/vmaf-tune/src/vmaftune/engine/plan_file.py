@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from vmaftune.engine.folder import CELLS, SWEEP, now, write_json
+from vmaf_train.corpus.rows import CELLS, SWEEP
+from vmaf_train.files import write_json
+
+from vmaftune.engine.folder import now
 from vmaftune.errors import FolderError
 from vmaftune.request.document import Document, agreed, conflict, merge, read_document
 

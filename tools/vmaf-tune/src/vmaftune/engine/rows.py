@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from vmaf_train.contract import FEATURES, feature_set
 from vmaf_train.corpus.ids import number
-from vmaf_train.corpus.rows import EXTERNAL, FAILED, CellRow, Failure
+from vmaf_train.corpus.rows import EXTERNAL, FAILED, CellRow, Failure, Row
 
 from vmaftune.cell import Cell, Pair, Tools, Window
 from vmaftune.encoders import ENCODERS
@@ -25,7 +24,6 @@ from vmaftune.media.score_pair import PairScore, command, pair_argv
 from vmaftune.metrics import VMAF, of_row, pool_metrics
 
 Item = Cell | Pair
-FrameRow = dict[str, Any]
 # What a frame row repeats of its cell.
 _HEAD = ("key", "cell", "src", "encoder", "preset", "crf")
 
@@ -85,7 +83,7 @@ def _window(item: Item) -> Window:
     return item.window if isinstance(item, Cell) else item.reference
 
 
-def _cell_facts(cell: Cell, device: str | None) -> dict[str, Any]:
+def _cell_facts(cell: Cell, device: str | None) -> dict[str, object]:
     setting = cell.setting
     return {
         "flags": tuple(cell.window.flags),
@@ -104,7 +102,7 @@ def _cell_facts(cell: Cell, device: str | None) -> dict[str, Any]:
     }
 
 
-def _pair_facts(pair: Pair) -> dict[str, Any]:
+def _pair_facts(pair: Pair) -> dict[str, object]:
     made, distorted = pair.made, pair.distorted
     known = ENCODERS.get(made.encoder) if made else None
     return {
@@ -143,7 +141,7 @@ def columns_of(further: Sequence[FurtherRow]) -> dict[str, tuple[float | None, .
     return {name: tuple(row[name] for row in further) for name in names}
 
 
-def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, Any]:
+def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, object]:
     """`size_bytes` is the video stream's packets; kbps from those, the frames and their rate."""
     made, score = found.made, found.score
     seconds = len(score.frames) / cell.window.frame_rate
@@ -163,7 +161,7 @@ def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, Any]:
     }
 
 
-def _pair_numbers(row: CellRow, pair: Pair, found: PairScore) -> dict[str, Any]:
+def _pair_numbers(row: CellRow, pair: Pair, found: PairScore) -> dict[str, object]:
     """A raw file has no bitrate but the one in its name, and a window of a file none at all."""
     is_file = pair.distorted.raw is None and pair.distorted.num_frames is None
     num_bytes = found.distorted.num_bytes if is_file else None
@@ -213,7 +211,7 @@ def command_of(item: Item, ffmpeg: str, address: str | None) -> str:
     )
 
 
-def frame_rows(row: CellRow, found: Measured | PairScore) -> list[FrameRow]:
+def frame_rows(row: CellRow, found: Measured | PairScore) -> list[Row]:
     """The frame rows of a finished row."""
     frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
     extras = [further_of(found)]
@@ -238,7 +236,7 @@ def frame_values(found: Measured | PairScore) -> FrameValues:
     return {VMAF: tuple(frame.vmaf for frame in frames), **columns_of(further_of(found))}
 
 
-def _frame(frame: Frame) -> FrameRow:
+def _frame(frame: Frame) -> Row:
     return {
         "frame_index": frame.index,
         "vmaf": frame.vmaf,

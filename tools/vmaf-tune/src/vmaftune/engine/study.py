@@ -25,7 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vmaf_train.corpus.rows import CellRow, FailureKind, to_row
+from vmaf_train.corpus.rows import RUNS, SWEEP, CellRow, FailureKind, Row, to_row
+from vmaf_train.files import write_json
 
 from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
 from vmaftune.engine.answers import (
@@ -55,12 +56,11 @@ from vmaftune.engine.executor import (
     Started,
     Task,
 )
-from vmaftune.engine.folder import LOCK, RUNS, SWEEP, Writer, append_run, lock, now, write_json
+from vmaftune.engine.folder import LOCK, Writer, append_run, lock, now
 from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
 from vmaftune.engine.references import reference_bytes, reference_id
 from vmaftune.engine.rows import (
-    FrameRow,
     Item,
     answered_key,
     command_of,
@@ -465,7 +465,7 @@ class Study:
         before an error is written first.
         """
         told: list[Event] = []
-        rows: list[tuple[CellRow, list[FrameRow]]] = []
+        rows: list[tuple[CellRow, list[Row]]] = []
         try:
             for happening in batch:
                 if isinstance(happening, Ended):
@@ -492,7 +492,7 @@ class Study:
     def _place(self, ended: Ended) -> str:
         return self._keys[ended.task.id][:24]
 
-    def _row(self, ended: Ended) -> tuple[CellRow, list[FrameRow]]:
+    def _row(self, ended: Ended) -> tuple[CellRow, list[Row]]:
         """The rows of a task that ended. Its encode is kept before its row, which is the commit."""
         item = self._items[ended.task.id]
         failure = self._failure(ended)

@@ -5,42 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vmaftune.commands import confirm
+from vmaf_train.corpus.rows import CellRow, Failure, FailureKind
+from vmaftune.asking.confirming import check_encoder
 from vmaftune.encoders import ENCODERS
 from vmaftune.hardware.checkup import ask_python, known_fault
 from vmaftune.media.process import Runner
 
 
-def cells(
-    encoder: str, scores: list[float], rates: list[float], **more: Any
-) -> list[dict[str, Any]]:
+def cells(encoder: str, scores: list[float], rates: list[float], **more: Any) -> list[CellRow]:
     row = ENCODERS[encoder]
+    known: dict[str, Any] = {
+        "key": "0",
+        "src": "eight_bit",
+        "encoder": encoder,
+        "rate_control": row.rate_control,
+        **more,
+    }
     return [
-        {
-            "cell": f"eight_bit/{encoder}/{row.default_preset}/{q}",
-            "src": "eight_bit",
-            "encoder": encoder,
-            "crf": q,
-            "vmaf_score": score,
-            "bitrate_kbps": rate,
-            "rate_control": row.rate_control,
-            **more,
-        }
+        CellRow(
+            cell=f"eight_bit/{encoder}/{row.default_preset}/{q}",
+            crf=q,
+            vmaf_score=score,
+            bitrate_kbps=rate,
+            **known,
+        )
         for q, score, rate in zip(row.default_quality, scores, rates, strict=True)
     ]
+
+
+def lost(encoder: str) -> list[CellRow]:
+    error = Failure(kind=FailureKind.ENCODE_FAILED, message="the encode ended with 1")
+    return [CellRow(cell="0", key="0", encoder=encoder, status="failed", error=error)]
 
 
 GOOD = ([97.0, 93.0, 85.0, 70.0], [4000.0, 2000.0, 1000.0, 400.0])
 
 
-def broken(
-    encoder: str, found: list[dict[str, Any]], failures: list[dict[str, Any]] | None = None
-) -> list[str]:
-    return [
-        c.name
-        for c in confirm.check_encoder(ENCODERS[encoder], found, failures or [])
-        if not c.passed
-    ]
+def broken(encoder: str, found: list[CellRow]) -> list[str]:
+    return [c.name for c in check_encoder(ENCODERS[encoder], found) if not c.passed]
 
 
 @pytest.mark.parametrize("encoder", ["h264_nvenc", "av1_qsv", "hevc_videotoolbox"])
@@ -62,9 +64,9 @@ def test_every_check_can_fail() -> None:
     assert broken("hevc_qsv", cells("hevc_qsv", [40.0, 30.0, 20.0, 10.0], GOOD[1])) == [
         "best score at least 70"
     ]
-    lost = [{"encoder": "hevc_qsv", "error": {"message": "the encode ended with 1"}}]
-    assert broken("hevc_qsv", cells("hevc_qsv", *GOOD), lost) == ["every cell encodes and scores"]
-    assert broken("hevc_qsv", [], lost) == ["every cell encodes and scores"]
+    some = [*cells("hevc_qsv", *GOOD), *lost("hevc_qsv")]
+    assert broken("hevc_qsv", some) == ["every cell encodes and scores"]
+    assert broken("hevc_qsv", lost("hevc_qsv")) == ["every cell encodes and scores"]
 
 
 @pytest.mark.parametrize(
