@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from vmaf_train.contract import FEATURES
-from vmaf_train.corpus.rows import Row, last_of_each_cell, read
+from vmaf_train.corpus.rows import Row, last_of_each_cell, read_rows
 from vmaf_train.errors import DatasetError, DependencyError, TrainError
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
@@ -25,7 +25,7 @@ _DPI = 80
 
 def read_cells(folder: Path) -> list[Row]:
     """The ok cells of a run folder, each its last row. Raises DatasetError when there is none."""
-    latest = [row for _, row in last_of_each_cell(read(folder / "cells.jsonl"))]
+    latest = [row for _, row in last_of_each_cell(read_rows(folder / "cells.jsonl"))]
     found = [row for row in latest if row["status"] == "ok"]
     if not found:
         raise DatasetError(

@@ -15,7 +15,7 @@ from forged import measured
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.digests import digest
 from vmaf_train.corpus.pack import pack, unpack
-from vmaf_train.corpus.rows import read
+from vmaf_train.corpus.rows import read_rows
 from vmaf_train.errors import DatasetError
 from vmaftune.engine.folder import Writer
 
@@ -93,7 +93,7 @@ def test_the_committed_corpus_is_what_its_readme_says() -> None:
     for (encoder, preset), count in counts.items():
         assert f"| {encoder} | {preset} | {count} | " in readme
     assert f"`{dataset.corpus_digest(folder)}`" in readme
-    table = [row for _, row in read(folder / "frames.parquet")]
+    table = [row for _, row in read_rows(folder / "frames.parquet")]
     assert len(table) == num_frames
     assert f"`{digest(table, 'key', 'frame_index')}`" in readme
 

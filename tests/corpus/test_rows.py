@@ -16,13 +16,13 @@ PHASE_A = Path(__file__).parents[2] / "runs/phase_a"
 
 def committed() -> dict[str, Any]:
     """The first row of the committed corpus."""
-    return rows.read(PHASE_A / "software/cells.jsonl")[0][1]
+    return rows.read_rows(PHASE_A / "software/cells.jsonl")[0][1]
 
 
 @pytest.mark.parametrize("name", ["software", "dense"])
 def test_a_row_written_from_its_type_is_the_row_that_was_read(name: str) -> None:
     file = PHASE_A / name / "cells.jsonl"
-    table = rows.read(file)
+    table = rows.read_rows(file)
     for number, row in table:
         again = json.loads(json.dumps(rows.to_row(rows.typed(file, number, row))))
         assert {k: v for k, v in again.items() if v is not None or k in row} == row

@@ -14,7 +14,7 @@ from vmaf_train.corpus import dataset
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
 from vmaftune.engine.events import to_json
-from vmaftune.engine.merge import merge
+from vmaftune.engine.merge import merge_folders
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.report.read import read
 
@@ -46,7 +46,7 @@ def parts(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_the_merged_folder_is_that_of_a_single_run(parts: tuple[Path, ...], tmp_path: Path) -> None:
     a, b, whole = parts
-    done = merge([a, b], tmp_path / "out")
+    done = merge_folders([a, b], tmp_path / "out")
     assert (done.num_cells, done.num_rows, done.num_failed) == (6, 6, 0)
     out = tmp_path / "out"
     assert dataset.corpus_digest(out) == dataset.corpus_digest(whole)
@@ -62,7 +62,7 @@ def test_the_merged_folder_is_that_of_a_single_run(parts: tuple[Path, ...], tmp_
 
 def test_what_two_folders_share_is_there_once(parts: tuple[Path, ...], tmp_path: Path) -> None:
     a, _, whole = parts
-    assert merge([a, whole], tmp_path / "out").num_rows == 6
+    assert merge_folders([a, whole], tmp_path / "out").num_rows == 6
     assert len(read_ledger(tmp_path / "out", everything=True).units) == 6
 
 
@@ -71,7 +71,7 @@ def test_what_was_asked_is_kept(parts: tuple[Path, ...], tmp_path: Path) -> None
     for folder, target in ((a, 90), (b, 93)):
         line = to_json(question(target=target))
         (folder / "questions.jsonl").write_text(json.dumps(line) + "\n")
-    merge([a, b], tmp_path / "out")
+    merge_folders([a, b], tmp_path / "out")
     assert [q.asked.target for q in read(tmp_path / "out").questions] == [90, 93]
 
 
@@ -79,7 +79,7 @@ def test_a_finished_cell_stands_before_a_failed_one(tmp_path: Path) -> None:
     broken = failed("clip/libx264/fast/0")
     a, b = (folder_of(tmp_path / n, [cell], [0]) for n, cell in (("a", broken), ("b", CELLS[0])))
     for order in ([a, b], [b, a]):
-        done = merge(order, tmp_path / f"out {order[0].name}")
+        done = merge_folders(order, tmp_path / f"out {order[0].name}")
         assert (done.num_rows, done.num_failed) == (1, 0)
 
 
@@ -94,19 +94,19 @@ def test_the_first_conflict_is_named(tmp_path: Path, change: dict[str, Any], mat
     a, b = (folder_of(tmp_path / name, CELLS[:2], [0, 1]) for name in "ab")
     edit_folder(b, lambda row: row | change)
     with pytest.raises(FolderError, match=match):
-        merge([a, b], tmp_path / "out")
+        merge_folders([a, b], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_other_mistakes_are_refused(parts: tuple[Path, ...], tmp_path: Path) -> None:
     a, b, _ = parts
     with pytest.raises(UsageError, match="is there already"):
-        merge([a, b], b)
+        merge_folders([a, b], b)
     with pytest.raises(UsageError, match="holds no sweep"):
-        merge([a, tmp_path], tmp_path / "out")
+        merge_folders([a, tmp_path], tmp_path / "out")
     edit_folder(b, lambda row: row | {"vmaf_min": 1.0})
     with pytest.raises(DatasetError, match=r"b/cells.jsonl:1: vmaf_min is 1.*3 cells are damaged"):
-        merge([a, b], tmp_path / "out")
+        merge_folders([a, b], tmp_path / "out")
 
 
 def test_the_command(parts: tuple[Path, ...], tool: Callable[..., Any], tmp_path: Path) -> None:

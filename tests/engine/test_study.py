@@ -16,7 +16,7 @@ from vmaftune.cell import Cell
 from vmaftune.engine.events import CellEvent, PrepareEvent, StageEvent
 from vmaftune.engine.executor import Ended, Started
 from vmaftune.engine.lanes import LaneExecutor
-from vmaftune.engine.stages import Limits, Worker, cell_task, encode, pair_task, score_cell
+from vmaftune.engine.stages import Limits, Worker, cell_task, encode_stage, pair_task, score_stage
 from vmaftune.engine.study import Options, Study, standing
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.hardware.gpus import Device
@@ -195,7 +195,7 @@ def test_stages_and_what_they_return_can_be_pickled(
     pickle.dumps(Ended(task=again, value=value))
     failure = pickle.loads(pickle.dumps(CellFailure(FailureKind.TIMEOUT, "too slow")))
     assert (failure.kind, str(failure)) == ("timeout", "too slow")
-    assert callable(encode) and callable(score_cell) and callable(pair_task)
+    assert callable(encode_stage) and callable(score_stage) and callable(pair_task)
 
 
 def test_tasks_of_a_window_that_waits_for_room_are_not_lost(

@@ -14,10 +14,10 @@ from pyarrow import parquet
 from vmaf_train.corpus import pooling
 from vmaftune import api
 from vmaftune.cli import main
-from vmaftune.engine.stages import score_files
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.ffmpeg import find_ffmpeg, identify
 from vmaftune.media.process import Runner
+from vmaftune.media.score_pair import score_pair
 from vmaftune.questions.score import SHOWN, ScoreRequest, plan_scores
 from vmaftune.request.values import Size
 
@@ -116,7 +116,7 @@ def test_more_threads_change_no_number(
 ) -> None:
     real = identify(Runner(), find_ffmpeg())
     one = scored[0]["late.mp4"]
-    again = score_files(one.pair, real, tmp_path, 100, 3)
+    again = score_pair(one.pair, real, tmp_path, 100, 3)
     assert tuple(frame.vmaf for frame in again.frames) == one.scores
 
 

@@ -13,7 +13,7 @@ import pytest
 from forged import edit_folder, read_jsonl
 from vmaf_train.errors import DatasetError
 from vmaftune.errors import UsageError
-from vmaftune.report.compare import Comparison, compare, missed
+from vmaftune.report.compare import Comparison, compare_folders, missed
 
 Rows = list[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def scaled(bits: float, seconds: float) -> Callable[[dict[str, Any]], dict[str, 
 
 
 def test_more_bits_and_more_time_are_measured(before: Path, changed: Callable[..., Path]) -> None:
-    found = compare(before, changed(scaled(1.02, 1.5)))
+    found = compare_folders(before, changed(scaled(1.02, 1.5)))
     assert found.num_cells == 5 * 6 * 6 - 1 and found.num_groups == 5
     assert found.mean == pytest.approx(2, abs=1e-6) and found.slowdown == pytest.approx(1.5)
     assert found.low == pytest.approx(2, abs=1e-6) and found.verdict == "B needs more bits"
@@ -71,7 +71,7 @@ def test_more_bits_and_more_time_are_measured(before: Path, changed: Callable[..
 
 def test_noise_is_not_called_a_difference(before: Path, changed: Callable[..., Path]) -> None:
     factors = {"a": 0.97, "b": 1.03, "c": 0.98, "d": 1.02, "e": 1.001}
-    found = compare(before, changed(lambda row: scaled(factors[row["src"]], 1)(row)))
+    found = compare_folders(before, changed(lambda row: scaled(factors[row["src"]], 1)(row)))
     assert found.verdict == "no difference that these films can tell"
     assert found.low is not None and found.high is not None and found.low < 0 < found.high
 
@@ -88,7 +88,7 @@ def test_the_same_pictures_are_one_source_whatever_their_name(
     for source in plan["sources"]:
         source["name"] = "new " + source["name"]
     (folder / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
-    found = compare(before, folder)
+    found = compare_folders(before, folder)
     assert found.verdict == "the same bits" and found.mean == 0
     assert {rate.source for rate in found.rates} == set("abcde")
 
@@ -97,7 +97,7 @@ def test_the_same_name_of_other_pictures_is_another_source(
     before: Path, changed: Callable[..., Path]
 ) -> None:
     folder = changed(lambda row: row | {"src_sha256": "f" * 64} if row["src"] == "a" else row)
-    assert {rate.source for rate in compare(before, folder).rates} == set("bcde")
+    assert {rate.source for rate in compare_folders(before, folder).rates} == set("bcde")
 
 
 def test_option_sets_of_one_folder_are_compared(before: Path, changed: Callable[..., Path]) -> None:
@@ -118,10 +118,10 @@ def test_option_sets_of_one_folder_are_compared(before: Path, changed: Callable[
     for name, table in (("cells.jsonl", more), ("frames.jsonl", frames)):
         with (folder / name).open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in table))
-    found = compare(folder, folder, a_options="none", b_options="film")
+    found = compare_folders(folder, folder, a_options="none", b_options="film")
     assert found.mean == pytest.approx(-10, abs=1e-6) and found.num_groups == 3
     with pytest.raises(UsageError, match="no finished cell with the option set grain"):
-        compare(folder, folder, a_options="none", b_options="grain")
+        compare_folders(folder, folder, a_options="none", b_options="grain")
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_what_cannot_be_compared_is_refused(
     before: Path, changed: Callable[..., Path], change: Callable[..., Any], match: str
 ) -> None:
     with pytest.raises(DatasetError, match=match):
-        compare(before, changed(change))
+        compare_folders(before, changed(change))
 
 
 def test_two_films_have_no_interval(before: Path, changed: Callable[..., Path]) -> None:
-    found = compare(
+    found = compare_folders(
         before, changed(lambda row: scaled(1.1, 1)(row) if row["src"] in "ab" else None)
     )
     assert found.num_groups == 2 and found.low is None
@@ -158,7 +158,7 @@ def test_curves_that_do_not_overlap_have_a_reason(
     folder = changed(shifted)
     for name in ("frames.jsonl", "sweep.json"):  # nothing to compare the rows with
         (folder / name).unlink()
-    found: Comparison = compare(before, folder)
+    found: Comparison = compare_folders(before, folder)
     assert found.mean is None and all(rate.reason for rate in found.rates)
     assert missed(found, 1, None) == ["no source has a BD-rate to hold against --max-bd-rate"]
 
@@ -189,10 +189,10 @@ def test_two_real_builds(
     settings = {"presets": "veryfast", "quality": "22,30,38"}
     one = swept(film, out=tmp_path / "one", **settings)
     again = swept(film, out=tmp_path / "again", **settings)
-    assert compare(one.folder, again.folder).verdict == "the same bits"
+    assert compare_folders(one.folder, again.folder).verdict == "the same bits"
     worse = wrapper("if ENCODE: argv[-1:-1] = ['-x264-params', 'bframes=0:no-deblock=1']")
     other = swept(film, out=tmp_path / "other", ffmpeg=worse, **settings)
-    found = compare(one.folder, other.folder)
+    found = compare_folders(one.folder, other.folder)
     assert found.num_cells == 3 and found.num_same == 0
     assert found.mean is not None and found.mean > 0
     assert found.slowdown is not None and found.slowdown > 0

@@ -22,7 +22,7 @@ from typing import Any
 
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.pooling import pooled
-from vmaf_train.corpus.rows import CELLS, Row, read
+from vmaf_train.corpus.rows import CELLS, Row, read_rows
 from vmaftune.cell import Cell, Color, Setting, Tools, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.folder import Writer
@@ -86,7 +86,7 @@ OPENING = ("open to write, checked before", "read cells.jsonl", 1.0)
 def write_folder(folder: Path, num_cells: int) -> None:
     """A run folder of `num_cells` made-up cells, with its plan."""
     folder.mkdir(parents=True)
-    _, model = read(SOFTWARE / CELLS)[0]
+    _, model = read_rows(SOFTWARE / CELLS)[0]
     plan = json.loads((SOFTWARE / "sweep.json").read_text(encoding="utf-8"))
     names = [f"clip{i:04d}" for i in range(math.ceil(num_cells / QUALITIES))]
     block = {"encoder": "libx264", "preset": "fast", "quality": list(range(QUALITIES))}

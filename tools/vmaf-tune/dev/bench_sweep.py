@@ -95,8 +95,9 @@ def loop_script(folder: Path, work: Path, frames: int, clips: list[Path]) -> str
             f"{ffmpeg} -nostdin -v error -y -i {clip} -frames:v {frames} -an -vf format={pix_fmt}"
             f" {shlex.join(args)} o.mkv"
         )
-        graph = f"[0:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[d];[1:v]setpts=N*40000,settb=AVTB,format={pix_fmt}[r];"  # noqa: E501
-        graph = shlex.quote(f"{graph}[d][r]{libvmaf_filter(row['teacher'])}")
+        clock = f"setpts=N*40000,settb=AVTB,format={pix_fmt}"
+        inputs = f"[0:v]{clock}[d];[1:v]{clock}[r];"
+        graph = shlex.quote(f"{inputs}[d][r]{libvmaf_filter(row['teacher'])}")
         lines.append(
             f"{ffmpeg} -nostdin -v error -y -i o.mkv -i {clip} -lavfi {graph} -f null - && test -s"
             " vmaf.json"

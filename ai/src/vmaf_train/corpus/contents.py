@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmaf_train.corpus import dataset
-from vmaf_train.corpus import rows as corpus_rows
+from vmaf_train.corpus.rows import Row, last_of_each_cell, read_rows
 from vmaf_train.errors import DatasetError
 from vmaf_train.prior import STATISTICS, Measured, measured
 
@@ -60,11 +60,11 @@ def teacher(paths: Sequence[Path | str]) -> str | None:
     return next((row["teacher"] for row in _rows(paths) if row.get("teacher")), None)
 
 
-def _rows(paths: Sequence[Path | str]) -> list[corpus_rows.Row]:
-    rows: list[corpus_rows.Row] = []
+def _rows(paths: Sequence[Path | str]) -> list[Row]:
+    rows: list[Row] = []
     for path in map(Path, paths):
         file = path / "cells.jsonl" if path.is_dir() else path
-        rows += [row for _, row in corpus_rows.last_of_each_cell(corpus_rows.read(file))]
+        rows += [row for _, row in last_of_each_cell(read_rows(file))]
     return rows
 
 

@@ -1,6 +1,6 @@
 """A corpus as arrays, and the folds that hold groups out.
 
-path --rows.read, frames--> rows --load--> Dataset(features (N,6), codec (N,14), y (N,), ...)
+path --rows.read_rows, frames--> rows --load--> Dataset(features (N,6), codec (N,14), y (N,), ...)
 Dataset --*_folds--> Fold
 """
 
@@ -25,7 +25,6 @@ from vmaf_train.contract import (
     feature_set,
     knows_preset,
 )
-from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.corpus.digests import digest as digest_of
 from vmaf_train.corpus.frames import Frames, digest_of_frames, files_of, read_frames
 from vmaf_train.corpus.ids import number_text
@@ -38,7 +37,17 @@ from vmaf_train.corpus.ledger import (
     survey_cells,
 )
 from vmaf_train.corpus.records import Record, cell_means, holds_frames, record
-from vmaf_train.corpus.rows import Row
+from vmaf_train.corpus.rows import (
+    CELLS,
+    EXTERNAL,
+    SWEEP,
+    Row,
+    bad_cell,
+    cell_name,
+    last_of_each_cell,
+    read_rows,
+    typed,
+)
 from vmaf_train.errors import DatasetError
 
 Table = list[tuple[int, Row]]
@@ -157,7 +166,7 @@ def load(path: Path | str, *, per_frame: bool, kinds: Collection[str] = ()) -> D
     """
     taken = _known_kinds(kinds)
     file, frame_files = _files(Path(path))
-    table = corpus_rows.read(file)
+    table = read_rows(file)
     if not table:
         raise DatasetError(f"{file} holds no rows")
     if holds_frames(table[0][1]):
@@ -215,13 +224,11 @@ def _cells_of(file: Path, table: Table, kinds: tuple[str, ...], notes: list[str]
     finished = _ok(table)
     return _Cells(
         records=records,
-        units=[
-            (r.key, corpus_rows.cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)
-        ],
+        units=[(r.key, cell_name(row)) for r, (_, row) in zip(records, usable, strict=True)],
         keys=_keys(table),
         last=[(str(row.get("key")), str(row.get("cell"))) for _, row in finished],
         digest=_digest_of_cells(table),
-        is_checked=file.name == corpus_rows.CELLS and "schema_version" in table[0][1],
+        is_checked=file.name == CELLS and "schema_version" in table[0][1],
     )
 
 
@@ -240,7 +247,7 @@ def _load_bare_frames(file: Path, table: Table, *, per_frame: bool) -> Dataset:
 def _sound(file: Path, number: int, row: Row) -> Row:
     """`row`, if its types and ranges are those of a row. Raises DatasetError naming the line."""
     if "schema_version" in row:
-        corpus_rows.typed(file, number, row)
+        typed(file, number, row)
     return row
 
 
@@ -255,7 +262,7 @@ def _check_cells(
     `last` are key and cell of the finished cells; `frames` are those of `frame_files`, None when
     they were not read.
     """
-    if not frame_files and not (file.parent / corpus_rows.SWEEP).is_file():
+    if not frame_files and not (file.parent / SWEEP).is_file():
         return
     survey = survey_cells(file.parent)
     memory = remembered(file.parent, survey)
@@ -273,7 +280,7 @@ def corpus_digest(path: Path | str) -> str:
     The same for JSONL and parquet. Raises DatasetError for an unreadable corpus.
     """
     file, _ = _files(Path(path))
-    table = corpus_rows.read(file)
+    table = read_rows(file)
     if table and holds_frames(table[0][1]):
         return digest_of((row for _, row in table), "src", "key", "frame_index")
     return _digest_of_cells(table)
@@ -284,7 +291,7 @@ def frame_digest(path: Path | str) -> str | None:
     frames.
     """
     file, frame_files = _files(Path(path))
-    table = corpus_rows.read(file)
+    table = read_rows(file)
     if table and holds_frames(table[0][1]):
         return digest_of((row for _, row in table), "src", "key", "frame_index")
     if not frame_files:
@@ -295,7 +302,7 @@ def frame_digest(path: Path | str) -> str | None:
 def has_frames(path: Path | str) -> bool:
     """True when the corpus at `path` has a row for every frame."""
     file, frame_files = _files(Path(path))
-    return bool(frame_files) or any(holds_frames(row) for _, row in corpus_rows.read(file)[:1])
+    return bool(frame_files) or any(holds_frames(row) for _, row in read_rows(file)[:1])
 
 
 def corpus_files(path: Path | str) -> list[Path]:
@@ -345,7 +352,7 @@ def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
         if folder.name in NEVER_CHOSEN or not (folder / "cells.jsonl").is_file():
             continue
         try:
-            rows = [row for _, row in corpus_rows.read(folder / "cells.jsonl")]
+            rows = [row for _, row in read_rows(folder / "cells.jsonl")]
             num_done, planned = _progress(plan_file, rows)
         except (DatasetError, OSError) as failure:
             notes.append(f"passed over {folder}: {failure}")
@@ -369,11 +376,11 @@ def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
     return [folder for _, folder in sorted(complete, reverse=True)], notes
 
 
-def _progress(plan_file: Path, rows: Sequence[corpus_rows.Row]) -> tuple[int, int]:
+def _progress(plan_file: Path, rows: Sequence[Row]) -> tuple[int, int]:
     """How many cells of a sweep's plan have a row, and how many there are; a plan without a grid
     tells only the number.
     """
-    done = {corpus_rows.cell_name(row) for row in rows}
+    done = {cell_name(row) for row in rows}
     try:
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if "grid" not in plan:
@@ -449,7 +456,7 @@ def _fold(scheme: str, name: str, held_out: NDArray[np.bool_]) -> Fold:
 
 def _files(path: Path) -> tuple[Path, list[Path]]:
     """(file of cell rows or the table itself, files of frame rows beside it)."""
-    cells = (corpus_rows.CELLS, "cells.parquet")
+    cells = (CELLS, "cells.parquet")
     if path.is_dir():
         found = [path / name for name in cells if (path / name).is_file()]
         if not found:
@@ -457,19 +464,19 @@ def _files(path: Path) -> tuple[Path, list[Path]]:
                 f"{path} holds no cells.jsonl; name the folder of a sweep or a corpus file"
             )
         path = found[0]
-    elif path.stem == "frames" and (path.parent / corpus_rows.CELLS).is_file():
-        path = path.parent / corpus_rows.CELLS
+    elif path.stem == "frames" and (path.parent / CELLS).is_file():
+        path = path.parent / CELLS
     return path, files_of(path.parent) if path.stem == "cells" else []
 
 
 def _ok(table: Table) -> Table:
-    latest = corpus_rows.last_of_each_cell(table)
+    latest = last_of_each_cell(table)
     return [(n, row) for n, row in latest if (row.get("status") or "ok") == "ok"]
 
 
 def _usable(table: Table, kinds: Collection[str], notes: list[str]) -> Table:
     ok = _ok(table)
-    failed = len(corpus_rows.last_of_each_cell(table)) - len(ok)
+    failed = len(last_of_each_cell(table)) - len(ok)
     if failed:
         notes.append(f"left out {failed} failed cells")
     return _unflagged(_asked_for(ok, kinds, notes), notes)
@@ -519,7 +526,7 @@ def _unflagged(table: Table, notes: list[str]) -> Table:
 
 
 def _keys(table: Table) -> frozenset[str]:
-    return frozenset(str(row.get("key") or corpus_rows.cell_name(row)) for _, row in _ok(table))
+    return frozenset(str(row.get("key") or cell_name(row)) for _, row in _ok(table))
 
 
 def _digest_of_cells(table: Table) -> str:
@@ -586,7 +593,7 @@ def _of_frames(
     lacking = np.flatnonzero(np.bincount(of[kept], minlength=len(records)) == 0)
     if len(lacking):
         line = records[int(lacking[0])].line
-        raise corpus_rows.bad_cell(file, line, NO_FRAMES)
+        raise bad_cell(file, line, NO_FRAMES)
     return _Rows(
         records=records,
         of=of[order],
@@ -628,7 +635,7 @@ def _assemble(
         y=rows.y,
         group=strings(lambda r: r.group),
         src=strings(lambda r: r.src),
-        encoder=strings(lambda r: r.encoder or corpus_rows.EXTERNAL),
+        encoder=strings(lambda r: r.encoder or EXTERNAL),
         preset=strings(lambda r: r.preset or ""),
         crf=np.array(quality, dtype=np.float64)[rows.of],
         key=strings(lambda r: r.key),

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from vmaf_train.contract import feature_value
-from vmaf_train.corpus import rows as corpus_rows
 from vmaf_train.corpus.dataset import Dataset, Floats, corpus_files
 from vmaf_train.corpus.records import holds_frames
-from vmaf_train.corpus.rows import Row
+from vmaf_train.corpus.rows import Row, cell_name, parse, read_rows, source
 
 MOTION = ("motion2", "integer_motion2")
 
@@ -114,11 +113,11 @@ def find(path: Path | str) -> Likeness:
 
 def _windows(path: Path | str) -> _Windows:
     file, *beside = corpus_files(path)
-    table = [row for _, row in corpus_rows.read(file)]
-    names = [(corpus_rows.source(row), row.get("group")) for row in table]
+    table = [row for _, row in read_rows(file)]
+    names = [(source(row), row.get("group")) for row in table]
     groups = {src: str(group or src) for src, group in names}
     if not table or holds_frames(table[0]):
-        bare = _series(table, corpus_rows.source)
+        bare = _series(table, source)
         means: dict[str, float | None] = {src: float(v.mean()) for src, v in bare.items()}
         return _Windows(groups=groups, means=means, series=bare)
     chosen = _one_cell_each(table)
@@ -136,7 +135,7 @@ def _one_cell_each(table: Iterable[Row]) -> dict[str, Row]:
     """The ok cell with the smallest key of each source, when it has a key."""
     chosen: dict[str, Row] = {}
     for row in table:
-        src, known = corpus_rows.source(row), chosen.get(corpus_rows.source(row))
+        src, known = source(row), chosen.get(source(row))
         usable = (row.get("status") or "ok") == "ok" and _mean(row) is not None and row.get("key")
         if usable and (known is None or str(row["key"]) < str(known["key"])):
             chosen[src] = row
@@ -172,7 +171,7 @@ def _frames(file: Path, keys: set[str]) -> list[Row]:
     with file.open("rb") as lines:
         for line in lines:
             if line.endswith(b"\n") and any(key in line for key in wanted):
-                row = corpus_rows.parse(line)
+                row = parse(line)
                 found += [row] if str(row.get("key")) in keys else []
     return found
 
@@ -184,7 +183,7 @@ def _series(rows: Iterable[Row], name_of: Callable[[Row], str]) -> dict[str, Flo
         value = feature_value(row, "motion2")
         if value is None:
             continue
-        key = str(row.get("key") or corpus_rows.cell_name(row))
+        key = str(row.get("key") or cell_name(row))
         index = row.get("frame_index")
         of_key = found.setdefault(name_of(row), {}).setdefault(key, [])
         of_key.append((at if index is None else int(index), value))

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from vmaf_train import files
 from vmaf_train.contract import FEATURES
-from vmaf_train.corpus import frames as frame_files
-from vmaf_train.corpus.frames import Floats, Frames
+from vmaf_train.corpus.frames import Floats, Frames, blocks, files_of, joined
 from vmaf_train.corpus.rows import (
     CELLS,
     FRAMES,
@@ -260,7 +259,7 @@ def remembered(folder: Path, survey: Survey) -> _Memory | None:
         return None
     if survey.prefix != memory.cells.digest:
         return None
-    now = {file.name: file for file in frame_files.files_of(folder)}
+    now = {file.name: file for file in files_of(folder)}
     if set(memory.frames) - set(now) or set(now) - set(memory.frames) - {FRAMES}:
         return None
     same = all(_begins_as(now[name], seen) for name, seen in memory.frames.items())
@@ -296,7 +295,7 @@ def remember(ledger: Ledger) -> None:
     damaged = [(key, cell, why) for (key, cell), why in ledger.damaged.items()]
     before = _memory(folder)
     known = {**before.frames, CELLS: before.cells} if before else {}
-    seen = {file.name: _seen(file, known) for file in frame_files.files_of(folder)}
+    seen = {file.name: _seen(file, known) for file in files_of(folder)}
     memory = _Memory(cells=_seen(cells, known), frames=seen, damaged=damaged)
     if memory == before:
         return
@@ -374,7 +373,7 @@ def _of_frames(
     the part that was not checked before.
     """
     start = memory.frames[FRAMES].size if memory and FRAMES in memory.frames else 0
-    sources = frame_files.files_of(folder)
+    sources = files_of(folder)
     if memory:
         sources = [file for file in sources if file.name == FRAMES]
         sources = [file for file in sources if file.stat().st_size > start]
@@ -402,8 +401,8 @@ def _of_file(
     """(unit, what is wrong with its frames or nothing) for every unit of a file."""
     waiting: list[Frames] = []
     ended: set[Unit] = set()
-    for block in frame_files.blocks(file, start):
-        table = frame_files.joined([*waiting, block])
+    for block in blocks(file, start):
+        table = joined([*waiting, block])
         units, codes = _named_units(table, by_key)
         counts = np.bincount(codes, minlength=len(units))
         wanted = [to_check[unit].num_frames if unit in to_check else 0 for unit in units]
@@ -526,7 +525,7 @@ def require_sound_folder(folder: Path) -> None:
     """Raise DatasetError for the first finished cell of a run folder that cannot be believed. A
     corpus without frames, or of before there were keys, has nothing to compare its rows with.
     """
-    if not (frame_files.files_of(folder) or (folder / SWEEP).is_file()):
+    if not (files_of(folder) or (folder / SWEEP).is_file()):
         return
     first = next((row for _, row in lines(folder / CELLS)), {})
     if "schema_version" not in first:

@@ -89,7 +89,7 @@ def unpack(folder: Path) -> str:
 
 
 def _ok_cells(folder: Path) -> list[Row]:
-    latest = [row for _, row in rows.last_of_each_cell(rows.read(folder / CELLS))]
+    latest = [row for _, row in rows.last_of_each_cell(rows.read_rows(folder / CELLS))]
     found = [row for row in latest if row["status"] == "ok"]
     if not found:
         raise DatasetError(f"{folder / CELLS} holds no finished cell; there is nothing to pack")

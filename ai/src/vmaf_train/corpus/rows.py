@@ -216,7 +216,7 @@ def to_lines(rows: Iterable[Fields]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
-def read(path: Path) -> list[tuple[int, Row]]:
+def read_rows(path: Path) -> list[tuple[int, Row]]:
     """(line number from 1, row) of a JSONL or parquet file. A torn last line of a JSONL file is
     passed over.
 
@@ -521,7 +521,7 @@ def latest(file: Path) -> dict[str, CellRow]:
     # never held as it was read.
     found: dict[str, CellRow | DatasetError] = {}
     known: dict[str, str] = {}
-    for number, row in lines(file) if jsonl else read(file):
+    for number, row in lines(file) if jsonl else read_rows(file):
         name = cell_name(row)
         found.pop(name, None)
         try:

@@ -73,7 +73,7 @@ def markdown(run: Run, evaluation: Mapping[str, Any], plot: str | None = None) -
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; None is a dash, floats have four significant places."""
     lines = [
         columns,
@@ -287,11 +287,9 @@ def _argv(run: Run) -> list[str]:
     return [Path(argv[0]).name, *argv[1:]] if argv else ["unknown"]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "–"
-    return (
-        (f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}")
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    return str(value)

@@ -65,16 +65,16 @@ def compare(
     for name, value in limits.items():
         if value is not None and not math.isfinite(value):
             raise UsageError(f"{name} is {value}; give a finite number")
-    from vmaftune.report import compare as comparing
+    from vmaftune.report.compare import compare_folders, missed
 
-    found = comparing.compare(a, b, a_options, b_options)
-    missed = comparing.missed(found, max_bd_rate, max_slowdown)
+    found = compare_folders(a, b, a_options, b_options)
+    broken = missed(found, max_bd_rate, max_slowdown)
     if json_output:
-        console.json_document({**asdict(found), "verdict": found.verdict, "missed": missed})
+        console.json_document({**asdict(found), "verdict": found.verdict, "missed": broken})
     else:
         _print(found)
-    if missed:
-        raise TargetMissed("; ".join(missed))
+    if broken:
+        raise TargetMissed("; ".join(broken))
 
 
 def _print(found: Comparison) -> None:

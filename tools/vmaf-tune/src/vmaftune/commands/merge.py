@@ -12,7 +12,7 @@ from vmaftune import console
 from vmaftune.cell import check_utf8
 from vmaftune.commands.options import JsonDocument
 from vmaftune.commands.running import next_report
-from vmaftune.engine import merge as joining
+from vmaftune.engine.merge import merge_folders
 
 
 def merge(
@@ -29,7 +29,7 @@ def merge(
     Example: vmaf-tune merge runs/part-1 runs/part-2 runs/part-3 --out runs/phase_a/whole
     """
     check_utf8(*sys.argv)
-    done = joining.merge(folders, out)
+    done = merge_folders(folders, out)
     if as_json:
         counts = {"cells": done.num_cells, "rows": done.num_rows, "failed": done.num_failed}
         console.json_document({"folder": str(out), **{f"num_{k}": v for k, v in counts.items()}})

@@ -18,7 +18,7 @@ from vmaf_train.contract import (
     feature_set,
     feature_value,
 )
-from vmaf_train.corpus import rows as corpus_rows
+from vmaf_train.corpus.rows import parse, settings
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.teacher import Teacher
 
@@ -200,7 +200,7 @@ def _read(name: str) -> Iterator[Located]:
             continue
         where = f"line {number} of {'stdin' if name == '-' else name}"
         try:
-            yield where, corpus_rows.parse(line)
+            yield where, parse(line)
         except ValueError as failure:
             raise DatasetError(f"{where}: {failure}") from failure
 
@@ -300,7 +300,7 @@ def _inputs(
             f"{where}: {', '.join(large)} is beyond the numbers that the model takes (float32)"
         )
     try:
-        encoder, preset, quality = corpus_rows.settings(row)
+        encoder, preset, quality = settings(row)
     except DatasetError as failure:
         raise DatasetError(f"{where}: {failure}") from failure
     if has_codec and encoder is not None and quality is None:

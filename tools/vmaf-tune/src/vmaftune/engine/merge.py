@@ -46,7 +46,7 @@ class _Chosen:
     mark: Mark
 
 
-def merge(folders: Sequence[Path], out: Path) -> Merged:
+def merge_folders(folders: Sequence[Path], out: Path) -> Merged:
     """Write the cells of `folders` into the new folder `out`.
 
     Raises UsageError for one that is no run folder or a folder `out` that holds something,

@@ -19,14 +19,12 @@ from vmaftune.engine.references import References
 from vmaftune.hardware.diagnosis import Reason, classify
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import lane_name
-from vmaftune.media import encode as encoding
-from vmaftune.media import prepare as preparing
-from vmaftune.media.encode import CellFailure, Encode
+from vmaftune.media.encode import CellFailure, Encode, encode
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.prepare import prepare
 from vmaftune.media.score import Score, score
 from vmaftune.media.score_cuda import LANE, GpuScorer, eligible
-from vmaftune.media.score_pair import PairScore
-from vmaftune.media.score_pair import score_pair as score_files
+from vmaftune.media.score_pair import PairScore, score_pair
 
 MIN_TIMEOUT_S = 600.0
 # A stall is told from slowness by this factor over the expected time of one process.
@@ -65,7 +63,7 @@ class Worker:
 
     def _make(self, window: Window, path: Path) -> int:
         expected_s = longest_prepare_s(window.start_frame + window.expected_frames)
-        return preparing.prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
+        return prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
 
     def place(self, name: str) -> Path:
         """The folder of one cell, made if need be."""
@@ -115,7 +113,7 @@ class Measured:
     score: Score
 
 
-def prepare(window: Window, worker: Worker, _: None) -> None:
+def prepare_stage(window: Window, worker: Worker, _: None) -> None:
     """Make a window's reference. A failure is kept for the cells that need it."""
     try:
         with worker.references.hold(window):
@@ -124,11 +122,11 @@ def prepare(window: Window, worker: Worker, _: None) -> None:
         pass
 
 
-def encode(work: CellWork, worker: Worker, _: None) -> Encoded:
+def encode_stage(work: CellWork, worker: Worker, _: None) -> Encoded:
     """Encode a cell. Raises CellFailure, also when its window cannot be prepared."""
     cell, device = work.cell, work.device
     with worker.references.hold(cell.window) as reference:
-        made = encoding.encode(
+        made = encode(
             cell,
             worker.ffmpeg,
             reference.path,
@@ -140,7 +138,7 @@ def encode(work: CellWork, worker: Worker, _: None) -> Encoded:
     return Encoded(made=made, device=device)
 
 
-def score_cell(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
+def score_stage(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
     """Score an encoded cell. Raises CellFailure."""
     cell, made = work.cell, encoded.made
     run = worker.scorer.score if worker.scorer else score
@@ -156,22 +154,22 @@ def score_cell(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
     return Measured(made=made, device=encoded.device, score=found)
 
 
-def score_pair(work: PairWork, worker: Worker, _: None) -> PairScore:
+def pair_stage(work: PairWork, worker: Worker, _: None) -> PairScore:
     """Score a pair of files, or of windows of files. Raises CellFailure."""
     pair, place = work.pair, worker.place(work.place)
     timeout_s = worker.limits.of(pair.expected_score_s)
     if pair.reference.num_frames is None:
-        return score_files(pair, worker.ffmpeg, place, timeout_s, work.num_threads)
+        return score_pair(pair, worker.ffmpeg, place, timeout_s, work.num_threads)
     cut = place / "distorted.yuv"
     seconds = longest_prepare_s(pair.distorted.start_frame + pair.distorted.expected_frames)
     with worker.references.hold(pair.reference) as reference:
-        preparing.prepare(pair.distorted, worker.ffmpeg, cut, worker.limits.of(seconds))
+        prepare(pair.distorted, worker.ffmpeg, cut, worker.limits.of(seconds))
         raw = replace(
             pair,
             reference=_as_raw(pair.reference, reference.path),
             distorted=_as_raw(pair.distorted, cut),
         )
-        return score_files(raw, worker.ffmpeg, place, timeout_s, work.num_threads)
+        return score_pair(raw, worker.ffmpeg, place, timeout_s, work.num_threads)
 
 
 def _as_raw(window: Window, prepared: Path) -> Window:
@@ -199,7 +197,7 @@ def session_refused(error: Exception) -> bool:
 def prepare_task(window: Window, name: str) -> Task:
     """The task that makes a window's reference before its cells."""
     seconds = prepare_s(window.num_frames or window.expected_frames)
-    stage = Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(prepare, window))
+    stage = Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(prepare_stage, window))
     return Task(id=name, first=True, stages=(stage,), window=window)
 
 
@@ -219,11 +217,11 @@ def cell_task(
 ) -> Task:
     """A cell as a task: encode it on one of `devices`, then score it."""
     runs: dict[str, Step] = {
-        lane: partial(encode, CellWork(cell=cell, place=place, device=device))
+        lane: partial(encode_stage, CellWork(cell=cell, place=place, device=device))
         for lane, device in lanes_of(cell, devices).items()
     }
     first, *others = runs
-    encoding_stage = Stage(
+    encoding = Stage(
         name="encode",
         lane=first,
         cost_s=cell.expected_encode_s,
@@ -235,11 +233,11 @@ def cell_task(
         name="score",
         lane=LANE if gpu_scores and eligible(cell) else CPU,
         cost_s=cell.expected_score_s,
-        run=partial(score_cell, CellWork(cell=cell, place=place)),
+        run=partial(score_stage, CellWork(cell=cell, place=place)),
     )
     return Task(
         id=cell.id,
-        stages=(encoding_stage, scoring),
+        stages=(encoding, scoring),
         window=cell.window,
         place=place,
         uses=cell.encoder.name,
@@ -253,6 +251,6 @@ def pair_task(pair: Pair, place: str, num_threads: int = 1) -> Task:
         name="score",
         lane=CPU,
         cost_s=pair.expected_score_s,
-        run=partial(score_pair, PairWork(pair=pair, place=place, num_threads=num_threads)),
+        run=partial(pair_stage, PairWork(pair=pair, place=place, num_threads=num_threads)),
     )
     return Task(id=pair.id, stages=(stage,), place=place)

@@ -61,8 +61,10 @@ _ASK_TORCH = """
 import json, torch
 cuda = torch.cuda.is_available()
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else []
-print("\\n" + json.dumps({"version": torch.__version__, "cuda_build": torch.version.cuda, "devices": names or ["cpu"]}))
-"""  # noqa: E501
+names = names or ["cpu"]
+build = torch.version.cuda
+print("\\n" + json.dumps({"version": torch.__version__, "cuda_build": build, "devices": names}))
+"""
 _ASK_ONNXRUNTIME = f"""
 import json, onnxruntime as ort
 ort.set_default_logger_severity(4)
@@ -71,8 +73,9 @@ if hasattr(ort, "preload_dlls"):
 listed = ort.get_available_providers()
 wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in listed]
 session = ort.InferenceSession(bytes.fromhex("{_IDENTITY}"), providers=wanted)
-print("\\n" + json.dumps({{"version": ort.__version__, "listed": listed, "providers": session.get_providers()}}))
-"""  # noqa: E501
+used = session.get_providers()
+print("\\n" + json.dumps({{"version": ort.__version__, "listed": listed, "providers": used}}))
+"""
 
 
 def inspect(runner: Runner, ffmpeg: str) -> tuple[Ffmpeg, str | None]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from vmaftune.errors import UsageError
 
@@ -102,7 +102,7 @@ class Device:
     driver: str | None = None
 
 
-def nvidia(module: Any = None) -> Nvidia:
+def nvidia(module: ModuleType | None = None) -> Nvidia:
     """What NVML tells. `module` is the pynvml to ask, the installed one by default."""
     try:
         pynvml = module or importlib.import_module("pynvml")
@@ -121,7 +121,7 @@ def nvidia(module: Any = None) -> Nvidia:
         pynvml.nvmlShutdown()
 
 
-def _gpu(pynvml: Any, index: int) -> Gpu:
+def _gpu(pynvml: ModuleType, index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
 
     def ask(function: str, pick: str | int | None = None) -> int | None:
@@ -129,13 +129,11 @@ def _gpu(pynvml: Any, index: int) -> Gpu:
             value = getattr(pynvml, function)(handle)
         except pynvml.NVMLError:  # "not supported" on many GPUs
             return None
-        return int(
-            getattr(value, pick)
-            if isinstance(pick, str)
-            else value[pick]
-            if pick is not None
-            else value
-        )
+        if isinstance(pick, str):
+            value = getattr(value, pick)
+        elif pick is not None:
+            value = value[pick]
+        return int(value)
 
     return Gpu(
         index=index,

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,6 +119,10 @@ def try_encoder(
     )
 
 
+_Wanted = tuple[Encoder, str, Device | None]
+"""A trial to run: an encoder at a pixel format on a device."""
+
+
 class Cache:
     """Trials that worked, for one ffmpeg binary, one set of drivers and one set of GPUs.
 
@@ -130,7 +134,8 @@ class Cache:
         chips = [[g.index, g.uuid] for g in gpus.nvidia.gpus] + [
             [n.path, n.vendor, n.model] for n in gpus.nodes
         ]
-        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}-{digest([chips, gpus.cuda_visible])[:8]}"  # noqa: E501
+        seen = digest([chips, gpus.cuda_visible])[:8]
+        drivers = f"{gpus.nvidia.driver or 'none'}-{platform.release()}-{seen}"
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in drivers)
         self._path = (folder or cache_folder()) / f"trials-{tools.ffmpeg_sha256[:16]}-{name}.json"
         self._worked: dict[str, str | None] = {}
@@ -186,26 +191,16 @@ def prove(
     the encoders, Interrupted when the runner was stopped.
     """
     gpus = gpus or look()
-    for word in wanted_gpus:
-        takers = gpus.kinds(word)
-        if not any(row.kind in takers for row in encoders):
-            raise UsageError(
-                f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for;"
-                " leave it out"
-            )
+    _check_wanted(encoders, gpus, wanted_gpus)
     cache = cache or Cache(ffmpeg.identity, gpus)
-    lanes: dict[str, list[tuple[Encoder, str, Device | None]]] = {}
+    lanes: dict[str, list[_Wanted]] = {}
     for row in encoders:
-        formats = (
-            row.pix_fmts
-            if pix_fmts is None
-            else dict.fromkeys(row.pix_fmt_for(f) for f in pix_fmts)
-        )
         for device in gpus.devices(row.kind, wanted_gpus) if row.kind else (None,):
-            lane = f"{row.kind} {device.address if device else ''}" if row.kind else row.name
-            lanes.setdefault(lane, []).extend((row, f, device) for f in formats)
+            lane = lane_name(row.kind, device) if row.kind else row.name
+            wanted = [(row, name, device) for name in _formats(row, pix_fmts)]
+            lanes.setdefault(lane, []).extend(wanted)
 
-    def work(jobs: list[tuple[Encoder, str, Device | None]]) -> list[Trial]:
+    def work(jobs: list[_Wanted]) -> list[Trial]:
         return [cache.get(*job) or try_encoder(ffmpeg, *job, gpus) for job in jobs]
 
     with ThreadPoolExecutor(max_workers=usable_cores() + 1) as pool:
@@ -213,6 +208,24 @@ def prove(
     cache.keep(trials)
     order = {row.name: i for i, row in enumerate(encoders)}
     return tuple(sorted(trials, key=lambda t: order[t.encoder]))
+
+
+def _check_wanted(encoders: Sequence[Encoder], gpus: Gpus, wanted_gpus: Sequence[str]) -> None:
+    """Raises UsageError for a GPU that is for none of the encoders."""
+    for word in wanted_gpus:
+        takers = gpus.kinds(word)
+        if not any(row.kind in takers for row in encoders):
+            raise UsageError(
+                f"--gpu {word} is for {' and '.join(takers)}, and no such encoder was asked for;"
+                " leave it out"
+            )
+
+
+def _formats(row: Encoder, pix_fmts: Sequence[str] | None) -> tuple[str, ...]:
+    """The formats to try an encoder at: those that sources of `pix_fmts` need, or all."""
+    if pix_fmts is None:
+        return row.pix_fmts
+    return tuple(dict.fromkeys(row.pix_fmt_for(name) for name in pix_fmts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,37 +275,35 @@ def choose_encoders(
     working, lost = split(selection, trials)
     if not acceptable(selection, working, lost, skip_unusable=skip_unusable):
         raise ToolError(screen(lost, working, trials, ffmpeg, gpus, cache))
-    if selection.auto:
-        automatic = [row.name for row in lost if row.name not in selection.named]
-        notices = (
-            [f"auto leaves out {', '.join(automatic)}; `vmaf-tune doctor` says why"]
-            if automatic
-            else []
-        )
-        notices += [
-            f"{row.name} is left out: {_why(row.name, trials)}"
-            for row in lost
-            if row.name in selection.named
-        ]
-    else:
-        notices = [f"{row.name} is left out: {_why(row.name, trials)}" for row in lost]
-    notices += [
-        f"{t.encoder}: the driver runs {t.rate_control} where"
-        f" {ENCODERS[t.encoder].rate_control.upper()} was asked for; its quality values mean"
-        " something else"
-        for t in trials
-        if t.usable
-        and t.rate_control
-        and t.rate_control != ENCODERS[t.encoder].rate_control.upper()
-    ]
     return Resolved(
         encoders=working,
         devices={row.name: devices[row.name] for row in working if row.kind},
-        notices=tuple(notices),
+        notices=tuple(_notices(selection, lost, trials)),
         skipped=tuple(row.name for row in lost),
         trials=trials,
         gpus=gpus,
     )
+
+
+def _notices(
+    selection: Selection, lost: Sequence[Encoder], trials: Sequence[Trial]
+) -> Iterator[str]:
+    """What was left out and why, and where the driver runs another rate control."""
+    named = lost
+    if selection.auto:
+        named = [row for row in lost if row.name in selection.named]
+        automatic = [row.name for row in lost if row not in named]
+        if automatic:
+            yield f"auto leaves out {', '.join(automatic)}; `vmaf-tune doctor` says why"
+    for row in named:
+        yield f"{row.name} is left out: {_why(row.name, trials)}"
+    for trial in trials:
+        asked = ENCODERS[trial.encoder].rate_control.upper()
+        if trial.usable and trial.rate_control and trial.rate_control != asked:
+            yield (
+                f"{trial.encoder}: the driver runs {trial.rate_control} where {asked} was asked"
+                " for; its quality values mean something else"
+            )
 
 
 def working_devices(encoder: str, trials: Sequence[Trial]) -> tuple[Device | None, ...]:

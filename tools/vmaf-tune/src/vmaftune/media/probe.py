@@ -15,11 +15,15 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vmaftune.cell import Color, Hdr10, Raw, Seek, frame_bytes
 from vmaftune.errors import SourceError
 from vmaftune.media.hdr10 import dynamic_of, hdr10_of
+
+if TYPE_CHECKING:
+    from av import VideoCodecContext, VideoFrame, VideoStream
+    from av.container import InputContainer
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
 # Demuxers whose pictures lie in the file itself. A playlist or concat script names other files,
@@ -297,10 +301,10 @@ class _Packets:
     end: int = 0
     stamps: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
-    frames: list[Any] = field(default_factory=list)
+    frames: list[VideoFrame] = field(default_factory=list)
 
 
-def _container_facts(path: Path, box: Any) -> Facts:
+def _container_facts(path: Path, box: InputContainer) -> Facts:
     from av.stream import Disposition
 
     videos = [s for s in box.streams.video if not s.disposition & Disposition.attached_pic]
@@ -317,24 +321,15 @@ def _container_facts(path: Path, box: Any) -> Facts:
     stamps = sorted(read.stamps)
     nominal = stream.guessed_rate or stream.average_rate
     fps, vfr_at = _timing(stamps, stream.time_base, nominal)
-    sar = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
     pix_fmt, full = _planar(path, first.format.name)
-    rgb = first.format.is_rgb  # converted to limited-range yuv with ffmpeg's default matrix
     shown, keys = _seekable(box, stream, read, first)
     return Facts(
         width=width,
         height=height,
         pix_fmt=pix_fmt,
         fps=fps,
-        sar=str(1 / sar if first.rotation % 180 else sar) if sar > 0 else "1",
-        color=Color(
-            primaries=PRIMARIES.get(int(context.color_primaries), "unknown"),
-            transfer=TRANSFERS.get(int(context.color_trc), "unknown"),
-            matrix="unknown" if rgb else MATRICES.get(int(context.colorspace), "unknown"),
-            range=(
-                "tv" if rgb else "pc" if full else RANGES.get(int(context.color_range), "unknown")
-            ),
-        ),
+        sar=_pixel_shape(stream, first),
+        color=_color(context, rgb=first.format.is_rgb, full=full),
         num_packets=read.num,
         stream_index=stream.index,
         num_streams=len(videos),
@@ -353,7 +348,33 @@ def _container_facts(path: Path, box: Any) -> Facts:
     )
 
 
-def _read_packets(path: Path, box: Any, stream: Any) -> _Packets:
+def _pixel_shape(stream: VideoStream, first: VideoFrame) -> str:
+    """Width by height of a pixel as it is shown, as a fraction's text."""
+    stored = stream.codec_context.sample_aspect_ratio
+    sar = stream.sample_aspect_ratio or stored or Fraction(1)
+    if sar <= 0:
+        return "1"
+    return str(1 / sar if first.rotation % 180 else sar)
+
+
+def _color(context: VideoCodecContext, *, rgb: bool, full: bool) -> Color:
+    """Tags of the frames as they are measured. RGB is converted to limited-range yuv with ffmpeg's
+    default matrix; `full` is what the pixel format says of the range.
+    """
+    matrix, levels = MATRICES.get(int(context.colorspace)), RANGES.get(int(context.color_range))
+    if full:
+        levels = "pc"
+    if rgb:
+        matrix, levels = None, "tv"
+    return Color(
+        primaries=PRIMARIES.get(int(context.color_primaries), "unknown"),
+        transfer=TRANSFERS.get(int(context.color_trc), "unknown"),
+        matrix=matrix or "unknown",
+        range=levels or "unknown",
+    )
+
+
+def _read_packets(path: Path, box: InputContainer, stream: VideoStream) -> _Packets:
     """One pass over the packets of `stream`, and its first frames decoded."""
     import av
 
@@ -377,7 +398,7 @@ def _read_packets(path: Path, box: Any, stream: Any) -> _Packets:
     return read
 
 
-def _check_whole(path: Path, box: Any, stream: Any, read: _Packets) -> None:
+def _check_whole(path: Path, box: InputContainer, stream: VideoStream, read: _Packets) -> None:
     """Raises SourceError for a file that says of itself that it is longer.
 
     The index at the front of a whole mov points inside the file, a whole y4m ends with a frame, an
@@ -419,7 +440,9 @@ def _ts_packet_bytes(path: Path) -> int:
     return 192 if head[4:5] == b"G" and head[196:197] == b"G" else 188
 
 
-def _shown_size(path: Path, box: Any, stream: Any, first: Any) -> tuple[int, int]:
+def _shown_size(
+    path: Path, box: InputContainer, stream: VideoStream, first: VideoFrame
+) -> tuple[int, int]:
     """Width and height as ffmpeg decodes it: the container's cropping taken off, then turned."""
     left, right, top, bottom = _cropping(box, stream)
     width, height = first.width - left - right, first.height - top - bottom
@@ -432,7 +455,7 @@ def _shown_size(path: Path, box: Any, stream: Any, first: Any) -> tuple[int, int
     return (height, width) if first.rotation % 180 else (width, height)
 
 
-def _cropping(box: Any, stream: Any) -> tuple[int, int, int, int]:
+def _cropping(box: InputContainer, stream: VideoStream) -> tuple[int, int, int, int]:
     """Pixels that the container crops: left, right, top, bottom (a clean aperture in mov, PixelCrop
     in mkv). PyAV tells of it only in the text that describes a file.
     """
@@ -442,7 +465,7 @@ def _cropping(box: Any, stream: Any) -> tuple[int, int, int, int]:
         level = av.logging.get_level()
         av.logging.set_level(av.logging.INFO)
         try:
-            text = box.dumps_format()
+            text = box.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's stubs
         finally:
             av.logging.set_level(level)
     own = re.search(rf"Stream #0:{stream.index}\b.*?(?=\n  Stream #|\Z)", text, re.S)
@@ -454,7 +477,7 @@ def _cropping(box: Any, stream: Any) -> tuple[int, int, int, int]:
 
 
 def _seekable(
-    box: Any, stream: Any, read: _Packets, first: Any
+    box: InputContainer, stream: VideoStream, read: _Packets, first: VideoFrame
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Times of all frames that decode and of the keyframes, where seeking by them is exact: every
     packet has a time of its own, and it is not guessed.
@@ -492,7 +515,7 @@ def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False)
     return facts
 
 
-def _any_interlaced(box: Any, stream: Any, at: int, count: int) -> bool:
+def _any_interlaced(box: InputContainer, stream: VideoStream, at: int, count: int) -> bool:
     """Whether one of `count` frames from time `at` on is interlaced."""
     import av
 

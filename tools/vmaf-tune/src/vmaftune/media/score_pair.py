@@ -7,7 +7,7 @@ from the same pass.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -262,6 +262,24 @@ def score_pair(
         ref=os.path.abspath(pair.reference.path),
     )
     done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=place)
+    distorted, reference = _decoded(done, place)
+    text = log_text(place / LOG)
+    _, frames = parse_log(text, pair.teacher)
+    _check_scored(pair, reference, distorted, len(frames), done)
+    return PairScore(
+        frames=frames,
+        extra=tuple(parse_extra(text)) if pair.features == "full" else (),
+        alignment=_alignment(pair, place, frames, done),
+        distorted=distorted,
+        cpu_s=done.cpu_s,
+        further=further_rows(text, place, pair.metrics, pair.pix_fmt),
+    )
+
+
+def _decoded(done: Finished, place: Path) -> tuple[Decoded, Decoded]:
+    """What was decoded of the distorted clip and of the reference. Raises CellFailure when one of
+    them does not decode, or libvmaf failed.
+    """
     _check_constant(done)
     check(done, "the scoring", FailureKind.SCORE_FAILED)
     inputs = parse_inputs(done.stderr)
@@ -279,30 +297,26 @@ def score_pair(
             " distorted file do not decode",
             done,
         )
-    text = log_text(place / LOG)
-    _, frames = parse_log(text, pair.teacher)
-    _check_scored(pair, reference, distorted, len(frames), done)
+    return distorted, reference
+
+
+def _alignment(pair: Pair, place: Path, frames: Sequence[Frame], done: Finished) -> Alignment:
+    """Whether the frames are paired rightly, by the errors at other offsets. Raises CellFailure
+    when a log is not whole.
+    """
+    names = (*OFFSETS, *ROLES)
     errors = {
-        o: alignment.parse_errors((place / alignment.log_name(o)).read_text()) for o in OFFSETS
+        name: alignment.parse_errors((place / alignment.log_name(name)).read_text())
+        for name in names
     }
-    detail = [
-        alignment.parse_errors((place / alignment.log_name(role)).read_text()) for role in ROLES
-    ]
-    if any(len(values) != max(0, len(frames) - abs(o)) for o, values in errors.items()):
+    by_offset = {offset: errors[offset] for offset in OFFSETS}
+    if any(len(values) != max(0, len(frames) - abs(o)) for o, values in by_offset.items()):
         raise CellFailure(
             FailureKind.SCORE_INCOMPLETE, "the errors at other offsets are not one per frame", done
         )
-    judged = alignment.judge(
-        errors,
-        [f.features[-1] for f in frames],
+    return alignment.judge(
+        by_offset,
+        [frame.features[-1] for frame in frames],
         1023 if pair.pix_fmt.endswith("10le") else 255,
-        alignment.detail_ratio(*detail),
-    )
-    return PairScore(
-        frames=frames,
-        extra=tuple(parse_extra(text)) if pair.features == "full" else (),
-        alignment=judged,
-        distorted=distorted,
-        cpu_s=done.cpu_s,
-        further=further_rows(text, place, pair.metrics, pair.pix_fmt),
+        alignment.detail_ratio(*(errors[role] for role in ROLES)),
     )

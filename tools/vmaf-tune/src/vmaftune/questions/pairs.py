@@ -2,18 +2,19 @@
 checked as a plan.
 
 DIR/ref/<source>_<fps>fps.yuv + DIR/dis/<source>_<quality>_<height>_<kbps>.yuv
-or FILE.csv: reference,distorted[,encoder,preset,crf][,group] --find--> Found --plan_pairs--> PairPlan
-"""  # noqa: E501
+or FILE.csv: reference,distorted[,encoder,preset,crf][,group]
+
+    folder or file --find--> Found --plan_pairs--> PairPlan
+"""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vmaftune import encoders
 from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8
@@ -22,7 +23,15 @@ from vmaftune.engine.folder import write_table
 from vmaftune.engine.study import Study
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.metrics import LEAST_LONG, LEAST_SHORT
-from vmaftune.media.probe import HDR_TRANSFERS, NETFLIX_NAME, SUFFIXES, look, probe, raw_format
+from vmaftune.media.probe import (
+    HDR_TRANSFERS,
+    NETFLIX_NAME,
+    SUFFIXES,
+    Facts,
+    look,
+    probe,
+    raw_format,
+)
 from vmaftune.metrics import check_size
 from vmaftune.questions.grid import measure
 from vmaftune.request.cells import matches
@@ -164,7 +173,7 @@ def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
     return found, [f"{file}: the columns {', '.join(extra)} are not used"] if extra else []
 
 
-def _csv_pair(file: Path, line: int, row: Mapping[str | None, Any]) -> Found:
+def _csv_pair(file: Path, line: int, row: Mapping[str | None, object]) -> Found:
     where = f"{file}, line {line}"
     if None in row or None in row.values():
         raise UsageError(
@@ -267,36 +276,17 @@ def plan_found(
     """Pairs that were asked for, probed and with the digests of their files. As `plan_pairs`."""
     if pix_fmt is not None and pix_fmt not in _FORMATS:
         raise UsageError(f"--pix-fmt {pix_fmt}: raw pairs are one of {', '.join(_FORMATS)}")
-    names = _names([f.reference for f in found], source_stem)
-    encodes: dict[Path, list[Path]] = {}
-    for one in found:
-        encodes.setdefault(one.reference, []).append(one.distorted)
-    named = {
-        reference: _names(paths, lambda path: path.stem) for reference, paths in encodes.items()
-    }
+    clips = _Clips(found, size, fps, pix_fmt, allow)
     pairs: dict[str, Pair] = {}
-    references: dict[Path, Window] = {}
     for one in found:
-        name = names[one.reference]
-        known = references.get(one.reference)
-        if known is None:
-            raw = raw_format(one.reference, size, fps, pix_fmt) if _is_raw(one.reference) else None
-            known = references[one.reference] = _clip(
-                one.reference, name, raw, allow, source_stem(one.reference)
-            )
-        reference = replace(known, group=one.group) if one.group else known
-        raw = _raw_like(reference, size, fps, pix_fmt) if _is_raw(one.distorted) else None
-        distorted = _clip(
-            one.distorted, named[one.reference][one.distorted], raw, allow, reference.group
-        )
-        stem = _DISTORTED_NAME.fullmatch(one.distorted.stem) if raw else None
+        reference = clips.reference(one)
         pair = Pair(
             reference=reference,
-            distorted=distorted,
+            distorted=clips.distorted(one, reference),
             made=one.made,
             teacher=teacher,
             features=features,
-            kbps=float(stem["kbps"]) if stem else None,
+            kbps=_kbps_of(one.distorted),
         )
         if pairs.setdefault(pair.id, pair) is not pair:
             raise UsageError(
@@ -312,7 +302,58 @@ def plan_found(
     return _with_digests(kept.values())
 
 
-def _with_digests(pairs: Any) -> tuple[Pair, ...]:
+class _Clips:
+    """The files of pairs as clips from end to end. A reference of several pairs is opened once.
+
+    `size`, `fps` and `pix_fmt` describe raw files; `allow` is what is taken all the same.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Found],
+        size: tuple[int, int] | None,
+        fps: str | None,
+        pix_fmt: str | None,
+        allow: Sequence[str],
+    ) -> None:
+        self._size, self._fps, self._pix_fmt, self._allow = size, fps, pix_fmt, allow
+        self._names = _names([one.reference for one in found], source_stem)
+        encodes: dict[Path, list[Path]] = {}
+        for one in found:
+            encodes.setdefault(one.reference, []).append(one.distorted)
+        self._encodes = {
+            reference: _names(paths, lambda path: path.stem) for reference, paths in encodes.items()
+        }
+        self._opened: dict[Path, Window] = {}
+
+    def reference(self, one: Found) -> Window:
+        """The reference of a pair. Raises SourceError."""
+        path = one.reference
+        if path not in self._opened:
+            raw = None
+            if _is_raw(path):
+                raw = raw_format(path, self._size, self._fps, self._pix_fmt)
+            group = source_stem(path)
+            self._opened[path] = _clip(path, self._names[path], raw, self._allow, group)
+        known = self._opened[path]
+        return replace(known, group=one.group) if one.group else known
+
+    def distorted(self, one: Found, reference: Window) -> Window:
+        """The distorted file of a pair. Raises SourceError."""
+        raw = None
+        if _is_raw(one.distorted):
+            raw = _raw_like(reference, self._size, self._fps, self._pix_fmt)
+        name = self._encodes[one.reference][one.distorted]
+        return _clip(one.distorted, name, raw, self._allow, reference.group)
+
+
+def _kbps_of(path: Path) -> float | None:
+    """The bitrate in the name of a raw file; None of another."""
+    named = _DISTORTED_NAME.fullmatch(path.stem) if _is_raw(path) else None
+    return float(named["kbps"]) if named else None
+
+
+def _with_digests(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
     """The pairs with sha256 of both files; a file that stands in several pairs is read once."""
     cache: dict[tuple[str, int], str] = {}
 
@@ -368,6 +409,32 @@ def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: s
         )
     facts = probe(path, raw)
     facts = look(path, facts, 0, facts.num_packets)
+    return Window(
+        name=name,
+        group=group,
+        path=os.path.relpath(path),
+        sha256="",
+        size_bytes=path.stat().st_size,
+        start_frame=0,
+        num_frames=None,
+        expected_frames=facts.num_packets,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=facts.width,
+        height=facts.height,
+        pix_fmt=facts.pix_fmt,
+        fps=facts.fps,
+        sar=facts.sar,
+        color=facts.color,
+        stream_index=facts.stream_index,
+        raw=raw,
+        flags=_flags(path, facts, allow),
+    )
+
+
+def _flags(path: Path, facts: Facts, allow: Sequence[str]) -> tuple[str, ...]:
+    """What a file is that was allowed. Raises SourceError for what was not."""
     flags = []
     if facts.interlaced:
         if "interlaced" not in allow:
@@ -391,28 +458,7 @@ def _clip(path: Path, name: str, raw: Raw | None, allow: Sequence[str], group: s
                 " made for it; measure it all the same, with marked rows, with --allow hdr"
             )
         flags.append("hdr")
-    return Window(
-        name=name,
-        group=group,
-        path=os.path.relpath(path),
-        sha256="",
-        size_bytes=path.stat().st_size,
-        start_frame=0,
-        num_frames=None,
-        expected_frames=facts.num_packets,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=facts.width,
-        height=facts.height,
-        pix_fmt=facts.pix_fmt,
-        fps=facts.fps,
-        sar=facts.sar,
-        color=facts.color,
-        stream_index=facts.stream_index,
-        raw=raw,
-        flags=tuple(flags),
-    )
+    return tuple(flags)
 
 
 def _check_size(pair: Pair) -> None:

@@ -116,7 +116,7 @@ class Comparison:
         return "B needs fewer bits" if self.high < 0 else "no difference that these films can tell"
 
 
-def compare(
+def compare_folders(
     a: Path, b: Path, a_options: str | None = None, b_options: str | None = None
 ) -> Comparison:
     """B against A on the cells they share.

@@ -298,7 +298,8 @@ def parse_bytes(text: str, what: str) -> int:
 def parse_kbps(value: object, what: str) -> int:
     """A bitrate in kbit/s: `2000`, `2000k` or `2.5M`. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", str(value).strip())
-    rate = Fraction(match[1]) * (1000 if match[2] in ("m", "M") else 1) if match else Fraction(0)
+    unit = 1000 if match and match[2] in ("m", "M") else 1
+    rate = Fraction(match[1]) * unit if match else Fraction(0)
     if isinstance(value, bool) or not 1 <= rate <= 10**7 or rate.denominator != 1:
         raise UsageError(f"{what} takes kbit/s such as 2000, 2000k or 2M, not {value!r}")
     return int(rate)
