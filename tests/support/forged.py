@@ -124,5 +124,5 @@ def latest_rows(folder: Path) -> dict[str, Row]:
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """The rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The rows of a JSONL file; none where there is no file."""
+    return [row for _, row in lines(path)]
