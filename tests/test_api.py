@@ -145,7 +145,7 @@ def test_a_packed_corpus_is_read_as_tables() -> None:
 
 
 def test_a_folder_that_is_no_corpus_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no corpus"):
+    with pytest.raises(UsageError, match="is not a corpus"):
         vmaftune.read(tmp_path)
 
 

@@ -213,7 +213,7 @@ def test_a_bad_line_of_frames_costs_its_cell_and_nothing_else(tmp_path: Path) ->
     with pytest.raises(DatasetError, match=r"frames\.jsonl:5: no frame row"):
         read_ledger(tmp_path)
     writer = Writer(tmp_path)
-    assert "frames.jsonl: 1 lines that are no frames were removed" in writer.notices
+    assert "frames.jsonl: 1 lines that are not frames were removed" in writer.notices
     assert [cell for _, cell in writer.damaged] == ["a/libx264/fast/1"]
 
 

@@ -99,7 +99,7 @@ def test_a_path_that_is_no_utf8_is_refused_before_anything_is_written(
         ("--pairs", "p.csv", "--out", odd + "2"),
     ):
         done = tool.run("corpus", *args, code=2)
-        assert "no UTF-8; rename" in done.stderr and "Traceback" not in done.stderr
+        assert "not UTF-8; rename" in done.stderr and "Traceback" not in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -237,7 +237,7 @@ def test_a_bad_line_among_the_frames_costs_its_cell_alone(
     (run / "frames.jsonl").write_text("\n".join(lines) + "\n")
     events = tool.events(clip("kill.mkv", frames=12), *GRID, "--out", run)
     notices = [e["message"] for e in events if e["event"] == "notice"]
-    assert notices[0] == "frames.jsonl: 1 lines that are no frames were removed"
+    assert notices[0] == "frames.jsonl: 1 lines that are not frames were removed"
     assert "the cell has 11 of its 12 frames" in notices[1]
     assert next(e for e in events if e["event"] == "start")["num_left"] == 1
     assert without_times(read_run(run)) == without_times(unbroken)

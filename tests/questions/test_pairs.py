@@ -412,7 +412,7 @@ def test_what_is_wrong_with_a_folder_is_said(
     ):
         score(tmp_path / "set")
     other.rename(tmp_path / "set/dis/film_30_96_120.yuv")
-    with pytest.raises(SourceError, match="no whole number of 1920x1080 yuv420p frames"):
+    with pytest.raises(SourceError, match="not a whole number of 1920x1080 yuv420p frames"):
         score(tmp_path / "set", size=None)
     with pytest.raises(SourceError, match="need at least 216x176"):
         score(tmp_path / "set", features="full")
@@ -437,7 +437,7 @@ def test_what_is_wrong_with_a_folder_is_said(
         ),
         (
             ("reference,distorted,encoder,preset,crf", "a.mkv,b.mkv,x264,fast,good"),
-            "crf 'good' is no quality value",
+            "crf 'good' is not a quality value",
         ),
         (
             ("reference,distorted,encoder,preset,crf", "a.mkv,b.mkv,x264,fast,99"),

@@ -166,7 +166,7 @@ def test_only_a_corpus_with_quality_values_is_offered_to_train(
 def test_a_folder_that_is_no_corpus(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("x", encoding="utf-8")
-    with pytest.raises(UsageError, match="is no corpus"):
+    with pytest.raises(UsageError, match="is not a corpus"):
         build(tmp_path)
 
 
@@ -572,7 +572,7 @@ def test_command_draws_png(
 
 def test_command_refuses(run: Callable[..., Done], small: Path, tmp_path: Path) -> None:
     wrong = run(tmp_path)
-    assert wrong.code == 2 and "is no corpus" in wrong.stderr
+    assert wrong.code == 2 and "is not a corpus" in wrong.stderr
     assert run(small, "--text", "--json").code == 2
     assert run(small, "--model-run", tmp_path).code == 4
     (tmp_path / "file").write_text("", encoding="utf-8")

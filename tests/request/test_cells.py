@@ -405,7 +405,7 @@ def test_names_that_look_like_globs_can_be_named(planned: Any, clip: Any, tmp_pa
         ("frames = true", "frames takes"),
         ("start = 'x'", "start takes seconds"),
         ("options = 5", "options takes a text such as -tune film"),
-        ("options = [5]", "5 is no option set"),
+        ("options = [5]", "5 is not an option set"),
         ("sizes = 'x'", "sizes takes WIDTHxHEIGHT"),
         ("maxrate = true", "maxrate takes kbit/s"),
         ('threads_per_encode = "2"', "takes a whole number from 1 to 64, not '2'"),

@@ -246,7 +246,7 @@ def _check(target: float, low: float, high: float, step: float) -> None:
     if not 0 < target <= 100:
         raise ValueError(f"a target is more than 0 and at most 100 VMAF points, not {target:g}")
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"the quality values {low:g} to {high:g} are no range")
+        raise ValueError(f"the quality values {low:g} to {high:g} are not a range")
     if not step > 0:
         raise ValueError(f"the step between quality values must be more than 0, not {step:g}")
 

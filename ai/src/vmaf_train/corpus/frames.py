@@ -350,7 +350,7 @@ def _check_table(frames: Frames, file: Path) -> None:
     index = frames.numbers["frame_index"]
     vmaf = frames.numbers["vmaf"]
     if len(frames) and (index.min() < 0 or (index != np.floor(index)).any()):
-        raise DatasetError(f"{file} holds a frame_index that is no count; restore the file")
+        raise DatasetError(f"{file} holds a frame_index that is not a count; restore the file")
     if len(frames) and not (vmaf.min() >= -1e-6 and vmaf.max() <= 100 + 1e-6):
         raise DatasetError(f"{file} holds a vmaf that is not 0..100; restore the file")
 

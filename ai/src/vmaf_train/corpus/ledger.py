@@ -127,7 +127,7 @@ class Ledger:
 def read_ledger(folder: Path, *, everything: bool = False) -> Ledger:
     """What `folder` holds. `everything` checks all again, whatever is remembered.
 
-    Raises DatasetError for a line of cells.jsonl or of the frame files that is no row.
+    Raises DatasetError for a line of cells.jsonl or of the frame files that is not a row.
     """
     survey = survey_cells(folder)
     return check(folder, survey, None if everything else remembered(folder, survey))
@@ -154,7 +154,7 @@ _ROW = msgspec.json.Decoder(CellRow)
 
 
 def survey_cells(folder: Path) -> Survey:
-    """Read cells.jsonl once. Raises DatasetError for a line that is no cell row, or that a newer
+    """Read cells.jsonl once. Raises DatasetError for a line that is not a cell row, or that a newer
     version wrote.
     """
     file = folder / CELLS

@@ -270,7 +270,7 @@ def lines(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def bad_line(path: Path, number: int, what: str) -> DatasetError:
-    """The error for a line that is no row: file, line, what is wrong, and the way out."""
+    """The error for a line that is not a row: file, line, what is wrong, and the way out."""
     out = "correct or delete that line"
     if path.name in (CELLS, FRAMES) and (path.parent / SWEEP).exists():
         out = f"delete that line and {again(path.parent)}, which measures again what is missing"

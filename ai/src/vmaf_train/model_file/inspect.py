@@ -50,9 +50,9 @@ class Artifact:
 def inspect(data: bytes, model_id: str) -> Artifact:
     """Read the ONNX file `data` as model `model_id`.
 
-    Raises ModelError when it is no ONNX file, refers to other files, has another opset, IR version,
-    operator, input or output than the contract, or when its scaler is missing or not the one in its
-    graph.
+    Raises ModelError when it is not an ONNX file, refers to other files, has another opset, IR
+    version, operator, input or output than the contract, or when its scaler is missing or not the
+    one in its graph.
     """
     if model_id not in MODELS:
         raise ModelError(

@@ -76,7 +76,7 @@ def load_run(path: Path | str) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder} does not exist, or is no folder; name the folder of a training run"
+            f"{folder} does not exist, or is not a folder; name the folder of a training run"
         )
     if not (folder / METRICS_FILE).is_file():
         raise DatasetError(f"{folder} is not a complete run: it has no {METRICS_FILE}; train again")

@@ -52,12 +52,12 @@ def canonical(value: Any) -> str:
 
 
 def check_utf8(*texts: object) -> None:
-    """Raises UsageError for a path or argument with bytes that are no UTF-8, which no JSON file can
-    keep.
+    """Raises UsageError for a path or argument with bytes that are not UTF-8, which no JSON file
+    can keep.
     """
     for text in map(str, texts):
         if re.search(r"[\ud800-\udfff]", text):
-            raise UsageError(f"{text!r} holds bytes that are no UTF-8; rename that file or folder")
+            raise UsageError(f"{text!r} holds bytes that are not UTF-8; rename that file or folder")
 
 
 def digest(value: Any) -> str:

@@ -75,7 +75,7 @@ class Corpus:
 def read(folder: str | Path) -> Corpus:
     """The run folder at `folder`, to be looked at with pandas. Writes nothing.
 
-    Raises UsageError when it is no run folder.
+    Raises UsageError when it is not a run folder.
     """
     found = Path(folder)
     _cells_file(found)
@@ -88,6 +88,6 @@ def _cells_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UsageError(
-        f"{folder} is no corpus: it holds no {rows.CELLS}; name the folder that `vmaf-tune corpus`"
-        " or `vmaftune.sweep` wrote"
+        f"{folder} is not a corpus: it holds no {rows.CELLS}; name the folder that"
+        " `vmaf-tune corpus` or `vmaftune.sweep` wrote"
     )

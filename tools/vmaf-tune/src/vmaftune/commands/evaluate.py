@@ -217,14 +217,14 @@ def _score(
 
 
 def _refuse_strangers(model: Predictor, data: Dataset) -> None:
-    """Raise DatasetError where a difference from the scores would be no error of the model."""
+    """Raise DatasetError where a difference from the scores would not be an error of the model."""
     if data.strange_features:
         raise DatasetError(data.strange_features)
     taught = model.sidecar.get("teacher")
     if data.teacher is not None and data.teacher != taught:
         raise DatasetError(
             f"the scores of {data.name} are those of {data.teacher}, and {model.contract.id}"
-            f" imitates {taught}: their difference is no error of the model"
+            f" imitates {taught}: their difference is not an error of the model"
         )
 
 

@@ -368,7 +368,7 @@ def _seconds(text: str | None) -> float | None:
     except ValueError as failure:
         raise UsageError(f"--within takes a time such as 90s, 10m or 2h, not {text!r}") from failure
     if not 0 < found < float("inf"):
-        raise UsageError(f"--within {text} is no time to work in; use 10m, say")
+        raise UsageError(f"--within {text} is not a duration; write 10m, for example")
     return found
 
 

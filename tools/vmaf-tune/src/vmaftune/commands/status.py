@@ -64,7 +64,7 @@ def read(folder: Path, *, verify: bool = False) -> Progress:
     """Count the cells of a run folder. `verify` checks all rows against their frames again, also
     what is remembered to be sound.
 
-    Raises UsageError when it holds no sweep, DatasetError naming a line that is no row.
+    Raises UsageError when it holds no sweep, DatasetError naming a line that is not a row.
     """
     from vmaf_train.corpus.ledger import read_ledger
 

@@ -236,7 +236,7 @@ class Writer:
             return check(self._folder, survey, None)
 
     def _repair_frame_files(self) -> None:
-        """Remove lines that are no frames, and put aside shards that cannot be read."""
+        """Remove lines that are not frames, and put aside shards that cannot be read."""
         from vmaf_train.corpus.frames import blocks, files_of
 
         for file in files_of(self._folder):
@@ -251,7 +251,7 @@ class Writer:
                 else:
                     count = _rewrite(file, _is_frame)
                     self.notices.append(
-                        f"{file.name}: {count} lines that are no frames were removed"
+                        f"{file.name}: {count} lines that are not frames were removed"
                     )
 
     def _give_up_damaged(self) -> None:

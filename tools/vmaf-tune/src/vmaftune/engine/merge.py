@@ -49,7 +49,7 @@ class _Chosen:
 def merge_folders(folders: Sequence[Path], out: Path) -> Merged:
     """Write the cells of `folders` into the new folder `out`.
 
-    Raises UsageError for one that is no run folder or a folder `out` that holds something,
+    Raises UsageError for one that is not a run folder or a folder `out` that holds something,
     FolderError naming the first cell or source on which two do not agree, DatasetError for a
     damaged cell.
     """

@@ -87,7 +87,7 @@ def _known(stat: Stat) -> str | None:
 def _remember(stat: Stat, sha256: str) -> None:
     place = _place(stat)
     beside = place.with_suffix(f".{os.getpid()}.tmp")
-    with suppress(OSError, ValueError):  # a path that is no UTF-8 is not remembered
+    with suppress(OSError, ValueError):  # a path that is not UTF-8 is not remembered
         place.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"file": asdict(stat), "sha256": sha256}, indent=1)
         beside.write_text(text, encoding="utf-8")

@@ -101,7 +101,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 def identify(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Ffmpeg:
     """The ffmpeg at the path `ffmpeg`, once its libvmaf has scored with `model`.
 
-    Raises ToolError when it is no ffmpeg, has no libvmaf, or does not hold the model.
+    Raises ToolError when it is not an ffmpeg, has no libvmaf, or does not hold the model.
     """
     shown = show_version(runner, ffmpeg)
     libvmaf, why = try_model(runner, ffmpeg, model)
@@ -127,7 +127,7 @@ def identify(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Ffmpeg:
 
 
 def show_version(runner: Runner, ffmpeg: str) -> str:
-    """The version that `ffmpeg -version` shows. Raises ToolError when it is no ffmpeg."""
+    """The version that `ffmpeg -version` shows. Raises ToolError when it is not an ffmpeg."""
     shown = runner.run(
         [ffmpeg, "-hide_banner", "-version"], timeout_s=60, what=f"the version of {ffmpeg}"
     )
@@ -177,7 +177,7 @@ def _version_of(log: bytes) -> str | None:
     try:
         found = json.loads(log)
         score, version = found["pooled_metrics"]["vmaf"]["mean"], found["version"]
-    except (ValueError, KeyError, TypeError):  # bytes that are no UTF-8 are a ValueError too
+    except (ValueError, KeyError, TypeError):  # bytes that are not UTF-8 are a ValueError too
         return None
     return version if isinstance(score, float) and isinstance(version, str) else None
 

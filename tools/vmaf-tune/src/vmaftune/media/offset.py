@@ -137,6 +137,6 @@ def _pictures(window: Window, ffmpeg: Ffmpeg, num_frames: int, timeout_s: float)
     pixels = np.frombuffer(done.stdout, np.uint8)
     pictures = pixels[: len(pixels) // (WIDTH * HEIGHT) * WIDTH * HEIGHT]
     rows = pictures.reshape(-1, WIDTH * HEIGHT).astype(np.float32)
-    # Without its mean, so that another brightness is no other picture.
+    # Without its mean, so that a change of brightness does not count as another picture.
     means: Pictures = rows - rows.mean(axis=1, keepdims=True)
     return means

@@ -200,7 +200,7 @@ def _count(window: Window, found: Prepared, num_bytes: int, done: Finished) -> i
     if rest or not count:
         raise CellFailure(
             FailureKind.SOURCE_FAILED,
-            f"the reference is no whole number of frames ({num_bytes} bytes)",
+            f"the reference is not a whole number of frames ({num_bytes} bytes)",
             done,
         )
     asked = window.num_prepared

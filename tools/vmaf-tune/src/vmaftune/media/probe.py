@@ -256,7 +256,7 @@ def probe(path: Path, raw: Raw | None = None) -> Facts:
         with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as box:
             if box.format.name.split(",")[0] not in DEMUXERS:
                 raise SourceError(
-                    f"{path} is a {box.format.name} file, which is no clip; give the clip itself"
+                    f"{path} is a {box.format.name} file, which is not a clip; give the clip itself"
                 )
             return _container_facts(path, box)
     except av.error.FFmpegError as failure:
@@ -274,7 +274,7 @@ def _raw_facts(path: Path, raw: Raw) -> Facts:
     count, rest = divmod(path.stat().st_size, one)
     if rest or not count:
         raise SourceError(
-            f"{path} is {path.stat().st_size} bytes, which is no whole number of"
+            f"{path} is {path.stat().st_size} bytes, which is not a whole number of"
             f" {raw.width}x{raw.height} {raw.pix_fmt} frames ({one} bytes each); check --size and"
             " --pix-fmt, or the file is truncated"
         )

@@ -304,7 +304,7 @@ class Log:
 
 
 def log_text(path: Path) -> str:
-    """The text of a log; bytes that are no UTF-8 are replaced, and so no number."""
+    """The text of a log; bytes that are not UTF-8 are replaced, and so no number."""
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -320,7 +320,7 @@ def read_log(text: str) -> Log:
             LogFrame(index=_whole(e["frameNum"]), metrics=_numbers(e["metrics"])) for e in entries
         )
         if not isinstance(version, str):
-            raise TypeError("its version is no text")
+            raise TypeError("its version is not a text")
     except json.JSONDecodeError as failure:  # libvmaf does not notice a full disk
         raise CellFailure(
             FailureKind.SCORE_UNREADABLE, f"libvmaf's log is not JSON: {failure}"
@@ -339,7 +339,7 @@ def _finite(value: float | None) -> float | None:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int):
-        raise TypeError("a frame's number is no number")
+        raise TypeError("a frame's number is not a number")
     return value
 
 
@@ -347,7 +347,7 @@ def _numbers(metrics: Mapping[str, object]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, value in metrics.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise TypeError(f"{name} is no number")
+            raise TypeError(f"{name} is not a number")
         found[name] = value
     return found
 

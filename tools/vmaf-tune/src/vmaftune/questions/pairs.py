@@ -206,7 +206,7 @@ def _made(where: str, value: Mapping[str, str]) -> Made | None:
             raise ValueError
     except ValueError as failure:
         raise UsageError(
-            f"{where}: crf {texts['crf']!r} is no quality value such as 23"
+            f"{where}: crf {texts['crf']!r} is not a quality value such as 23"
         ) from failure
     try:
         row = encoders.find(texts["encoder"])

@@ -42,7 +42,7 @@ def build(*folders: Path, training: Path | None = None, target: int | None = Non
     """The report of the runs in `folders` and of the training run in `training`.
 
     `target` None is that of the newest question, and DEFAULT_TARGET where nothing was asked.
-    Raises UsageError when one is no corpus, DatasetError when rows or the training run cannot be
+    Raises UsageError when one is not a corpus, DatasetError when rows or the training run cannot be
     used.
     """
     sweep = read(*folders)

@@ -85,14 +85,14 @@ class MeasuredCell:
 def read_cells(folder: Path, plan: Document | None) -> list[MeasuredCell]:
     """The last row of each cell of a run folder, in the order of the file.
 
-    Raises UsageError when it is no run folder, DatasetError when it has no rows or, with its line,
-    when one is malformed.
+    Raises UsageError when it is not a run folder, DatasetError when it has no rows or, with its
+    line, when one is malformed.
     """
     file = folder / CELLS
     if not file.is_file():
         raise UsageError(
-            f"{folder} is no corpus: it holds no {CELLS}; name the folder that `vmaf-tune corpus`"
-            " wrote"
+            f"{folder} is not a corpus: it holds no {CELLS}; name the folder that"
+            " `vmaf-tune corpus` wrote"
         )
     rows = latest(file).values()
     if not rows:

@@ -231,7 +231,7 @@ def _points(
 
 
 def _group_means(rates: Sequence[SourceRate]) -> list[float]:
-    """Mean BD-rate of each film: its windows and settings are no independent evidence."""
+    """Mean BD-rate of each film: its windows and settings are not independent evidence."""
     groups: dict[str, list[float]] = defaultdict(list)
     for rate in rates:
         if rate.percent is not None:

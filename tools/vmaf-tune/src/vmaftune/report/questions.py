@@ -96,7 +96,7 @@ def _typed(file: Path, number: int, row: Mapping[str, object]) -> Asked:
         told: Asked = msgspec.convert(row, Asked)
     except msgspec.ValidationError as failure:
         raise bad_line(
-            file, number, f"is no question, probe, answer or ladder: {failure}"
+            file, number, f"is not a question, probe, answer or ladder: {failure}"
         ) from failure
     return told
 

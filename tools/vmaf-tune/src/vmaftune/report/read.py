@@ -57,8 +57,8 @@ class RunFolder:
 def read(*folders: Path) -> Sweep:
     """The sweep in `folders`, without points when every cell failed.
 
-    Raises UsageError when one is no run folder, DatasetError when one has no rows, a malformed one
-    (with its line), or when folders were scored by different VMAF models.
+    Raises UsageError when one is not a run folder, DatasetError when one has no rows, a malformed
+    one (with its line), or when folders were scored by different VMAF models.
     """
     runs = read_folders(folders)
     if len(runs) > 1:

@@ -183,8 +183,8 @@ def _option_wishes(value: object, what: str) -> tuple[OptionWish, ...]:
             found.append(OptionWish(text=str(entry["args"]), name=str(entry["name"])))
         else:
             raise UsageError(
-                f"{what}: {entry!r} is no option set; write -tune film, or a table with name and"
-                " args"
+                f"{what}: {entry!r} is not an option set; write -tune film, or a table with"
+                " name and args"
             )
     return tuple(found)
 
