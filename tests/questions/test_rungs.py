@@ -130,6 +130,45 @@ def test_a_folder_in_use_is_refused_and_force_takes_its_place(ladder: Any, tmp_p
     assert not [event for event in told if isinstance(event, CellEvent) and "x264" in event.cell]
 
 
+def test_by_shots_a_rung_has_its_score_over_the_film(
+    laddered: Any, tmp_path: Path, score: Callable[..., list[float]]
+) -> None:
+    source, out = laddered.source, tmp_path / "shots"
+    result = api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=asked(out, num_rungs=2, shots=True),
+        running=api.Running(out=laddered.result.folder, model_dir=MODEL, jobs=2),
+    )
+    assert result.files is not None and len(result.files.files) == 2
+    starts = [keyframes(file.path) for file in result.files.files]
+    assert starts[0] == starts[1] and set(source.cuts) <= set(starts[0])
+    for file in result.files.files:
+        own = score(source.path, file.path, "256:144")
+        assert len(own) == source.num_frames
+        assert file.score == pytest.approx(sum(own) / len(own), abs=0.15)
+        assert file.score >= file.rung.score - 0.01 and file.error == 0
+    assert not list((laddered.result.folder / "encodes").glob("*")), "probes are removed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encode": None}, "--encode"),
+        ({"statistic": "p5"}, "holds the mean"),
+    ],
+)
+def test_shots_say_what_they_go_with(
+    laddered: Any, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        api.ladder(
+            laddered.source.path,
+            wanted=asked(tmp_path / "out", shots=True, **changes),
+            running=api.Running(out=tmp_path / "run"),
+        )
+
+
 def test_what_cannot_be_made_is_refused_before_anything_is_measured(
     laddered: Any, tmp_path: Path
 ) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vmaf_train.prior import Prior
 from vmaf_train.prior import load as load_prior
 
+from vmaftune.asking.encoding import check_joins, shot_windows
 from vmaftune.asking.finding import (
     SAMPLE_SECONDS,
     Wanted,
@@ -56,7 +58,8 @@ class LadderWanted:
     """What `ladder` is asked, apart from the film: see `vmaf-tune ladder --help`.
 
     Keyframes are `gop_s` seconds apart. `encode` is the folder for the rungs of the whole film
-    (None: they are measured on windows alone), and `force` takes the place of a ladder in it.
+    (None: they are measured on windows alone), and `force` takes the place of a ladder in it. With
+    `shots` each rung is encoded shot by shot, at values that give its score over the film.
     """
 
     sizes: str | None = None
@@ -73,6 +76,7 @@ class LadderWanted:
     gop_s: float = GOP_S
     encode: Path | None = None
     force: bool = False
+    shots: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class LadderQuestion:
     options: Options
     notices: tuple[str, ...]
     encode: Path | None = None
-    force: bool = False
+    by_shots: bool = False
 
 
 def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> LadderQuestion:
@@ -133,6 +137,7 @@ def ladder_questions(
     slots = running.jobs or max(1, usable_cores() // request.threads)
     options = Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed)
     places = _places(wanted, candidates)
+    _check_shots(wanted, film, candidates)
     return tuple(
         LadderQuestion(
             film=film,
@@ -142,7 +147,7 @@ def ladder_questions(
             options=options,
             notices=(*notices, *left_out),
             encode=place,
-            force=wanted.force,
+            by_shots=wanted.shots,
         )
         for candidate, place in zip(candidates, places, strict=True)
     )
@@ -167,6 +172,20 @@ def _places(wanted: LadderWanted, candidates: Sequence[Candidate]) -> list[Path 
     for place in places:
         check_folder(place, force=wanted.force)
     return list(places)
+
+
+def _check_shots(wanted: LadderWanted, film: Film, candidates: Sequence[Candidate]) -> None:
+    """Raise UsageError for rungs that cannot be encoded by shots."""
+    if not wanted.shots:
+        return
+    if wanted.encode is None:
+        raise UsageError("--shots says how --encode makes the rungs; name a folder with --encode")
+    if wanted.statistic != "mean":
+        raise UsageError(
+            f"--shots holds the mean over the film, and --stat is {wanted.statistic}; leave one out"
+        )
+    for candidate in candidates:
+        check_joins(film, candidate.encoder)
 
 
 def make_ladder(
@@ -205,14 +224,14 @@ def make_ladder(
         told(answer)
         if question.encode is None or not result.rungs:
             return result
-        result = replace(result, files=_make_files(question, result, study, told))
+        result = replace(result, files=_make_files(question, result, study, prior, told))
         study.note([files := files_event(result)])
         told(files)
     return result
 
 
 def _make_files(
-    question: LadderQuestion, result: LadderResult, study: Study, told: OnEvent
+    question: LadderQuestion, result: LadderResult, study: Study, prior: Prior, told: OnEvent
 ) -> LadderFiles:
     """The rungs of the whole film, in the question's folder for them."""
     assert question.encode is not None
@@ -229,13 +248,21 @@ def _make_files(
             streams=tuple(sounds),
             statistic=request.statistic,
             teacher=request.teacher,
+            shots=_shots(question) if question.by_shots else (),
+            threads=request.threads,
         ),
         study,
+        prior,
     )
     for event in maker.run():
         told(event)
     assert maker.made is not None
     return maker.made
+
+
+def _shots(question: LadderQuestion) -> tuple[Window, ...]:
+    timeout_s = question.options.timeout_s or max(3600.0, question.film.seconds * 10)
+    return shot_windows(question.film, question.ffmpeg, timeout_s)
 
 
 def ladder_sizes(

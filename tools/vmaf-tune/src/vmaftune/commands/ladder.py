@@ -82,6 +82,10 @@ def ladder(
     force: Annotated[
         bool, typer.Option("--force", help="Take the place of a ladder in that folder.")
     ] = False,
+    shots: Annotated[
+        bool,
+        typer.Option("--shots", help="Encode each rung shot by shot, each at a value of its own."),
+    ] = False,
     options: EncoderOptions = None,
     crop: Crop = None,
     allow: Allow = None,
@@ -132,6 +136,7 @@ def ladder(
         gop_s=gop,
         encode=encode,
         force=force,
+        shots=shots,
     )
     running = Running(
         out=Path(out) if out else None,

@@ -175,3 +175,39 @@ class FilmJoin:
     streams: tuple[Stream, ...]
     start: Fraction
     force: bool = False
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A film that was joined of its shots, as its record has it: bytes, and the mean score of all
+    its frames, VMAF points.
+    """
+
+    size_bytes: int
+    score: float
+
+
+def joined_place(study: Study, cells: Sequence[Cell], target: str) -> Path:
+    """Where the film of these cells' windows is kept, each at a value of its own for `target`."""
+    made_of = [target, *(study.kept(cell).name for cell in cells)]
+    return study.folder / ENCODES / f"shots-{digest(made_of)[:16]}.mp4"
+
+
+def read_joined(place: Path) -> Joined | None:
+    """The record of a joined film; None without one, or where the file is another one."""
+    try:
+        record = msgspec.json.decode(_record_of(place).read_bytes(), type=Joined)
+        is_whole = place.stat().st_size == record.size_bytes
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return record if is_whole else None
+
+
+def write_joined(place: Path, record: Joined) -> None:
+    """Note that a joined film is whole."""
+    write_bytes(_record_of(place), msgspec.json.encode(record))
+
+
+def forget_joined(place: Path) -> None:
+    """Remove a joined film from the run folder."""
+    _record_of(place).unlink(missing_ok=True)
+    place.unlink(missing_ok=True)

@@ -22,9 +22,10 @@ STRETCH_S = 4.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeRequest:
     """A film to encode. `find` says encoder, target and windows (one candidate); `quality` takes
-    the place of a search. `streams` are what is copied beside the pictures. `shots` are encoded
-    apart, and `over_film` holds the target over all of them; `verify_all` scores the whole result.
-    `force` lets the file take the place of another.
+    the place of a search, and with `shots` and `over_film` is where it begins. `streams` are what
+    is copied beside the pictures. `shots` are encoded apart, and `over_film` holds the target over
+    all of them; `verify_all` scores the whole result. `force` lets the
+    file take the place of another.
     """
 
     film: Film

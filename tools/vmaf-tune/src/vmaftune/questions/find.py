@@ -68,6 +68,7 @@ class FindRequest:
     also keeps the `guards`, and `metrics` are measured beside both. `within_points` is the standard
     error to reach, in the target's units; `max_kbps` bounds the bitrate of the answer, `max_cpu`
     the CPU seconds of encoding one second of film. `num_windows` fixes their number.
+    `maxrate_kbps` (kbit/s) and `bufsize_kbps` (kbit) bound the bitrate of every encode.
     """
 
     sample: Sample
@@ -86,6 +87,8 @@ class FindRequest:
     metric: str = VMAF
     guards: tuple[Goal, ...] = ()
     metrics: tuple[str, ...] = ()
+    maxrate_kbps: int | None = None
+    bufsize_kbps: int | None = None
 
     @property
     def goal(self) -> Goal:
@@ -149,6 +152,8 @@ def cell_of(request: FindRequest, candidate: Candidate, window: Window, quality:
         quality=quality,
         size=request.size,
         options=request.options,
+        maxrate_kbps=request.maxrate_kbps,
+        bufsize_kbps=request.bufsize_kbps,
     )
     return Cell(
         window=window,

@@ -9,6 +9,7 @@ where it ended. The playlist is what makes the ladder: it appears when everythin
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -18,10 +19,20 @@ from fractions import Fraction
 from pathlib import Path
 
 from vmaf_train.files import write_text
+from vmaf_train.prior import Prior
 
 from vmaftune.cell import Window
 from vmaftune.engine.events import Event, NoticeEvent
-from vmaftune.engine.films import SHORTEST_TIMEOUT_S, film_file, forget
+from vmaftune.engine.films import (
+    SHORTEST_TIMEOUT_S,
+    Joined,
+    film_file,
+    forget,
+    forget_joined,
+    joined_place,
+    read_joined,
+    write_joined,
+)
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.codecs import codec_word
@@ -30,9 +41,11 @@ from vmaftune.media.encode import CellFailure
 from vmaftune.media.hls import MAIN, Rate, Sound, Variant, copy_stream, multivariant, package
 from vmaftune.media.keyframes import keyframes
 from vmaftune.media.whole import FilmEncode
-from vmaftune.questions.film import measured, pairs_inside
+from vmaftune.questions.film import EncodeRequest, measured, pairs_inside
+from vmaftune.questions.find import Candidate, FindRequest, cell_of
 from vmaftune.questions.ladder import APART, Rung
-from vmaftune.questions.sample import pooled, standard_error
+from vmaftune.questions.sample import pooled, standard_error, whole
+from vmaftune.questions.shots import ShotEncoder
 from vmaftune.request.film import Film
 
 PART = ".part"
@@ -49,7 +62,8 @@ _OURS = re.compile(r"\d+x\d+_\d+k\.(mp4|m3u8)|audio-\d+\.(mp4|m3u8|mka)")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungsRequest:
     """The files to make. `rungs` are measured ones, the best first; `windows` are scored inside
-    each file; keyframes are `gop` frames apart; `streams` are the film's sounds.
+    each file; keyframes are `gop` frames apart; `streams` are the film's sounds. With `shots` each
+    of them is encoded apart, at values that give the rung's score over the film.
     """
 
     film: Film
@@ -60,6 +74,8 @@ class RungsRequest:
     streams: tuple[Stream, ...]
     statistic: str
     teacher: str
+    shots: tuple[Window, ...] = ()
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +113,11 @@ class LadderFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A rung's encode before it is packaged."""
+    """A rung's encode before it is packaged; `wanted` is what the run folder knows it by, None of
+    one that was made by shots.
+    """
 
-    wanted: FilmEncode
+    wanted: FilmEncode | None
     path: Path
     score: float
     error: float
@@ -122,8 +140,8 @@ def check_folder(out: Path, *, force: bool) -> None:
 class RungsMaker:
     """Makes the files of one ladder. `run` yields events; then `made` holds the result."""
 
-    def __init__(self, request: RungsRequest, study: Study) -> None:
-        self.request, self._study = request, study
+    def __init__(self, request: RungsRequest, study: Study, prior: Prior) -> None:
+        self.request, self._study, self._prior = request, study, prior
         self.made: LadderFiles | None = None
         self._sentences: list[str] = []
 
@@ -131,7 +149,11 @@ class RungsMaker:
         """Encode, score, package. Raises ToolError when a step cannot be done."""
         done: list[_Made] = []
         for rung in self.request.rungs:
-            yield from self._encode(rung, done)
+            place = f"{name_of(rung)}, {len(done) + 1} of {len(self.request.rungs)}"
+            yield NoticeEvent(message=f"encoding {place}")
+            yield from (
+                self._by_shots(rung, done) if self.request.shots else self._encode(rung, done)
+            )
         try:
             self.made = self._deliver(done)
         except OSError as failure:
@@ -140,14 +162,16 @@ class RungsMaker:
                 " and the same command goes on from there"
             ) from failure
         for one in done:
-            forget(self._study, one.wanted)
+            if one.wanted is not None:
+                forget(self._study, one.wanted)
+            else:
+                forget_joined(one.path)
         self._study.finish()
         yield NoticeEvent(message=f"{self.made.playlist} is made")
 
     def _encode(self, rung: Rung, done: list[_Made]) -> Iterator[Event]:
         request, study = self.request, self._study
         name = name_of(rung)
-        yield NoticeEvent(message=f"encoding {name}, {len(done) + 1} of {len(request.rungs)}")
         wanted = FilmEncode(
             film=request.film.whole, setting=rung.setting, streams=(), out=Path(f"{name}.mp4")
         )
@@ -175,16 +199,97 @@ class RungsMaker:
             f" {rung.score:.2f} on windows alone"
         )
 
+    def _by_shots(self, rung: Rung, done: list[_Made]) -> Iterator[Event]:
+        """Encode each shot at the values that give the rung's score over the film, and join them.
+        Every frame is scored on the way.
+        """
+        find = self._find(rung)
+        encode = EncodeRequest(
+            film=self.request.film,
+            out=self._joined_place(rung, find),
+            find=find,
+            streams=(),
+            quality=rung.setting.quality,
+            shots=self.request.shots,
+            over_film=True,
+            force=True,  # what a kill left there without a record
+        )
+        known = read_joined(encode.out)
+        if known is None:
+            encode.out.parent.mkdir(exist_ok=True)
+            maker = ShotEncoder(encode, self._study, self._prior)
+            for event in maker.run():
+                if not isinstance(event, NoticeEvent):  # they tell of a file that nobody asked for
+                    yield event
+            assert maker.made is not None
+            known = Joined(size_bytes=maker.made.size_bytes, score=maker.made.score)
+            write_joined(encode.out, known)
+        name = name_of(rung)
+        found = keyframes(encode.out)
+        self._check_keyframes(name, found)
+        done.append(
+            _Made(
+                wanted=None,
+                path=encode.out,
+                score=known.score,
+                error=0.0,
+                num_keyframes=len(found),
+            )
+        )
+        yield NoticeEvent(
+            message=f"{name} has VMAF {known.score:.2f} over the film, by shots, and"
+            f" {rung.score:.2f} at one value on windows"
+        )
+
+    def _joined_place(self, rung: Rung, find: FindRequest) -> Path:
+        """The joined file in the run folder, named by what decides its bytes."""
+        quality = rung.setting.quality
+        cells = [cell_of(find, find.candidates[0], s, quality) for s in self.request.shots]
+        return joined_place(self._study, cells, f"{rung.score:.6f}")
+
+    def _find(self, rung: Rung) -> FindRequest:
+        """A rung as a search: its score is the target of all shots together."""
+        request, setting = self.request, rung.setting
+        row = setting.encoder
+        return FindRequest(
+            sample=whole(request.film),
+            candidates=(
+                Candidate(
+                    encoder=row,
+                    preset=setting.preset,
+                    low=math.ceil(row.quality_min),
+                    high=math.floor(row.quality_max),
+                ),
+            ),
+            target=rung.score,
+            size=setting.size,
+            options=setting.options,
+            threads=request.threads,
+            teacher=request.teacher,
+            maxrate_kbps=setting.maxrate_kbps,
+            bufsize_kbps=setting.bufsize_kbps,
+        )
+
+    def _keyframes_wanted(self) -> list[int]:
+        """Where every rung must have its keyframes: every `gop` frames, from each shot's first."""
+        film, gop = self.request.film, self.request.gop
+        if not self.request.shots:
+            return list(range(0, film.num_frames, gop))
+        places: list[int] = []
+        for shot in self.request.shots:
+            start = shot.start_frame - film.whole.start_frame
+            places += range(start, start + shot.expected_frames, gop)
+        return places
+
     def _check_keyframes(self, name: str, found: Sequence[int]) -> None:
         """Raise ToolError unless keyframes are where every rung must have them."""
-        wanted = range(0, self.request.film.num_frames, self.request.gop)
-        if list(found) == list(wanted):
+        wanted = self._keyframes_wanted()
+        if list(found) == wanted:
             return
         wrong = min(set(found) ^ set(wanted))
         raise ToolError(
-            f"{name}: frame {wrong} is {'a' if wrong in found else 'no'} keyframe, and every"
-            f" {self.request.gop}th frame and no other must be one, or players cannot switch;"
-            " use another encoder"
+            f"{name}: frame {wrong} is {'a' if wrong in found else 'no'} keyframe, unlike in every"
+            " other rung, and players could not switch there; use another encoder"
         )
 
     def _deliver(self, done: Sequence[_Made]) -> LadderFiles:

@@ -169,8 +169,8 @@ class ShotEncoder:
         find = self.request.find
         score = self._score(cell)
         bits = (row.size_bytes or 0) * 8
-        window = shot.window
-        pixels = cell.num_frames * window.width * window.height
+        width, height = cell.encode_size
+        pixels = cell.num_frames * width * height
         motion2 = (row.per_frame_features or {}).get("motion2")
         shot.points[quality] = Point(quality=quality, score=score, bits=bits)
         shot.search.tell(quality, score, bits_per_pixel=bits / pixels, motion2=motion2)
@@ -199,7 +199,9 @@ class ShotEncoder:
         """Measure what one slope over all shots asks for, until the film's mean is the target."""
         target = aim = self.request.find.target
         for shot in self._shots:
-            quality = shot.search.ask()
+            quality = self.request.quality
+            if quality is None:
+                quality = shot.search.ask()
             if quality is not None and self._order(shot, quality):
                 self._take(shot, quality)
         yield from self._wait()
@@ -244,10 +246,12 @@ class ShotEncoder:
 
     def _points(self, shot: _Shot) -> tuple[Point, ...]:
         """Every quality value of a shot: measured where it was, else foretold."""
-        candidate, window = self.request.find.candidates[0], shot.window
+        find, window = self.request.find, shot.window
+        candidate = find.candidates[0]
         values = candidate.values()
         curve = shot.belief.predict(candidate.encoder.name, candidate.preset, values)
-        pixels = shot.num_frames * window.width * window.height
+        width, height = find.size or (window.width, window.height)
+        pixels = shot.num_frames * width * height
         told = {
             q: Point(quality=q, score=float(score), bits=float(bits) * pixels)
             for q, score, bits in zip(values, curve.score, curve.bits_per_pixel, strict=True)
