@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, *, check: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
     """A binary file to write, which becomes `path` when the block ends well.
 
-    An error inside the block leaves `path` as it was, and nothing beside it. Two writers of one
+    `check` may look at what was written before it does. An error inside the block, or of `check`,
+    leaves `path` as it was, and nothing beside it. Two writers of one
     path must not meet: the caller holds a lock where that can happen.
     """
     beside = path.with_name(path.name + ".tmp")
@@ -26,6 +27,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(beside)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -147,7 +147,7 @@ def blocks(file: Path, start: int = 0) -> Iterator[Frames]:
 
     Raises DatasetError naming the line of a frame that is none. A torn last line is passed over.
     """
-    if file.suffix == ".parquet":
+    if ".parquet" in file.suffixes:  # with .tmp behind it while it is written
         yield from _parquet_blocks(file)
     else:
         yield from _line_blocks(file, start)

@@ -9,16 +9,16 @@ go on in the folder.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from vmaf_train.corpus import rows
 from vmaf_train.corpus.frames import digest_of_frames, files_of, read_frames, to_rows, to_table
 from vmaf_train.corpus.ledger import require_sound_folder
-from vmaf_train.corpus.rows import CELLS, FRAMES, PACKED, SHARDS, Row
+from vmaf_train.corpus.rows import CELLS, FRAMES, PACKED, SHARDS, Row, to_lines
 from vmaf_train.errors import DatasetError, TrainError
+from vmaf_train.files import whole
 
 _LEVEL = 19  # of zstd: slow to write, as fast to read as any other
 
@@ -39,19 +39,14 @@ def pack(folder: Path) -> str:
     require_sound_folder(folder)
     table = read_frames([folder / FRAMES], keys)
     wanted = digest_of_frames(table)
-    repeated = [name for name in ("key", "cell", "src", "encoder", "preset", "crf")]
-    beside = folder / "frames.tmp.parquet"
-    try:
+    with whole(folder / PACKED, check=_reads_back(PACKED, wanted)) as file:
         parquet.write_table(
             to_table(table),
-            beside,
+            file,
             compression="zstd",
             compression_level=_LEVEL,
-            use_dictionary=repeated,
+            use_dictionary=["key", "cell", "src", "encoder", "preset", "crf"],
         )
-        _replace(beside, folder / PACKED, digest_of_frames(read_frames([beside])), wanted)
-    finally:
-        beside.unlink(missing_ok=True)
     return wanted
 
 
@@ -72,16 +67,9 @@ def unpack(folder: Path) -> str:
     sources = files_of(folder)
     table = read_frames(sources)
     wanted = digest_of_frames(table)
-    beside = folder / "frames.tmp.jsonl"
-    try:
-        with beside.open("wb") as file:
-            for row in to_rows(table):
-                file.write((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(beside, folder / FRAMES, digest_of_frames(read_frames([beside])), wanted)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(folder / FRAMES, check=_reads_back(FRAMES, wanted)) as file:
+        for row in to_rows(table):
+            file.write(to_lines([row]))
     # Removed last: until then every frame is there, and of two copies the lines count.
     for shard in shards:
         shard.unlink()
@@ -96,13 +84,14 @@ def _ok_cells(folder: Path) -> list[Row]:
     return found
 
 
-def _replace(beside: Path, target: Path, found: str, wanted: str) -> None:
-    """Put `beside` in the place of `target`, if the digests are the same."""
-    if found != wanted:
-        raise DatasetError(
-            f"{target.name} would not read back as it was written; nothing was changed"
-        )
-    os.replace(beside, target)
+def _reads_back(name: str, wanted: str) -> Callable[[Path], None]:
+    """Raises DatasetError for a file of frames that has not the digest `wanted`."""
+
+    def check(beside: Path) -> None:
+        if digest_of_frames(read_frames([beside])) != wanted:
+            raise DatasetError(f"{name} would not read back as it was written; nothing was changed")
+
+    return check
 
 
 def main() -> int:
