@@ -9,16 +9,11 @@ from typing import Any
 import pytest
 import schema_files
 from forged import failed, measured
-from jsonschema import Draft202012Validator
 
-PHASE_A = Path(__file__).parents[2] / "runs/phase_a"
+from schemas import validator
 
-
-def validator(name: str) -> Draft202012Validator:
-    text = (schema_files.SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8")
-    schema = json.loads(text)
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
+ROOT = Path(__file__).parents[2]
+PHASE_A = ROOT / "runs/phase_a"
 
 
 def test_the_files_are_what_the_types_say() -> None:
@@ -45,6 +40,15 @@ def test_a_fresh_sweep_holds_to_them(sweep: Any) -> None:
     for event in sweep.events:
         events.validate(event)
     validator("sweep").validate(json.loads((sweep.folder / "sweep.json").read_text()))
+
+
+def test_shipped_verdicts_hold_to_them() -> None:
+    files = (ROOT / "model/tiny").glob("*-*-*.json")
+    gates = [json.loads(file.read_text(encoding="utf-8"))["gate"] for file in files]
+    assert len(gates) >= 4
+    for gate in gates:
+        validator("verdict").validate(gate)
+    assert not validator("verdict").is_valid(gates[0] | {"verdict": "perhaps"})
 
 
 @pytest.fixture

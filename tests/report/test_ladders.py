@@ -15,6 +15,8 @@ from vmaftune.report.hulls import SizedPoint, bd_rate, crossings, hull_at, hull_
 from vmaftune.report.summary import summary
 from vmaftune.report.tables import tables
 
+from schemas import validator
+
 SMALL, LARGE = (640, 360), (1280, 720)
 
 
@@ -37,6 +39,7 @@ def test_it_is_told_in_words_tables_and_json(made: Report) -> None:
     }
     assert {"Rungs", "Where sizes take over", "A fixed ladder at equal VMAF"} <= set(found)
     document = json.loads(json.dumps(made.document(), allow_nan=False))
+    validator("report").validate(document)
     assert [one["encoder"] for one in document["ladders"]] == ["libx264", "libsvtav1"]
     assert document["ladders"][0]["files"] is None
     assert document["ladders"][1]["files"]["files"][0]["codec"] == "av01.0.08M.08"

@@ -15,6 +15,8 @@ from vmaftune.report.read import read
 from vmaftune.report.summary import summary
 from vmaftune.report.tables import tables
 
+from schemas import validator
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,6 +77,7 @@ def test_page_and_document_hold_everything(made: Report) -> None:
     page = render.render(made.analysis, None)
     assert 'id="told-plot"' in page and "drawBracket" in page
     document = made.document()
+    validator("report").validate(json.loads(json.dumps(document)))
     questions = json.loads(json.dumps(document["questions"], allow_nan=False))
     assert questions[0]["answers"][0]["curve"]["quality"] == asked.QUALITY
     assert len(questions[0]["answers"][0]["windows"]) == asked.WINDOWS

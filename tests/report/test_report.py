@@ -30,6 +30,8 @@ from vmaftune.report.read import read
 from vmaftune.report.summary import summary
 from vmaftune.report.tables import CSV_COLUMNS, cells_csv, tables
 
+from schemas import validator
+
 
 @pytest.fixture(scope="module")
 def made(small: Path) -> Report:
@@ -416,6 +418,7 @@ def test_model_run(small: Path, model_run: Path) -> None:
     assert made.model.overall["rmse"].mean == pytest.approx(0.58, abs=0.05)
     assert all(0.2 < band.bias < 0.8 for band in made.model.bands)
     assert sum(band.n for band in made.model.bands) == made.model.num_rows
+    validator("report").validate(json.loads(json.dumps(made.document(), allow_nan=False)))
     teachers = made.model.baselines["the teacher's own function, untrained"]
     assert teachers == pytest.approx(0.25)
     assert [c.verdict for c in made.model.gate] == ["pass", "hold", "n/a"]

@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 from vmaf_train.corpus.frames import FurtherRow
 from vmaf_train.corpus.rows import CellRow
+from vmaf_train.shipping.verdict import Written
 from vmaftune.engine.events import Event, LadderEvent
+from vmaftune.report.outline import Outline
 from vmaftune.request.document import Document
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -24,6 +26,8 @@ TYPES: dict[str, tuple[str, Any]] = {
     "frame-row": ("One line of frames.jsonl; docs/rows.md", FurtherRow),
     "sweep": ("sweep.json, the plan of a run folder", Document),
     "ladder": ("The last line of `vmaf-tune ladder --json`; docs/events.md", LadderEvent),
+    "verdict": ("verdict.json of a training run; docs/predictions.md", Written),
+    "report": ("What `vmaf-tune report --json` prints; docs/report.md", Outline),
     "event": ("One line of `vmaf-tune corpus --json`; docs/events.md", Event),
 }
 

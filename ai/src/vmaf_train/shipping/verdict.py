@@ -28,6 +28,16 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A verdict as verdict.json and the sidecar's `gate` hold it."""
+
+    model_id: str
+    verdict: Literal["pass", "hold"]
+    figures: Mapping[str, float]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the gate decided. `figures` are the held-out means that a later candidate is compared
     with.
@@ -49,12 +59,13 @@ class Verdict:
 
     def to_json(self) -> dict[str, object]:
         """The verdict as a JSON value."""
-        return {
-            "model_id": self.model_id,
-            "verdict": PASS if self.passed else HOLD,
-            "figures": dict(self.figures),
-            "checks": [asdict(c) for c in self.checks],
-        }
+        written = Written(
+            model_id=self.model_id,
+            verdict=PASS if self.passed else HOLD,
+            figures=dict(self.figures),
+            checks=self.checks,
+        )
+        return {**asdict(written), "checks": [asdict(check) for check in self.checks]}
 
 
 def at_most(section: int, name: str, value: float | None, limit: float, note: str = "") -> Check:
