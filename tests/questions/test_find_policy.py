@@ -174,6 +174,6 @@ def test_the_dense_curves_need_few_encodes() -> None:
                     done.append(foretelling.replay(rule, curve, target))
     encodes = {stop: np.mean([r.num_encodes for r in done]) for stop, done in replays.items()}
     assert len(replays["proven"]) == 141
-    assert encodes["proven"] <= 3.35 and encodes["confident"] <= 2.9, encodes
+    assert encodes["proven"] <= 3.3 and encodes["confident"] <= 2.9, encodes
     assert np.mean([r.exact for r in replays["confident"]]) >= 0.98
     assert not any(r.below for done in replays.values() for r in done)

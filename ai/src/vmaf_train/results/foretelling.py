@@ -278,16 +278,17 @@ def figures(held_out: Sequence[HeldOut], statistic: str, *, searches: bool = Tru
 
 Figures = dict[str, float]
 """By name. `mae_K_probes` (K = 0..3 of the same setting) and `mae_other_encoder` (after one cheap
-probe) in VMAF points; `mae75_` those of cells that score 75 and more; `rate_` of ln(bits per
-pixel); `within_80_` and `within_95_` shares of cells inside the intervals, `within_95` the smallest
-after a probe; `encodes_`, `exact_` and `below_` of the searches, `num_targets` how many each.
+probe) in VMAF points; `mae75_` those of cells that score 75 and more (left out where none does);
+`rate_` of ln(bits per pixel); `within_80_` and `within_95_` shares of cells inside the intervals,
+`within_95` the smallest after a probe; `encodes_`, `exact_` and `below_` of the searches,
+`num_targets` how many each.
 """
 
 
 def _figures_of(name: str, errors: Errors) -> Figures:
-    return {
+    high = {f"mae75_{name}": errors.mae(75)} if (errors.measured >= 75).any() else {}
+    return high | {
         f"mae_{name}": errors.mae(),
-        f"mae75_{name}": errors.mae(75),
         f"rate_{name}": float(np.abs(errors.rate).mean()),
         f"within_80_{name}": errors.coverage(Z80),
         f"within_95_{name}": errors.coverage(Z95),

@@ -86,11 +86,15 @@ def table(found: Figures) -> list[tuple[str, ...]]:
         rows.append(
             (
                 names[name],
-                *(f"{found[f'{kind}_{name}']:.2f}" for kind in ("mae", "mae75", "rate")),
+                *(_figure(found.get(f"{kind}_{name}")) for kind in ("mae", "mae75", "rate")),
                 *(f"{100 * found[f'within_{kind}_{name}']:.1f}%" for kind in (80, 95)),
             )
         )
     return rows
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def sentence(found: Figures) -> str:
