@@ -79,6 +79,8 @@ class FailureKind(enum.StrEnum):
     """Of films that are made by shots; never written into a row."""
     PACKAGE_FAILED = "package_failed"
     """Of a ladder's files; never written into a row."""
+    ENCODE_CHANGED = "encode_changed"
+    """Of a kept encode that is scored again."""
     DISK_FULL = "disk_full"
     """Ends the sweep and is never written into a row."""
     OTHER = "other"
@@ -178,6 +180,8 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     bufsize_kbps: Rate | None = None
     host: str | None = None
     metrics: Metrics | None = None
+    encode_sha256: str | None = None
+    encode_ffmpeg_version: str | None = None
     features_of: str | None = None
     reference: str | None = None
     distorted: str | None = None

@@ -369,8 +369,26 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptEncode:
+    """An encode that was made before and kept: its file, the digest it must have, and what its row
+    said of its making.
+    """
+
+    path: str
+    sha256: str
+    argv: tuple[str, ...]
+    ffmpeg_version: str | None
+    encoder_version: str | None
+    rate_control: str | None
+    wall_s: float | None
+    cpu_s: float | None
+    device: str | None
+    host: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One encode to make and score: a window with a setting.
+    """One encode to make and score: a window with a setting. Where it was `kept` it is only scored.
 
     `threads` is the encoder's number of threads. `teacher` is the libvmaf model whose score is the
     target; `metrics` are measured beside it, in the order of `metrics.METRICS`.
@@ -381,6 +399,7 @@ class Cell:
     threads: int = 1
     teacher: str = TEACHER
     metrics: tuple[str, ...] = ()
+    kept: KeptEncode | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -429,6 +448,7 @@ class Cell:
         """
         return digest(
             {
+                **({"encode": self.kept.sha256} if self.kept else {}),
                 "source": self.window.identity(),
                 "argv": list(argv),
                 "threads": self.threads,
@@ -449,6 +469,8 @@ class Cell:
     @property
     def expected_encode_s(self) -> float:
         """Seconds of one core (costs.py)."""
+        if self.kept is not None:
+            return 0.0
         ms = self.encoder.cost_ms.get(self.preset)
         return encode_s(ms, self.num_frames, *self.encode_size)
 

@@ -29,7 +29,8 @@ from vmaftune.commands.options import (
 )
 from vmaftune.commands.pairs import score_pairs
 from vmaftune.commands.signals import interruptible
-from vmaftune.commands.sweep import run_sweep
+from vmaftune.commands.sweep import run_rescore, run_sweep
+from vmaftune.errors import UsageError
 from vmaftune.media.process import Runner
 from vmaftune.request.flags import Texts, parse_flags, parse_run_flags, request_from
 from vmaftune.request.values import parse_bytes
@@ -115,6 +116,13 @@ def corpus(
         typer.Option(
             help="Score encodes that exist: a folder with ref/ and dis/, or a CSV file.",
             metavar="PATH",
+        ),
+    ] = None,
+    rescore: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score the kept encodes of a run again, with --vmaf-model or --metrics.",
+            metavar="FOLDER",
         ),
     ] = None,
     features: Annotated[
@@ -263,6 +271,11 @@ def corpus(
         )
     )
     runner = Runner(most_s=timeout, tell=console.say)
+    if rescore is not None:
+        if pairs is not None:
+            raise UsageError("--rescore scores a run's own encodes; it does not go with --pairs")
+        with interruptible(runner):
+            return run_rescore(rescore, flags, runner, run)
     if pairs is not None:
         with interruptible(runner):
             return score_pairs(pairs, runner, flags, run)

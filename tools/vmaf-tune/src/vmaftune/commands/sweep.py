@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from vmaftune.asking.rescoring import rescore_question
 from vmaftune.asking.sweeping import GridQuestion, failed_sentence, grid_question
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.sweep_screen import note_twins, say_if_long, show_plan, summary
@@ -12,7 +14,7 @@ from vmaftune.errors import SweepFailed
 from vmaftune.media.process import Runner
 from vmaftune.questions import grid
 from vmaftune.request.asked import Request
-from vmaftune.request.flags import RunFlags
+from vmaftune.request.flags import Flags, RunFlags
 
 
 def run_sweep(request: Request, runner: Runner, flags: RunFlags) -> None:
@@ -22,6 +24,15 @@ def run_sweep(request: Request, runner: Runner, flags: RunFlags) -> None:
         _show(question, flags)
     else:
         _measure(question, flags)
+
+
+def run_rescore(folder: Path, flags: Flags, runner: Runner, run: RunFlags) -> None:
+    """Score the kept encodes of a folder again. Raises SweepFailed when cells failed."""
+    question = rescore_question(folder, flags, run, runner)
+    if run.dry_run:
+        _show(question, run)
+    else:
+        _measure(question, run)
 
 
 def _show(question: GridQuestion, flags: RunFlags) -> None:

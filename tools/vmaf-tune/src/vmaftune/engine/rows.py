@@ -30,7 +30,9 @@ _HEAD = ("key", "cell", "src", "encoder", "preset", "crf")
 
 def argv_of(item: Item) -> list[str]:
     """The command that is part of an item's key: a cell's encode, a pair's scoring."""
-    return encode_argv(item) if isinstance(item, Cell) else pair_argv(item)
+    if isinstance(item, Pair):
+        return pair_argv(item)
+    return list(item.kept.argv) if item.kept else encode_argv(item)
 
 
 def key_of(item: Item, tools: Tools) -> str:
@@ -85,13 +87,14 @@ def _window(item: Item) -> Window:
 
 def _cell_facts(cell: Cell, device: str | None) -> dict[str, object]:
     setting = cell.setting
-    return {
+    kept = cell.kept
+    known = {
         "flags": tuple(cell.window.flags),
         "encoder": cell.encoder.name,
         "preset": cell.preset,
         "crf": number(cell.quality),
         "rate_control": cell.encoder.rate_control,
-        "argv": tuple(encode_argv(cell)),
+        "argv": tuple(argv_of(cell)),
         "threads": cell.threads,
         "device": device,
         "encode_width": setting.size[0] if setting.size else None,
@@ -99,6 +102,14 @@ def _cell_facts(cell: Cell, device: str | None) -> dict[str, object]:
         "options": setting.options.name if setting.options else None,
         "maxrate_kbps": setting.maxrate_kbps,
         "bufsize_kbps": setting.bufsize_kbps,
+    }
+    if kept is None:
+        return known
+    return known | {
+        "device": kept.device,
+        "host": kept.host,
+        "encode_sha256": kept.sha256,
+        "encode_ffmpeg_version": kept.ffmpeg_version,
     }
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from vmaf_train.corpus.rows import FailureKind
+
 from vmaftune.cell import Cell, Pair, Raw, Window
 from vmaftune.costs import longest_prepare_s, prepare_s
 from vmaftune.engine.executor import CPU, Stage, Step, Task
@@ -19,6 +21,7 @@ from vmaftune.engine.references import References
 from vmaftune.hardware.diagnosis import Reason, classify
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import lane_name
+from vmaftune.media.content import content_sha256
 from vmaftune.media.encode import CellFailure, Encode, encode
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
@@ -154,6 +157,40 @@ def score_stage(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
     return Measured(made=made, device=encoded.device, score=found)
 
 
+def kept_stage(work: CellWork, worker: Worker, _: None) -> Measured:
+    """Score an encode that was made before. Raises CellFailure, also when it is not that file."""
+    kept = work.cell.kept
+    assert kept is not None
+    source = Path(kept.path).absolute()
+    try:
+        sha256 = content_sha256(source)
+    except OSError as failure:
+        raise CellFailure(
+            FailureKind.ENCODE_CHANGED,
+            f"the kept encode {source} cannot be read ({failure.strerror})",
+        ) from failure
+    if sha256 != kept.sha256:
+        raise CellFailure(
+            FailureKind.ENCODE_CHANGED,
+            f"{source} is not the encode that was measured: its digest is another one; encode that"
+            " cell again with --keep-encodes",
+        )
+    place = worker.place(work.place) / "out.mkv"
+    place.unlink(missing_ok=True)
+    try:
+        place.symlink_to(source)
+    except OSError:  # not every file system has links
+        shutil.copyfile(source, place)
+    made = Encode(
+        path=place,
+        wall_s=kept.wall_s,
+        cpu_s=kept.cpu_s,
+        encoder_version=kept.encoder_version,
+        rate_control=kept.rate_control,
+    )
+    return score_stage(work, worker, Encoded(made=made, device=None))
+
+
 def pair_stage(work: PairWork, worker: Worker, _: None) -> PairScore:
     """Score a pair of files, or of windows of files. Raises CellFailure."""
     pair, place = work.pair, worker.place(work.place)
@@ -216,6 +253,8 @@ def cell_task(
     keep: bool = False,
 ) -> Task:
     """A cell as a task: encode it on one of `devices`, then score it."""
+    if cell.kept is not None:
+        return _kept_task(cell, place)
     runs: dict[str, Step] = {
         lane: partial(encode_stage, CellWork(cell=cell, place=place, device=device))
         for lane, device in lanes_of(cell, devices).items()
@@ -243,6 +282,17 @@ def cell_task(
         uses=cell.encoder.name,
         keep=keep,
     )
+
+
+def _kept_task(cell: Cell, place: str) -> Task:
+    """A cell whose encode was kept: score it, on the CPU."""
+    stage = Stage(
+        name="score",
+        lane=CPU,
+        cost_s=cell.expected_score_s,
+        run=partial(kept_stage, CellWork(cell=cell, place=place)),
+    )
+    return Task(id=cell.id, stages=(stage,), window=cell.window, place=place)
 
 
 def pair_task(pair: Pair, place: str, num_threads: int = 1) -> Task:

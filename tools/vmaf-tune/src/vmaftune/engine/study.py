@@ -16,7 +16,6 @@ Events are typed (engine/events.py), so that one command can drive another witho
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -28,7 +27,7 @@ from typing import Any, Self
 from vmaf_train.corpus.rows import RUNS, SWEEP, CellRow, FailureKind, Row, to_row
 from vmaf_train.files import write_json
 
-from vmaftune.cell import ENCODES, TMP, Cell, Pair, Window, check_utf8
+from vmaftune.cell import TMP, Cell, Pair, Window, check_utf8
 from vmaftune.engine.answers import (
     Answers,
     FrameValues,
@@ -57,6 +56,7 @@ from vmaftune.engine.executor import (
     Task,
 )
 from vmaftune.engine.folder import LOCK, Writer, append_run, lock, now
+from vmaftune.engine.kept import keep, kept_file
 from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
 from vmaftune.engine.references import reference_bytes, reference_id
@@ -90,8 +90,6 @@ from vmaftune.metrics import COLUMNS, VMAF
 from vmaftune.request.document import Document, pair_document, plan_document
 
 BUDGET_BYTES = 8 * 2**30
-# Kept encodes: room for the key and the suffix within the 255 bytes of a file's name.
-LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,10 +290,7 @@ class Study:
 
     def kept(self, cell: Cell) -> Path:
         """Where a cell's encode is, once it was measured with `keep`."""
-        # The key tells apart ids that look the same once no sign is left that a shell or a file
-        # system minds.
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", cell.id)[:LONGEST_NAME]
-        return self.folder / ENCODES / f"{name}-{self._key(cell)[:8]}.mkv"
+        return kept_file(self.folder, cell.id, self._key(cell))
 
     def note(self, told: Sequence[Asked]) -> None:
         """Keep what a question asked or found in the folder, for a report to show."""
@@ -507,9 +502,7 @@ class Study:
         if self.is_open:
             self._values[row.key] = frame_values(found)
         if isinstance(found, Measured) and isinstance(item, Cell) and item.id in self._keep:
-            place = self.kept(item)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(found.made.path, place)
+            keep(found.made.path, self.kept(item))
         return row, frame_rows(known, found)
 
     def _device(self, item: Item, ended: Ended) -> Device | None:

@@ -54,7 +54,7 @@ class Encode:
     """
 
     path: Path
-    wall_s: float
+    wall_s: float | None
     cpu_s: float | None
     encoder_version: str | None
     rate_control: str | None = None
