@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from vmaf_train.corpus.digests import digest
-from vmaf_train.corpus.frames import FrameRow, FurtherRow, read_frames
+from vmaf_train.corpus.frames import FrameRow, FurtherRow, digest_of_frames, read_frames
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.corpus.rows import latest
 from vmaf_train.errors import DatasetError
@@ -135,3 +136,19 @@ def test_an_ffmpeg_without_xpsnr_is_told_before_anything_runs(
     require(ffmpeg, ("psnr",))
     with pytest.raises(ToolError, match=r"no xpsnr filter; use ffmpeg 7\.1 or newer"):
         require(ffmpeg, ("psnr", "xpsnr"))
+
+
+def test_frames_with_metrics_are_the_same_read_at_once_and_one_by_one(
+    clip: Callable[..., Path], swept: Callable[..., Any]
+) -> None:
+    source = clip("metrics frames.mkv", frames=3)
+    swept(source, quality="30", metrics="psnr,ssim")
+    file = swept(source, quality="30,40", extend=True).folder / "frames.jsonl"
+    at_once = read_frames([file])
+    assert np.isnan(at_once.numbers["psnr"]).sum() == 3 and len(at_once) == 6
+    plain = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**row, "odd": None}) + "\n" for row in plain))
+    one_by_one = read_frames([file])
+    assert digest_of_frames(at_once) == digest_of_frames(one_by_one)
+    for name, column in at_once.numbers.items():
+        np.testing.assert_array_equal(column, one_by_one.numbers[name])

@@ -82,11 +82,17 @@ class _OnlyKnown(FrameRow, frozen=True, kw_only=True, gc=False, forbid_unknown_f
     """A frame row without further fields, such as the full feature set's: read at once."""
 
 
+class _OnlyFurther(FurtherRow, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A frame row with the columns of further metrics and no others: read at once."""
+
+
 _KNOWN = FrameRow.__struct_fields__
 _TYPED = FurtherRow.__struct_fields__
+_FURTHER = _TYPED[len(_KNOWN) :]
 _TEXTS = ("key", "cell", "src", "encoder", "preset")
 _NUMBERS = tuple(name for name in _KNOWN if name not in _TEXTS)
 _LINES = msgspec.json.Decoder(_OnlyKnown)
+_FURTHER_LINES = msgspec.json.Decoder(_OnlyFurther)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,7 +188,23 @@ def from_lines(text: bytes, file: Path, first: int = 1) -> Frames:
     try:
         return _columns(_LINES.decode_lines(text), ())
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        return _further_columns(_FURTHER_LINES.decode_lines(text))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _slowly(text, file, first)
+
+
+def _further_columns(rows: Sequence[FurtherRow]) -> Frames:
+    """Rows with the columns of further metrics; without those that none of them has."""
+    base = _columns(rows, ())
+    numbers = dict(base.numbers)
+    for name in _FURTHER:
+        values = [getattr(row, name) for row in rows]
+        if any(value is not None for value in values):
+            numbers[name] = np.array(values, dtype=np.float64)
+    more = [name for name in _FURTHER if name in numbers]
+    return Frames(numbers=numbers, texts=base.texts, order=(*base.order, *more))
 
 
 def _slowly(text: bytes, file: Path, first: int) -> Frames:
@@ -203,7 +225,8 @@ def _slowly(text: bytes, file: Path, first: int) -> Frames:
 
 def _columns(rows: Sequence[FrameRow], extras: Sequence[Row]) -> Frames:
     columns: list[tuple[Any, ...]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
-    of = dict(zip(_KNOWN, columns or [()] * len(_KNOWN), strict=True))
+    width = len(_KNOWN)  # rows with the columns of further metrics have them after these
+    of = dict(zip(_KNOWN, columns[:width] or [()] * width, strict=True))
     numbers = {name: np.array(of[name], dtype=np.float64) for name in _NUMBERS}
     texts = {name: _coded_texts(of[name]) for name in _TEXTS}
     more = dict.fromkeys(name for extra in extras for name in extra)

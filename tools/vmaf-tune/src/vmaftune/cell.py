@@ -500,7 +500,8 @@ class Pair:
     `kbps` is the bitrate that the name of a raw file tells; None where it tells none. Frame i of
     the reference meets frame i + `offset` of the distorted clip, and what only one of them has is
     not scored. `display` is the size that both are scored at where it is not the reference's;
-    `metrics` are measured beside the teacher's score.
+    `metrics` are measured beside the teacher's score. `model_file` is where the teacher is read,
+    None for one that is built in.
     """
 
     reference: Window
@@ -512,6 +513,7 @@ class Pair:
     offset: int = 0
     display: tuple[int, int] | None = None
     metrics: tuple[str, ...] = ()
+    model_file: str | None = None
 
     @property
     def id(self) -> str:

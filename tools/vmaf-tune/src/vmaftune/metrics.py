@@ -53,6 +53,18 @@ class Metric:
         """Its columns of a frame row."""
         return (self.name, *self.planes)
 
+    def statistic(self, name: str, columns: Columns, frames_per_second: float) -> float | None:
+        """As `pool`; None for a mean that the metric does not have, and of a spread over frames
+        without an end.
+        """
+        if name == "harmonic" and not self.is_better_high:
+            return None
+        if name == "std":
+            values = [v for v in columns[self.name] if v is not None]
+            whole = len(values) == len(columns[self.name])
+            return pooling.deviation(values) if whole else None
+        return self.pool(name, columns, frames_per_second)
+
     def pool(self, statistic: str, columns: Columns, frames_per_second: float) -> float | None:
         """A statistic over frames; that of `mean` is the metric's own.
 

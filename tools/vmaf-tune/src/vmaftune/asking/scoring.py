@@ -12,7 +12,9 @@ from pathlib import Path
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import digest
 from vmaftune.engine.study import Options, Study
+from vmaftune.errors import UsageError
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.media.model_file import read_model_file
 from vmaftune.metrics import neg_of
 from vmaftune.questions import pairs
 from vmaftune.questions.pairs import PairPlan
@@ -37,6 +39,8 @@ def score_jobs(request: ScoreRequest, running: Running, *, neg: bool) -> tuple[S
     Raises as `score`.
     """
     path = find_ffmpeg(running.ffmpeg)
+    if neg and read_model_file(request.teacher) is not None:
+        raise UsageError("--neg goes with libvmaf's own models; leave it out beside a model file")
     plan = plan_scores(request, identify(running.runner, path))
     teachers = {pair.teacher for pair in plan.pairs}
     assert len(teachers) == 1  # all pairs have one reference and one display size
@@ -54,11 +58,18 @@ def score_jobs(request: ScoreRequest, running: Running, *, neg: bool) -> tuple[S
         ScoreJob(
             plan=one,
             folder=_score_folder(one, running.out),
-            ffmpeg=identify(running.runner, path, one.pairs[0].teacher),
+            ffmpeg=_ffmpeg(running, path, one),
             options=options,
         )
         for one in plans
     )
+
+
+def _ffmpeg(running: Running, path: str, plan: PairPlan) -> Ffmpeg:
+    """The ffmpeg, once it has scored with the plan's model. Raises ToolError."""
+    pair = plan.pairs[0]
+    file = Path(pair.model_file) if pair.model_file is not None else None
+    return identify(running.runner, path, pair.teacher, file)
 
 
 def score_files(job: ScoreJob, on_event: OnEvent | None = None) -> tuple[Scored, ...]:
@@ -75,8 +86,10 @@ def _scored(study: Study, plan: PairPlan) -> Iterator[Scored]:
     for pair in plan.pairs:
         row = study.result(pair)
         assert row is not None  # every pair of the plan was measured, or failed
-        scores = study.scores(pair) if row.is_ok else ()
-        yield Scored(pair=pair, row=row, scores=scores)
+        if not row.is_ok:
+            yield Scored(pair=pair, row=row, scores=())
+            continue
+        yield Scored(pair=pair, row=row, scores=study.scores(pair), values=study.values(pair))
 
 
 def _score_folder(plan: PairPlan, out: Path | None) -> Path:

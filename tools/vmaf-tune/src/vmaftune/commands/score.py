@@ -13,6 +13,7 @@ from vmaftune import console
 from vmaftune.commands.options import (
     Allow,
     FfmpegPath,
+    Metrics,
     RawFormat,
     RawRate,
     RawSize,
@@ -22,6 +23,7 @@ from vmaftune.commands.options import (
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import SweepFailed, TargetMissed, UsageError
 from vmaftune.media.process import Runner
+from vmaftune.metrics import METRICS, parse_metrics
 
 if TYPE_CHECKING:
     from vmaftune.asking.running import Running
@@ -34,8 +36,9 @@ def score(
     distorted: Annotated[list[Path], typer.Argument(help="Files to score.", metavar="DIST...")],
     vmaf_model: Annotated[
         str,
-        typer.Option(help="libvmaf model; auto is the 4K one above 1440 lines."),
+        typer.Option(help="libvmaf model, or its JSON file; auto is the 4K one above 1440 lines."),
     ] = "auto",
+    metrics: Metrics = None,
     neg: Annotated[
         bool, typer.Option("--neg", help="Score with the NEG model as well, beside it.")
     ] = False,
@@ -102,6 +105,7 @@ def score(
         fps=fps,
         pix_fmt=pix_fmt,
         allow=words(allow),
+        metrics=parse_metrics(metrics),
     )
     runner = Runner(most_s=timeout, tell=console.say)
     running = Running(
@@ -147,20 +151,34 @@ def _show(results: Sequence[Scored], *, as_json: bool) -> None:
             console.json_line(as_dict(one))
         return
     models = {one.pair.teacher for one in results}
+    is_more = len(models) > 1 or bool(results[0].pair.metrics)
     rows = []
     for one in results:
         statistics = one.statistics
         name = Path(one.pair.distorted.path).name
-        label = [name, one.pair.teacher] if len(models) > 1 else [name]
+        label = [name, one.pair.teacher] if is_more else [name]
         numbers = [f"{statistics[key]:.2f}" if statistics else None for key in SHOWN]
         rows.append((*label, *numbers))
+        rows += [_metric_row(one, metric) for metric in one.pair.metrics]
     title = f"{Path(results[0].pair.reference.path).name}, {', '.join(sorted(models))}"
     heads = ("worst s" if name == "worst-window" else name for name in SHOWN)
-    names = ("file", "model") if len(models) > 1 else ("file",)
+    names = ("file", "measured") if is_more else ("file",)
     console.table(title, (*names, *heads), rows, left=len(names))
     for one in results:
         for sentence in sentences(one):
             console.say(sentence)
+
+
+def _metric_row(one: Scored, metric: str) -> tuple[str | None, ...]:
+    """A further metric of a file as a row of the table; a dash for no error at all."""
+    from vmaftune.questions.score import SHOWN
+
+    kind, statistics = METRICS[metric], one.statistics_of(metric)
+    numbers = []
+    for name in SHOWN:
+        value = statistics.get(name)
+        numbers.append(None if value is None else f"{value:.{kind.digits}f}")
+    return (Path(one.pair.distorted.path).name, kind.label, *numbers)
 
 
 def sentences(one: Scored) -> list[str]:
@@ -196,10 +214,18 @@ def as_dict(one: Scored) -> dict[str, Any]:
         "num_frames": len(one.scores),
         "kbps": one.row.bitrate_kbps,
         "statistics": {name: round(value, 6) for name, value in one.statistics.items()},
+        "metrics": {
+            metric: {n: _rounded(v) for n, v in one.statistics_of(metric).items()}
+            for metric in one.pair.metrics
+        },
         "worst_frames": [one.pair.starts[0] + frame for frame in one.worst(5)],
         "flags": list(one.row.flags),
         "error": one.row.error.message if one.row.error else None,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _write(

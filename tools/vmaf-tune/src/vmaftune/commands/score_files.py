@@ -15,6 +15,7 @@ from vmaftune.cell import Window
 from vmaftune.errors import ToolError
 from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.metrics import METRICS
 from vmaftune.questions.score import SHOWN, Scored
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -26,7 +27,9 @@ def write_csv(results: Sequence[Scored], place: Path) -> None:
     with place.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         head = ("reference", "distorted", "model", "offset", "frames", "kbps")
-        writer.writerow((*head, *SHOWN, "flags", "error"))
+        metrics = results[0].pair.metrics
+        more = [f"{metric}_{name}" for metric in metrics for name in SHOWN]
+        writer.writerow((*head, *SHOWN, *more, "flags", "error"))
         for one in results:
             statistics = one.statistics
             writer.writerow(
@@ -38,14 +41,27 @@ def write_csv(results: Sequence[Scored], place: Path) -> None:
                     len(one.scores),
                     one.row.bitrate_kbps,
                     *(round(statistics[name], 6) if statistics else None for name in SHOWN),
+                    *_further(one, metrics),
                     " ".join(one.row.flags),
                     one.row.error.message if one.row.error else None,
                 )
             )
 
 
+def _further(one: Scored, metrics: Sequence[str]) -> list[float | None]:
+    """The statistics of further metrics, in the order of the CSV's columns."""
+    found: list[float | None] = []
+    for metric in metrics:
+        statistics = one.statistics_of(metric)
+        values = [statistics.get(name) for name in SHOWN]
+        found += [None if value is None else round(value, 6) for value in values]
+    return found
+
+
 def write_frames(results: Sequence[Scored], place: Path) -> None:
-    """Every frame as a row of a parquet table: distorted, model, frame (of the reference), vmaf."""
+    """Every frame as a row of a parquet table: distorted, model, frame (of the reference), vmaf,
+    and the columns of further metrics.
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -53,14 +69,18 @@ def write_frames(results: Sequence[Scored], place: Path) -> None:
     models: list[str] = []
     frames: list[int] = []
     scores: list[float] = []
+    columns = [name for metric in results[0].pair.metrics for name in METRICS[metric].columns]
+    further: dict[str, list[float | None]] = {name: [] for name in columns}
     for one in results:
         first = one.pair.starts[0]
         names += [one.pair.distorted.path] * len(one.scores)
         models += [one.pair.teacher] * len(one.scores)
         frames += range(first, first + len(one.scores))
         scores += one.scores
-    columns = {"distorted": names, "model": models, "frame": frames, "vmaf": scores}
-    parquet.write_table(pyarrow.table(columns), place, compression="zstd")
+        for name, values in further.items():
+            values += one.values.get(name, [None] * len(one.scores))
+    table = {"distorted": names, "model": models, "frame": frames, "vmaf": scores, **further}
+    parquet.write_table(pyarrow.table(table), place, compression="zstd")
 
 
 def plot(results: Sequence[Scored], place: Path, num_worst: int) -> None:

@@ -88,7 +88,7 @@ def _window(item: Item) -> Window:
 def _cell_facts(cell: Cell, device: str | None) -> dict[str, object]:
     setting = cell.setting
     kept = cell.kept
-    known = {
+    known: dict[str, object] = {
         "flags": tuple(cell.window.flags),
         "encoder": cell.encoder.name,
         "preset": cell.preset,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
+from vmaftune.media.model_file import NAME
 from vmaftune.media.process import STDERR_LIMIT_BYTES, Finished, Runner
 
 ENV_FFMPEG = "VMAF_TUNE_FFMPEG"
@@ -98,13 +99,19 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def identify(runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1") -> Ffmpeg:
-    """The ffmpeg at the path `ffmpeg`, once its libvmaf has scored with `model`.
+def identify(
+    runner: Runner, ffmpeg: str, model: str = "vmaf_v0.6.1", model_file: Path | None = None
+) -> Ffmpeg:
+    """The ffmpeg at the path `ffmpeg`, once its libvmaf has scored with `model`, read from
+    `model_file` where it is not built in.
 
     Raises ToolError when it is not an ffmpeg, has no libvmaf, or does not hold the model.
     """
     shown = show_version(runner, ffmpeg)
-    libvmaf, why = try_model(runner, ffmpeg, model)
+    libvmaf, why = try_model(runner, ffmpeg, model, model_file)
+    if libvmaf is None and model_file is not None:
+        last = (why.splitlines() or ["it said nothing"])[-1]
+        raise ToolError(f"the libvmaf of {ffmpeg} cannot score with {model_file} ({last})")
     if libvmaf is None and "could not load libvmaf model" in why:
         raise ToolError(
             f"the libvmaf of {ffmpeg} has no model {model!r}; `vmaf-tune doctor` lists the models"
@@ -137,14 +144,17 @@ def show_version(runner: Runner, ffmpeg: str) -> str:
     return line[0].split(" Copyright")[0].removeprefix("ffmpeg version ")
 
 
-def try_model(runner: Runner, ffmpeg: str, model: str) -> tuple[str | None, str]:
-    """Score three frames with a built-in libvmaf model: libvmaf's version, None without a score;
-    and the end of the log.
+def try_model(
+    runner: Runner, ffmpeg: str, model: str, model_file: Path | None = None
+) -> tuple[str | None, str]:
+    """Score three frames with a libvmaf model, built in or from a file: libvmaf's version, None
+    without a score; and the end of the log.
 
     The exit code alone says 0 when libvmaf gave up. 640x360, because CAMBI, part of the newer
     models, takes none below 216x176.
     """
     graph = "testsrc2=size=640x360:rate=25:duration=0.12,split[a][b];[a][b]libvmaf="
+    named = f"version={model}" if model_file is None else f"path={NAME}"
     argv = [
         ffmpeg,
         "-nostdin",
@@ -154,13 +164,15 @@ def try_model(runner: Runner, ffmpeg: str, model: str) -> tuple[str | None, str]
         "-f",
         "lavfi",
         "-i",
-        f"{graph}model=version={model}:log_fmt=json:log_path=vmaf.json",
+        f"{graph}model={named}:log_fmt=json:log_path=vmaf.json",
         "-f",
         "null",
         "-",
     ]
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-") as folder:
         what = f"a trial of libvmaf with model {model}"
+        if model_file is not None:
+            shutil.copyfile(model_file, Path(folder, NAME))
         trial = runner.run(argv, timeout_s=120, cwd=Path(folder), what=what)
         log = Path(folder, "vmaf.json")
         if trial.timed_out:

@@ -7,6 +7,7 @@ from the same pass.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, 
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.further import XPSNR_LOG, FurtherRow, extractors
 from vmaftune.media.metrics import EXTRACTORS, parse_extra
+from vmaftune.media.model_file import NAME
 from vmaftune.media.process import Finished
 from vmaftune.media.score import (
     LOG,
@@ -136,7 +138,7 @@ def _scored(pair: Pair, num_threads: int) -> list[str]:
     names = {name.partition(":")[0] for name in asked}
     extra = EXTRACTORS if pair.features == "full" else ()
     scoring = libvmaf_filter(
-        f"version={pair.teacher}",
+        f"version={pair.teacher}" if pair.model_file is None else f"path={NAME}",
         num_threads,
         extra_features=(*(name for name in extra if name not in names), *asked),
         neg=neg_of(pair.teacher) if "neg" in pair.metrics else None,
@@ -261,6 +263,8 @@ def score_pair(
         dis=os.path.abspath(pair.distorted.path),
         ref=os.path.abspath(pair.reference.path),
     )
+    if pair.model_file is not None:
+        shutil.copyfile(pair.model_file, place / NAME)
     done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=place)
     distorted, reference = _decoded(done, place)
     text = log_text(place / LOG)

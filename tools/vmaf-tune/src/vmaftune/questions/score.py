@@ -5,7 +5,7 @@ files --plan_scores--> pairs (offset found, size, teacher) --study--> rows, fram
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vmaf_train.corpus import pooling
@@ -14,10 +14,13 @@ from vmaf_train.corpus.rows import CellRow
 
 from vmaftune.cell import Pair
 from vmaftune.errors import SourceError, UsageError
+from vmaftune.media import further
 from vmaftune.media.encode import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.model_file import read_model_file
 from vmaftune.media.offset import find_offset
-from vmaftune.questions.pairs import Found, PairPlan, plan_found
+from vmaftune.metrics import METRICS, Columns, neg_of
+from vmaftune.questions.pairs import Found, PairPlan, plan_found, with_metrics
 from vmaftune.request.values import Size
 
 AUTO = "auto"
@@ -44,17 +47,20 @@ class ScoreRequest:
     fps: str | None = None
     pix_fmt: str | None = None
     allow: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """A pair that was scored. `scores` is the VMAF of every frame in order, and empty where the row
-    says why there is none; `statistics` are VMAF points by name.
+    says why there is none; `values` are the columns of further metrics; `statistics` are VMAF
+    points by name.
     """
 
     pair: Pair
     row: CellRow
     scores: tuple[float, ...]
+    values: Columns = field(default_factory=dict)
 
     @property
     def statistics(self) -> dict[str, float]:
@@ -65,6 +71,16 @@ class Scored:
         return {
             name: pooling.statistic(name, self.scores, frames_per_second=rate) for name in SHOWN
         }
+
+    def statistics_of(self, metric: str) -> dict[str, float | None]:
+        """The statistics of a further metric, by name, from its worse end (`metrics.Metric.pool`);
+        None: no error at all, or no such mean. None of a pair that failed.
+        """
+        if not self.scores or metric not in self.pair.metrics:
+            return {}
+        rate = float(self.pair.reference.frame_rate)
+        kind = METRICS[metric]
+        return {name: kind.statistic(name, self.values, rate) for name in SHOWN}
 
     def worst(self, count: int) -> tuple[int, ...]:
         """The `count` worst frames, the worst first, each at least a second from the others: the
@@ -109,15 +125,36 @@ def plan_scores(request: ScoreRequest, ffmpeg: Ffmpeg | None) -> PairPlan:
         features="six",
     )
     notices: list[str] = []
-    shifted = [_shifted(_framed(pair, request), request, ffmpeg, notices) for pair in pairs]
+    framed = with_metrics([_framed(pair, request) for pair in pairs], request.metrics)
+    if "neg" in request.metrics:
+        neg_of(framed[0].teacher)
+    if ffmpeg is not None:
+        further.require(ffmpeg, request.metrics)
+    shifted = [_shifted(pair, request, ffmpeg, notices) for pair in framed]
+    notices += [sentence for pair in framed for sentence in _differences(pair)]
     return PairPlan(
         pairs=tuple(shifted), name=request.reference.resolve().stem, notices=tuple(notices)
     )
 
 
+def _differences(pair: Pair) -> list[str]:
+    """What is odd about two files that are paired all the same."""
+    ours, theirs = pair.reference, pair.distorted
+    told = []
+    if ours.frame_rate != theirs.frame_rate:
+        told.append(
+            f"{theirs.path} has {float(theirs.frame_rate):g} frames a second and the reference"
+            f" {float(ours.frame_rate):g}: frame {pair.starts[1]} is held against frame"
+            f" {pair.starts[0]}, the next against the next"
+        )
+    if ours.sha256 == theirs.sha256:
+        told.append(f"{theirs.path} is the reference itself, byte for byte")
+    return told
+
+
 def with_teacher(plan: PairPlan, teacher: str) -> PairPlan:
-    """The same pairs for another model."""
-    pairs = tuple(replace(pair, teacher=teacher) for pair in plan.pairs)
+    """The same pairs for another model, and for nothing beside it."""
+    pairs = tuple(replace(pair, teacher=teacher, metrics=()) for pair in plan.pairs)
     return replace(plan, pairs=pairs, notices=())
 
 
@@ -130,6 +167,9 @@ def _framed(pair: Pair, request: ScoreRequest) -> Pair:
     framed = replace(pair, display=display)
     if min(framed.size) < 64:
         raise UsageError(f"--display {request.display}: libvmaf needs at least 64x64")
+    model = read_model_file(request.teacher)
+    if model is not None:
+        framed = replace(framed, teacher=model.id, model_file=str(model.path))
     if request.teacher == AUTO:
         framed = replace(framed, teacher=UHD if framed.size[1] > HD_LINES else HD)
     return framed
