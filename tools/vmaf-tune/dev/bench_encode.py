@@ -32,7 +32,7 @@ from statistics import fmean, pstdev
 import numpy as np
 import peers
 from vmaf_train.corpus.rows import CellRow
-from vmaf_train.process import interpolate
+from vmaf_train.prior.process import interpolate
 from vmaf_train.results.foretelling import Dense, Rule
 from vmaftune import api
 from vmaftune.asking import finding

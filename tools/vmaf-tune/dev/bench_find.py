@@ -5,9 +5,10 @@
 Replays every search on two sets of curves. `held out`: each group of the corpus with a prior fitted
 on the others, through its measured values (a curve without jitter, which flatters every rule that
 foretells a neighbour). `dense`: every integer quality value measured, on clips that no prior is
-fitted on. A target counts where it is met somewhere and not everywhere in the range. CPU seconds
-are those of the rows (encode and score), a search on average; on a held-out curve they are
-interpolated. Needs torch; no encode is made, so a busy machine changes nothing but the waiting.
+fitted on; there also every statistic, and encoders and presets that the prior was fitted without
+and borrows a curve for. A target counts where it is met somewhere and not everywhere in the range.
+CPU seconds are those of the rows (encode and score), a search on average; on a held-out curve they
+are interpolated. Needs torch; no encode is made, so a busy machine changes nothing but the waiting.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class Curves:
 
 
 def main() -> None:
-    """Print both tables, and what a choice between encoders loses."""
+    """Print the tables: rules, choices between encoders, statistics, borrowed curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Raw)
     parser.add_argument("--corpus", action="append", type=Path, help="run folder to fit on")
     parser.add_argument("--dense", type=Path, default=DENSE)
@@ -74,6 +75,8 @@ def main() -> None:
         show(name, members, statistic)
     if statistic == "mean":
         show_choice(sets, [_curves(whole, c, None, statistic, seconds) for c in held])
+        show_statistics(known, held, seconds)
+        show_borrowed(known, held, whole, seconds)
 
 
 class _Raw(argparse.RawDescriptionHelpFormatter):
@@ -167,6 +170,73 @@ def show_choice(sets: dict[str, list[Curves]], held: Sequence[Curves]) -> None:
                 f" {np.percentile(lost, 95):5.1f}",
                 flush=True,
             )
+
+
+COLUMNS = f"{'targets':>7} {'encodes':>7} {'most':>4} {'exact %':>7} {'below':>5}"
+STOPS = ("proven", "confident")
+
+
+def _figures(done: Sequence[Replay]) -> str:
+    made = [r.num_encodes for r in done]
+    exact = 100 * float(np.mean([r.exact for r in done]))
+    below = sum(r.below for r in done)
+    return f"{len(done):7} {np.mean(made):7.2f} {max(made):4} {exact:7.1f} {below:5}"
+
+
+def show_statistics(
+    known: Sequence[Content],
+    held: Sequence[Content],
+    seconds: dict[tuple[str, str, str, float], float],
+) -> None:
+    """What a target of each statistic takes on the dense curves."""
+    print(f"\ndense, every statistic\n{'statistic':10} {'rule':24} {COLUMNS}")
+    for statistic in fit_prior.STATISTICS:
+        prior = fit_prior.fit(known, statistics=[statistic])
+        members = [_curves(prior, c, None, statistic, seconds) for c in held]
+        for label in ("find, proven", "find, confident", "ab-av1's rule, proven"):
+            done = replays(RULES[label], members, statistic)
+            print(f"{statistic:10} {label:24} {_figures(done)}", flush=True)
+
+
+BORROWED = (
+    (("libx265", None), ("libx265", "veryfast")),
+    (("libvpx-vp9", None), ("libvpx-vp9", "realtime")),
+    (("libx265", "veryfast"), ("libx265", "veryfast")),
+    (("libx264", "medium"), ("libx264", "medium")),
+    (("libsvtav1", "8"), ("libsvtav1", "8")),
+    (("libvpx-vp9", "realtime"), ("libvpx-vp9", "realtime")),
+)
+"""What the prior is fitted without (preset None: the whole encoder), and the setting searched."""
+
+
+def show_borrowed(
+    known: Sequence[Content],
+    held: Sequence[Content],
+    whole: Prior,
+    seconds: dict[tuple[str, str, str, float], float],
+) -> None:
+    """Encodes for a target where the prior borrows another setting's curve, on dense curves."""
+    print("\ndense, mean: an encoder or a preset that the prior was fitted without")
+    print(f"{'fitted without':22} {'borrows':22} {'rule':22} {COLUMNS}")
+    for (encoder, preset), setting in BORROWED:
+        rest = [_without(content, encoder, preset) for content in known]
+        prior = fit_prior.fit(rest, statistics=["mean"])
+        lent = prior.curves[prior.relative(*setting).curve]
+        for name, used, told in (
+            (f"{encoder} {preset or '(all)'}", prior, f"{lent.encoder} {lent.preset}"),
+            ("-", whole, "its own"),
+        ):
+            members = [_curves(used, c, {setting}, "mean", seconds) for c in held]
+            for stop in STOPS:
+                done = replays(RULES[f"find, {stop}"], members, "mean")
+                print(f"{name:22} {told:22} {'find, ' + stop:22} {_figures(done)}", flush=True)
+        done = replays(RULES["ab-av1's rule, proven"], members, "mean")
+        print(f"{'-':22} {'-':22} {'ab-av1, proven':22} {_figures(done)}", flush=True)
+
+
+def _without(content: Content, encoder: str, preset: str | None) -> Content:
+    kept = [c for c in content.cells if c.encoder != encoder or preset not in (None, c.preset)]
+    return replace(content, cells=tuple(kept))
 
 
 if __name__ == "__main__":
