@@ -5,16 +5,21 @@ file; where it cannot, the file is decoded from its start, and the user is told.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from vmaftune.cell import Color, Window
+from vmaftune.media import remembered
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
 from vmaftune.media.probe import Facts, probe
 from vmaftune.media.process import Runner
+from vmaftune.request.asked import Clip, Preparation
+from vmaftune.request.sources import resolve_clip
 
 FRAMES, LENGTH = 150, 9
 STARTS = (0, 40, 61, 75, 100, 141)
@@ -108,6 +113,7 @@ def test_a_window_by_seeking_has_the_frames_of_decoding_from_the_start(
     used = Ffmpeg(identity=real.identity, runner=Runner(tell=told.append))
     facts = probe(path)
     assert facts.num_packets == FRAMES
+    assert bool(facts.unsought) is not KINDS[name].sought
     windows = [window(path, facts, start) for start in STARTS]
     assert bool([w for w in windows if w.seek]) is KINDS[name].sought
     found = [digest(w, used, tmp_path) for w in windows]
@@ -160,3 +166,57 @@ def test_padding_is_prepared_around_a_window(
     assert digest(replace(padded, seek=None), real, tmp_path) == digest(plain, real, tmp_path)
     assert "pads" not in plain.identity()
     assert padded.identity()["pads"] == [4, 4]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_packets_of_a_large_film_are_listed_once(
+    name: str,
+    made: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    film = tmp_path / f"listed {name}"
+    film.write_bytes(made(name).read_bytes())
+    plain = probe(film)
+    assert "listing" not in capsys.readouterr().err, "a small file is read unnoticed"
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(remembered, "LEAST_BYTES", 1)
+    monkeypatch.setattr("vmaftune.media.probe.CHUNK_BYTES", 1)
+    long_ago = film.stat().st_mtime_ns - 100 * 10**9
+    os.utime(film, ns=(long_ago, long_ago))
+    assert probe(film) == plain
+    assert f"listing the frames of listed {name} (MB)" in capsys.readouterr().err
+    assert probe(film) == plain
+    assert "listing" not in capsys.readouterr().err
+    os.utime(film, ns=(long_ago + 1, long_ago + 1))
+    assert probe(film) == plain
+    assert "listing" in capsys.readouterr().err, "a file that changed is listed again"
+
+
+def test_what_cannot_be_sought_is_said_before_anything_is_decoded(
+    made: Callable[[str], Path], run_ffmpeg: Callable[..., str], tmp_path: Path
+) -> None:
+    guessed = tmp_path / "guessed times.avi"
+    guessed.write_bytes(made("h264 b.avi").read_bytes())
+    clip = Clip(path=guessed, preparation=Preparation(samples=2, sample_seconds=Fraction(1, 2)))
+    assert resolve_clip(clip, "guessed").notices == (
+        f"{guessed}: its frames' times are guessed (B-frames in avi), so that no seek into it is"
+        " exact; each of its windows is decoded from the file's start, which takes longer the later"
+        " it begins",
+    )
+    assert not resolve_clip(Clip(path=guessed), "guessed").notices, "there is nothing to skip"
+    sought = Clip(path=made("h264.ts"), preparation=clip.preparation)
+    assert not resolve_clip(sought, "sought").notices
+
+
+def test_packets_before_the_first_frame_that_decodes_are_no_frames(
+    made: Callable[[str], Path], real: Ffmpeg, tmp_path: Path
+) -> None:
+    """A recording that begins in the middle of a group of pictures."""
+    recording = tmp_path / "begins late.ts"
+    recording.write_bytes(made("mpeg2.ts").read_bytes()[188 * 40 :])
+    facts = probe(recording)
+    assert len(facts.shown) < facts.num_packets
+    assert "lie before the first frame that decodes" in facts.unsought
+    assert window(recording, facts, 100).seek is None

@@ -24,9 +24,9 @@ from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware import diagnosis
 from vmaftune.hardware.diagnosis import Diagnosis, Reason
 from vmaftune.hardware.gpus import Device, Gpus, look, session_slots, visible
-from vmaftune.media.content import cache_folder
 from vmaftune.media.encode import rate_control_that_ran
 from vmaftune.media.ffmpeg import Ffmpeg, usable_cores
+from vmaftune.media.remembered import cache_folder
 
 # Above the smallest size of every encoder in the table (AMF's HEVC and AV1 start at 384x128 or
 # below).

@@ -10,16 +10,21 @@ import struct
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from vmaftune import console
 from vmaftune.cell import Color, Hdr10, Raw, Seek, frame_bytes
 from vmaftune.errors import SourceError
+from vmaftune.media import remembered
 from vmaftune.media.hdr10 import dynamic_of, hdr10_of
+from vmaftune.media.remembered import stat_of
 
 if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame, VideoStream
@@ -96,6 +101,9 @@ RAW_STREAMS = {"h264", "hevc", "obu", "m4v", "mpegvideo", "ivf", "yuv4mpegpipe"}
 # Codecs that know no fields.
 PROGRESSIVE = {"av1", "vp9", "vp8", "gif", "png"}
 NUM_LOOKED_AT, PLACES = 8, 5
+# Raised when the pass over a file's packets finds something else in the same file.
+LISTING = 1
+CHUNK_BYTES = 8 * 2**20
 ALPHA = "has an alpha channel, which no score looks at"
 # av's log level is one for the whole process.
 _DESCRIBING = threading.Lock()
@@ -115,10 +123,11 @@ class Facts:
     varies and every frame has one, else empty. `notes` are what a user should know of the clip, as
     the ends of sentences.
 
-    `shown` are the times of all frames that decode, `keys` those of the ones a decoder can start
-    at; both empty where seeking cannot be exact. `start_s` is the container's own start, `codec`
-    the name of its decoder. `hdr10` is the first frame's, and `dynamic` names what frames say of
-    their light each for itself (HDR10+, Dolby Vision).
+    `shown` are the times of all frames that decode, empty where they are not known; `keys` those of
+    the ones a decoder can start at, empty where seeking cannot be exact, and `unsought` says why.
+    `start_s` is the container's own start, `codec` the name of its decoder. `hdr10` is the first
+    frame's, and `dynamic` names what frames say of their light each for itself (HDR10+, Dolby
+    Vision).
     """
 
     width: int
@@ -138,6 +147,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     shown: tuple[int, ...] = ()
     keys: tuple[int, ...] = ()
+    unsought: str = ""
     start_s: Fraction = Fraction(0)
     codec: str = ""
     hdr10: Hdr10 | None = None
@@ -290,18 +300,19 @@ def _raw_facts(path: Path, raw: Raw) -> Facts:
         num_streams=1,
         interlaced=False,
         vfr_at=None,
+        unsought="raw frames have no times",
     )
 
 
-@dataclass(slots=True)
-class _Packets:
-    """What one pass over a stream's packets, and its first frames, tell."""
+class _Packets(msgspec.Struct, kw_only=True):
+    """What one pass over a stream's packets tells: those that will be shown, where the last one
+    ends, and the times of all and of keyframes.
+    """
 
     num: int = 0
     end: int = 0
-    stamps: list[int] = field(default_factory=list)
-    keys: list[int] = field(default_factory=list)
-    frames: list[VideoFrame] = field(default_factory=list)
+    stamps: list[int] = []
+    keys: list[int] = []
 
 
 def _container_facts(path: Path, box: InputContainer) -> Facts:
@@ -311,18 +322,21 @@ def _container_facts(path: Path, box: InputContainer) -> Facts:
     if not videos:
         raise SourceError(f"{path} holds no video stream")
     stream = videos[0]
-    read = _read_packets(path, box, stream)
-    if not read.frames or not read.num:
+    read, frames = _read_packets(path, box, stream)
+    if not frames or not read.num:
         raise SourceError(f"{path} holds no frame that decodes")
     _check_whole(path, box, stream, read)
-    first = read.frames[0]
+    first = frames[0]
     width, height = _shown_size(path, box, stream, first)
     context = stream.codec_context
     stamps = sorted(read.stamps)
     nominal = stream.guessed_rate or stream.average_rate
     fps, vfr_at = _timing(stamps, stream.time_base, nominal)
     pix_fmt, full = _planar(path, first.format.name)
-    shown, keys = _seekable(box, stream, read, first)
+    untimed = _untimed(box, stream, read, first)
+    # What lies before the first frame that decodes is never shown.
+    shown = () if untimed else tuple(pts for pts in stamps if pts >= first.pts)
+    unsought = untimed or _undecoded(read, shown)
     return Facts(
         width=width,
         height=height,
@@ -333,14 +347,15 @@ def _container_facts(path: Path, box: InputContainer) -> Facts:
         num_packets=read.num,
         stream_index=stream.index,
         num_streams=len(videos),
-        interlaced=any(frame.interlaced_frame for frame in read.frames),
+        interlaced=any(frame.interlaced_frame for frame in frames),
         vfr_at=vfr_at,
         stamps=tuple(stamps) if vfr_at is not None and len(stamps) == read.num else (),
         time_base=stream.time_base or Fraction(1),
         nominal=nominal,
         notes=(ALPHA,) if any(c.is_alpha for c in first.format.components) else (),
         shown=shown,
-        keys=keys,
+        keys=() if unsought else tuple(sorted(read.keys)),
+        unsought=unsought,
         start_s=Fraction(box.start_time or 0, 1_000_000),
         codec=context.name,
         hdr10=hdr10_of(first),
@@ -374,11 +389,44 @@ def _color(context: VideoCodecContext, *, rgb: bool, full: bool) -> Color:
     )
 
 
-def _read_packets(path: Path, box: InputContainer, stream: VideoStream) -> _Packets:
-    """One pass over the packets of `stream`, and its first frames decoded."""
+def _read_packets(
+    path: Path, box: InputContainer, stream: VideoStream
+) -> tuple[_Packets, list[VideoFrame]]:
+    """The packets of `stream`, and its first frames decoded.
+
+    One pass over the file. That of a large one shows how far it is, and what it found is
+    remembered: then only the beginning is read.
+    """
+    stat = stat_of(path)
+    what = f"packets-{LISTING}-{stream.index}"
+    large = stat.size_bytes >= remembered.LEAST_BYTES
+    known = remembered.recall(what, stat, _Packets) if large else None
+    if known is not None:
+        return known, _pass_over(path, box, stream, _Packets(), is_short=True)
+    read = _Packets()
+    if not large:
+        return read, _pass_over(path, box, stream, read)
+    title = f"listing the frames of {path.name} (MB)"
+    with console.Steps(title, stat.size_bytes // 10**6) as steps:
+        frames = _pass_over(path, box, stream, read, steps)
+    remembered.keep(what, stat, read)
+    return read, frames
+
+
+def _pass_over(
+    path: Path,
+    box: InputContainer,
+    stream: VideoStream,
+    read: _Packets,
+    steps: console.Steps | None = None,
+    *,
+    is_short: bool = False,
+) -> list[VideoFrame]:
+    """Put what the packets tell into `read`; the first frames. `is_short` ends behind these."""
     import av
 
-    read = _Packets()
+    frames: list[VideoFrame] = []
+    told = 0
     for packet in box.demux(stream):
         read.end = (packet.pos or 0) + packet.size or read.end
         if packet.size and not packet.is_discard:
@@ -387,15 +435,20 @@ def _read_packets(path: Path, box: InputContainer, stream: VideoStream) -> _Pack
                 read.stamps.append(packet.pts)
                 if packet.is_keyframe:
                     read.keys.append(packet.pts)
-        if len(read.frames) < NUM_LOOKED_AT:
+        if len(frames) < NUM_LOOKED_AT:
             try:
-                read.frames += packet.decode()
+                frames += packet.decode()
             except av.error.FFmpegError as failure:
-                if not read.frames and read.num > 50:
+                if not frames and read.num > 50:
                     raise SourceError(
                         f"{path}: the first frames do not decode: {failure.strerror}"
                     ) from failure
-    return read
+        elif is_short:
+            break
+        if steps and read.end - told >= CHUNK_BYTES:
+            told = read.end
+            steps.update(told // 10**6)
+    return frames
 
 
 def _check_whole(path: Path, box: InputContainer, stream: VideoStream, read: _Packets) -> None:
@@ -476,20 +529,23 @@ def _cropping(box: InputContainer, stream: VideoStream) -> tuple[int, int, int, 
     return left, right, top, bottom
 
 
-def _seekable(
-    box: InputContainer, stream: VideoStream, read: _Packets, first: VideoFrame
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Times of all frames that decode and of the keyframes, where seeking by them is exact: every
-    packet has a time of its own, and it is not guessed.
+def _undecoded(read: _Packets, shown: Sequence[int]) -> str:
+    """Why frames are not where the packets say; empty where each packet is a frame."""
+    missing = read.num - len(shown)
+    return f"{missing} of its packets lie before the first frame that decodes" if missing else ""
+
+
+def _untimed(box: InputContainer, stream: VideoStream, read: _Packets, first: VideoFrame) -> str:
+    """Why the packets' times are not those of the frames; empty where every packet has one of its
+    own that is not guessed.
     """
-    guessed = box.format.name == "avi" and stream.codec_context.has_b_frames
-    whole = len(set(read.stamps)) == read.num and first.pts is not None
-    if guessed or not whole or box.format.name in RAW_STREAMS:
-        return (), ()
-    # What lies before the first frame that decodes is never shown.
-    shown = sorted(pts for pts in read.stamps if pts >= first.pts)
-    keys = sorted(pts for pts in read.keys if pts >= first.pts)
-    return tuple(shown), tuple(keys)
+    if box.format.name in RAW_STREAMS:
+        return "its frames have no times"
+    if box.format.name == "avi" and stream.codec_context.has_b_frames:
+        return "its frames' times are guessed (B-frames in avi)"
+    if len(set(read.stamps)) < read.num or first.pts is None:
+        return "not every frame has a time of its own"
+    return ""
 
 
 def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False) -> Facts:

@@ -10,7 +10,7 @@ from vmaftune.errors import UsageError
 from vmaftune.media.probe import Facts
 from vmaftune.media.windows import timecode
 from vmaftune.request.asked import Request
-from vmaftune.request.sources import hashed, name_clips, resolve_clip
+from vmaftune.request.sources import decoded_from_start, hashed, name_clips, resolve_clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,4 +69,7 @@ def resolve_film(request: Request) -> tuple[Film, tuple[str, ...]]:
     clip = request.clips[0]
     found = resolve_clip(clip, name_clips([clip])[0])
     (window,) = found.windows
-    return Film(whole=hashed(window, {}), facts=found.facts), found.notices
+    notices = found.notices
+    if found.facts.unsought and not window.start_frame:  # else it was said already
+        notices = (*notices, decoded_from_start(clip.path, found.facts))
+    return Film(whole=hashed(window, {}), facts=found.facts), notices

@@ -132,6 +132,8 @@ def resolve_clip(clip: Clip, name: str) -> ResolvedClip:
         notices.append(f"{clip.path} has {facts.num_streams} video streams; the first is used")
     notices += [f"{clip.path} {note}" for note in facts.notes]
     spans = _spans(clip.path, facts, wanted)
+    if facts.unsought and any(span.start for span in spans):
+        notices.append(decoded_from_start(clip.path, facts))
     # A few frames tell an interlaced clip; who waives the refusal gets the whole window read.
     thorough = wanted.deinterlace or "interlaced" in wanted.allow
     problems: dict[str, None] = {}
@@ -146,6 +148,14 @@ def resolve_clip(clip: Clip, name: str) -> ResolvedClip:
     if problems:
         raise SourceError("; ".join(problems))
     return ResolvedClip(windows=tuple(windows), facts=facts, notices=tuple(notices))
+
+
+def decoded_from_start(path: Path, facts: Facts) -> str:
+    """A word on a file whose windows cannot be reached by seeking."""
+    return (
+        f"{path}: {facts.unsought}, so that no seek into it is exact; each of its windows is"
+        " decoded from the file's start, which takes longer the later it begins"
+    )
 
 
 def _window(clip: Clip, name: str, facts: Facts, cut: Facts, span: Span) -> Window:
