@@ -24,7 +24,7 @@ def show_plan(
     """The plan of a sweep: cells, what is done, predicted minutes and disk."""
     seconds = expected_seconds(state.left, options.jobs)
     windows = [item.window for item in state.left if isinstance(item, Cell)]
-    need = need_bytes(windows, options.budget_bytes)
+    need = need_bytes(windows, options.budget_bytes, options.jobs)
     for notice in plan.notices:
         console.warn(notice)
     if as_json:

@@ -34,6 +34,10 @@ from vmaftune.errors import Interrupted
 MANY, TOO_MANY = 2, 16
 # A lane's last slot that is refused waits for other programs to let go: this often, this long.
 RETRIES, RETRY_S = 6, 10.0
+AHEAD_BYTES = 2**29
+"""References that are made before any slot needs them: beyond that a window waits until a lane
+would run out of tasks, whatever the budget allows.
+"""
 
 Kind = tuple[tuple[str, ...], bool, bool, str | None]
 
@@ -221,61 +225,131 @@ class _Open:
 
     window: Window
     num_bytes: int
-    num_left: int
+    num_left: int = 0
 
 
-class _Windows:
-    """Which windows are worked on: as many as fit the budget, the others wait with their tasks."""
+@dataclass(slots=True)
+class _Waiting:
+    """A window that waits for room, with its tasks and the lanes that could begin one."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
+    window: Window
+    num_bytes: int
+    tasks: list[Task] = field(default_factory=list)
+    lanes: set[str] = field(default_factory=set)
+
+
+class Windows:
+    """Which windows are worked on: as many as fit the budget, the others wait with their tasks.
+
+    Beyond AHEAD_BYTES a window is opened only for a lane that would run out of tasks. Not
+    thread-safe. Like the board it must not slow down with the number of cells, so a search for a
+    window that fits ends where none can.
+    """
+
+    def __init__(self, budget_bytes: int, slots: Mapping[str, int]) -> None:
+        self._budget, self._slots = budget_bytes, dict(slots)
         self._open: dict[str, _Open] = {}
-        self._waiting: dict[str, list[Task]] = {}
+        self._used = 0
+        self._waiting: dict[str, _Waiting] = {}
+        self._least = 0  # no waiting window is smaller
+        self._more: list[tuple[str, Task]] = []  # new tasks of open windows
+        self._fresh: Counter[str] = Counter()  # tasks of open windows that no slot has begun
+        self._wanted: set[str] = set()  # lanes that begin tasks
 
     def add(self, tasks: Sequence[Task]) -> None:
         """Let tasks wait for their windows: the window with the longest single task first, so that
         what is left for the end is small.
         """
         groups: dict[str, list[Task]] = {}
+        names: dict[int, str] = {}  # the cells of a window share it, and its name takes a digest
         for task in tasks:
-            if task.window is not None:
-                groups.setdefault(reference_id(task.window), []).append(task)
-        for name in sorted(groups, key=lambda name: -max(t.cost_s for t in groups[name])):
-            self._waiting.setdefault(name, []).extend(groups[name])
-
-    def ready(self) -> Iterator[tuple[Window, list[Task]]]:
-        """Windows that may be worked on now, each with the tasks that waited for it."""
-        for name, tasks in list(self._waiting.items()):
-            window = tasks[0].window
-            assert window is not None
-            found = self._open.get(name)
-            if found is None and not self._fits(reference_bytes(window)):
+            if task.window is None:
                 continue
-            if found is None:
-                size = reference_bytes(window)
-                found = self._open[name] = _Open(window=window, num_bytes=size, num_left=0)
-            found.num_left += len(tasks)
-            del self._waiting[name]
-            yield window, tasks
+            name = names.get(id(task.window))
+            if name is None:
+                name = names[id(task.window)] = reference_id(task.window)
+            groups.setdefault(name, []).append(task)
+        for name in sorted(groups, key=lambda name: -max(t.cost_s for t in groups[name])):
+            if name in self._open:
+                self._more += [(name, task) for task in groups[name]]
+            else:
+                self._wait(name, groups[name])
 
-    def _fits(self, num_bytes: int) -> bool:
-        used = sum(o.num_bytes for o in self._open.values())
-        return not self._open or used + num_bytes <= self._budget
+    def _wait(self, name: str, tasks: Sequence[Task]) -> None:
+        window = tasks[0].window
+        assert window is not None
+        found = self._waiting.get(name)
+        if found is None:
+            found = _Waiting(window=window, num_bytes=reference_bytes(window))
+            others = self._least if self._waiting else found.num_bytes
+            self._least = min(others, found.num_bytes)
+            self._waiting[name] = found
+        found.tasks += tasks
+        found.lanes.update(lane for task in tasks for lane in task.stages[0].lanes)
+        self._wanted |= found.lanes
+
+    def ready(self) -> list[tuple[Window, list[Task]]]:
+        """Windows that may be worked on now, each with the tasks that waited for it."""
+        found = []
+        for name, task in self._more:
+            found.append((self._open[name].window, self._put(name, [task])))
+        self._more.clear()
+        opened = []
+        for name, waiting in self._waiting.items():
+            if not self._fits(self._least, self._wanted):
+                break
+            if self._fits(waiting.num_bytes, waiting.lanes):
+                opened.append(name)
+                self._open[name] = _Open(window=waiting.window, num_bytes=waiting.num_bytes)
+                self._used += waiting.num_bytes
+                found.append((waiting.window, self._put(name, waiting.tasks)))
+        for name in opened:
+            del self._waiting[name]
+        return found
+
+    def _put(self, name: str, tasks: list[Task]) -> list[Task]:
+        self._open[name].num_left += len(tasks)
+        for task in tasks:
+            self._fresh.update(task.stages[0].lanes)
+        return tasks
+
+    def _fits(self, num_bytes: int, lanes: Iterable[str]) -> bool:
+        """Whether a window of `num_bytes` may be opened for `lanes`. Alone it always fits: a study
+        refuses one that is longer than the budget.
+        """
+        needed = self._used + num_bytes
+        if needed <= min(self._budget, AHEAD_BYTES) or not self._open:
+            return True
+        return needed <= self._budget and any(self._is_hungry(lane) for lane in lanes)
+
+    def _is_hungry(self, lane: str) -> bool:
+        return self._fresh[lane] < self._slots[lane]
+
+    def began(self, task: Task) -> bool:
+        """A slot has taken a task; True when another window may have to be opened for its lanes."""
+        lanes = task.stages[0].lanes
+        self._fresh.subtract(lanes)
+        return bool(self._waiting) and any(self._is_hungry(lane) for lane in lanes)
+
+    def put_back(self, task: Task) -> None:
+        """A task that was begun waits again: its device had no session."""
+        self._fresh.update(task.stages[0].lanes)
 
     def ended(self, window: Window) -> bool:
         """Count one task of `window` off; True when that was the last one known."""
         name = reference_id(window)
-        self._open[name].num_left -= 1
-        if self._open[name].num_left:
+        found = self._open[name]
+        found.num_left -= 1
+        if found.num_left:
             return False
         del self._open[name]
-        return name not in self._waiting
+        self._used -= found.num_bytes
+        return True
 
-    def clear(self) -> list[Task]:
-        """Forget what waits; it is returned."""
-        waiting = [task for tasks in self._waiting.values() for task in tasks]
+    def clear(self) -> None:
+        """Forget what waits."""
         self._waiting.clear()
-        return waiting
+        self._more.clear()
 
 
 class LaneExecutor:
@@ -294,7 +368,7 @@ class LaneExecutor:
         self._slots: Iterator[None] | None = None
         self._worker: Worker | None = None
         self._keep = False
-        self._windows = _Windows(0)
+        self._windows = Windows(0, lanes)
 
     @property
     def is_here(self) -> bool:
@@ -309,7 +383,7 @@ class LaneExecutor:
         """See Executor.start; without a worker no task may name a window."""
         self._worker, self._keep = worker, keep_references
         if worker is not None:
-            self._windows = _Windows(worker.references.budget_bytes)
+            self._windows = Windows(worker.references.budget_bytes, self._lanes)
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """See Executor.submit."""
@@ -368,7 +442,9 @@ class LaneExecutor:
         self._slots = pool(delayed(self._work)(lane) for lane in slots)
 
     def _open_windows(self) -> None:
-        """Put what may start now on the board, with a preparation before it where one is due."""
+        """Put what may start now on the board, with a preparation before it where one is due. Its
+        caller holds the lock.
+        """
         for window, tasks in self._windows.ready():
             name = f"prepare {reference_id(window)}"
             if not (self._worker and self._worker.references.has(window)):
@@ -384,8 +460,17 @@ class LaneExecutor:
                     self._changed.wait()
             if job is None:
                 return
+            if _is_begun(job):
+                self._begin(job.task)
             while job:
                 job = self._step(job)
+
+    def _begin(self, task: Task) -> None:
+        """A slot has taken a task of a window: a lane may run out of them soon."""
+        with self._changed:
+            if self._windows.began(task):
+                self._open_windows()
+                self._changed.notify_all()
 
     def _step(self, job: Job) -> Job | None:
         """Run one stage; the next one of the same task if this slot goes on with it."""
@@ -420,6 +505,8 @@ class LaneExecutor:
             self._closed.wait(wait_s)
             with self._changed:
                 self._board.put_back(job)
+                if _is_begun(job):
+                    self._windows.put_back(job.task)
                 self._changed.notify_all()
             return
         self._end(job)
@@ -439,3 +526,8 @@ class LaneExecutor:
             self._board.end(job)
             self._open_windows()
             self._changed.notify_all()
+
+
+def _is_begun(job: Job) -> bool:
+    """True for the first stage of a task that has a window, and is not its preparation."""
+    return job.step == 0 and not job.task.first and job.task.window is not None

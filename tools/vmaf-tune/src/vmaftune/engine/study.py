@@ -57,7 +57,7 @@ from vmaftune.engine.executor import (
 )
 from vmaftune.engine.folder import LOCK, Writer, append_run, lock, now
 from vmaftune.engine.kept import keep, kept_file
-from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.lanes import AHEAD_BYTES, LaneExecutor
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
 from vmaftune.engine.references import reference_bytes, reference_id
 from vmaftune.engine.rows import (
@@ -125,15 +125,22 @@ def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
     return sum(i.expected_encode_s + i.expected_score_s for i in items) / max(1, jobs)
 
 
-def need_bytes(windows: Sequence[Window], budget_bytes: int = BUDGET_BYTES) -> int:
+def need_bytes(
+    windows: Sequence[Window], budget_bytes: int = BUDGET_BYTES, num_slots: int | None = None
+) -> int:
     """Largest disk space that work on `windows` takes at one time: references (bounded by the
     budget) and encodes in flight.
+
+    `num_slots` is how many cells run at once where references are dropped when their cells are
+    done; None where they are kept.
     """
     sizes = {reference_id(w): reference_bytes(w) for w in windows}
     if not sizes:
         return 0
     most = max(sizes.values())
     references = max(most, min(sum(sizes.values()), budget_bytes))
+    if num_slots is not None:  # a window may be open for each cell that runs, and for the next one
+        references = min(references, max(most, AHEAD_BYTES) + 2 * num_slots * most)
     return references + 2 * most // 4 + 64 * 2**20
 
 
@@ -389,7 +396,8 @@ class Study:
         self._roomy.update(windows)
 
     def _need(self, windows: Sequence[Window]) -> int:
-        return need_bytes(windows, self.options.budget_bytes)
+        num_slots = None if self.is_open else sum(self._lanes(self.options.jobs).values())
+        return need_bytes(windows, self.options.budget_bytes, num_slots)
 
     def _begin(self, num_items: int) -> Executor:
         """The executor, started with the first cells that have to be measured."""
