@@ -20,6 +20,7 @@ from vmaftune.cell import (
     parse_size,
 )
 from vmaftune.encoders import ENCODERS
+from vmaftune.engine.stages import prepare_task
 from vmaftune.errors import UsageError
 from vmaftune.media.encode import encode_argv
 
@@ -161,3 +162,15 @@ def test_canonical_json_has_one_form() -> None:
     assert canonical({"b": 1, "a": [1.5, None, "ü"]}) == '{"a":[1.5,null,"ü"],"b":1}'
     with pytest.raises(ValueError, match="JSON"):
         canonical(float("nan"))
+
+
+def test_frames_around_a_window_are_paid_for() -> None:
+    """They are prepared, encoded and scored as well, though no score counts them."""
+    padded = replace(SOURCE, pad_before=12, pad_after=6)
+    plain, more = cell(), cell(source=padded)
+    assert (plain.num_encoded, more.num_encoded) == (132, 150)
+    assert more.num_frames == plain.num_frames == 132
+    for cost in ("expected_encode_s", "expected_score_s"):
+        assert getattr(more, cost) == pytest.approx(getattr(plain, cost) * 150 / 132)
+    prepare, longer = (prepare_task(w, "prepare").cost_s for w in (SOURCE, padded))
+    assert longer == pytest.approx(prepare * 150 / 132)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from vmaftune.cell import Color, Raw, Setting, Window, parse_crop
 from vmaftune.encoders import ENCODERS
-from vmaftune.media.paste import user_command
+from vmaftune.media.paste import film_command, user_command
+from vmaftune.media.probe import probe
 
 SETTINGS = {
     "libx264": ("veryfast", 23.5, "-c:v libx264 -preset veryfast -crf 23.5"),
@@ -50,6 +53,76 @@ def test_size_format_and_options_are_in_it() -> None:
         "ffmpeg -i 'a b.mp4' -vf scale=1280:720:flags=bicubic -pix_fmt yuv420p"
         " -c:v libx264 -preset fast -crf 23 -tune film -c:a copy out.mkv"
     )
+
+
+FILM = Window(
+    name="film",
+    group="film",
+    path="a film.mkv",
+    sha256="ab" * 32,
+    size_bytes=1,
+    start_frame=0,
+    num_frames=None,
+    expected_frames=10,
+    crop=parse_crop("128x72+8+4"),
+    scale=(112, 64),
+    deinterlace=True,
+    width=112,
+    height=64,
+    pix_fmt="yuv420p",
+    fps="25",
+    sar="1",
+    color=Color(),
+    stream_index=0,
+    raw=None,
+)
+X264 = ENCODERS["libx264"]
+
+
+def test_a_film_is_prepared_as_its_windows_were() -> None:
+    setting = Setting(
+        encoder=X264,
+        preset="ultrafast",
+        quality=23,
+        size=(96, 64),
+        options=X264.check_options("-tune film"),
+        maxrate_kbps=900,
+        bufsize_kbps=1800,
+    )
+    assert film_command(FILM, setting) == (
+        "ffmpeg -i 'a film.mkv'"
+        " -vf bwdif=mode=send_frame,crop=128:72:8:4:exact=1,scale=96:64:flags=bicubic"
+        " -c:v libx264 -preset ultrafast -crf 23 -tune film -maxrate 900k -bufsize 1800k"
+        " -c:a copy out.mkv"
+    )
+    plain = Setting(encoder=X264, preset="ultrafast", quality=23)
+    assert "scale=112:64" in film_command(FILM, plain), "the size that was measured"
+    deep = replace(FILM, pix_fmt="yuv422p10le")
+    ten = Setting(encoder=ENCODERS["libsvtav1"], preset="8", quality=30)
+    assert "-pix_fmt yuv420p10le" in film_command(deep, ten)
+    assert "-pix_fmt" not in film_command(FILM, ten)
+    raw = replace(FILM, raw=Raw(width=144, height=80, fps="25", pix_fmt="yuv420p"))
+    layout = "-f rawvideo -pixel_format yuv420p -video_size 144x80 -framerate 25 -i"
+    assert layout in film_command(raw, plain)
+    on_gpu = Setting(encoder=ENCODERS["h264_vaapi"], preset="default", quality=25)
+    line = film_command(FILM, on_gpu)
+    assert line.startswith("ffmpeg -vaapi_device /dev/dri/renderD128 -i 'a film.mkv' -vf bwdif")
+    assert ",format=nv12,hwupload -c:v h264_vaapi" in line
+
+
+def test_a_film_comes_out_in_the_size_that_was_measured(
+    ffmpeg: str, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    film = clip("pasted whole.mkv", size="144x80")
+    (tmp_path / film.name).write_bytes(film.read_bytes())
+    setting = Setting(
+        encoder=X264, preset="ultrafast", quality=23, maxrate_kbps=900, bufsize_kbps=1800
+    )
+    line = film_command(replace(FILM, path=film.name), setting)
+    argv = [ffmpeg, *shlex.split(line)[1:]]
+    subprocess.run(argv, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    made = probe(tmp_path / "out.mkv")
+    assert (made.width, made.height, made.num_packets) == (112, 64, 10)
 
 
 @pytest.mark.parametrize("encoder", SETTINGS)

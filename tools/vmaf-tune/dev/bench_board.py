@@ -1,4 +1,4 @@
-"""What choosing costs: CPU milliseconds a cell for cells that do nothing, part of `make bench-scale`.
+"""What choosing costs: CPU milliseconds a cell for cells that do nothing (`make bench-scale`).
 
 The board alone chooses and ends them; the executor runs them on the threads of 16 slots, with ten
 cells to a window. Neither may cost more for a cell where there are more cells.

@@ -356,15 +356,20 @@ class Setting:
             parts.append(f"maxrate={maxrate_kbps}k:{bufsize_kbps}k")
         return ",".join(parts) or None
 
+    @property
+    def extra(self) -> list[str]:
+        """The encoder's arguments beside preset and quality value: option set and bound."""
+        extra = list(self.options.args) if self.options else []
+        if self.maxrate_kbps is not None and self.bufsize_kbps is not None:
+            extra += self.encoder.cap_arguments(self.maxrate_kbps, self.bufsize_kbps)
+        return extra
+
     def arguments(self, threads: int | None, num_frames: int) -> list[str]:
         """The encoder's arguments, from `-c:v` on, for a window of `num_frames`; `threads` None
         leaves their number to the encoder.
         """
-        extra = list(self.options.args) if self.options else []
-        if self.maxrate_kbps is not None and self.bufsize_kbps is not None:
-            extra += self.encoder.cap_arguments(self.maxrate_kbps, self.bufsize_kbps)
         return self.encoder.arguments(
-            self.preset, self.quality, threads, extra=extra, num_frames=num_frames
+            self.preset, self.quality, threads, extra=self.extra, num_frames=num_frames
         )
 
 
@@ -467,17 +472,22 @@ class Cell:
         return self.window.num_frames or self.window.expected_frames
 
     @property
+    def num_encoded(self) -> int:
+        """Frames that are encoded and scored: those around the window as well."""
+        return self.window.num_prepared or self.window.expected_frames
+
+    @property
     def expected_encode_s(self) -> float:
         """Seconds of one core (costs.py)."""
         if self.kept is not None:
             return 0.0
         ms = self.encoder.cost_ms.get(self.preset)
-        return encode_s(ms, self.num_frames, *self.encode_size)
+        return encode_s(ms, self.num_encoded, *self.encode_size)
 
     @property
     def expected_score_s(self) -> float:
         """Seconds of one core (costs.py)."""
-        plain = score_s(self.num_frames, self.window.width, self.window.height, self.pix_fmt)
+        plain = score_s(self.num_encoded, self.window.width, self.window.height, self.pix_fmt)
         return plain * cost_of(self.metrics)
 
 

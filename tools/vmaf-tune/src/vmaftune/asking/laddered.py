@@ -21,7 +21,7 @@ from vmaftune.engine.events import (
 )
 from vmaftune.engine.folder import now
 from vmaftune.media.hls import variant_line
-from vmaftune.media.paste import user_command
+from vmaftune.media.paste import film_command
 from vmaftune.questions.hull import Point
 from vmaftune.questions.ladder import Against, LadderRequest, Rung
 from vmaftune.questions.rungs import LadderFiles, RungFile
@@ -49,20 +49,9 @@ class LadderResult:
 
     def command(self, rung: Rung) -> str:
         """The command that makes a rung of the whole film."""
-        setting, film = rung.setting, self.request.sample.film
-        extra = list(setting.options.args) if setting.options else []
-        if setting.maxrate_kbps is not None and setting.bufsize_kbps is not None:
-            extra += setting.encoder.cap_arguments(setting.maxrate_kbps, setting.bufsize_kbps)
+        film = self.request.sample.film
         out = f"{Path(film.path).stem}_{rung.size[1]}p_{rung.kbps:.0f}k.mp4"
-        return user_command(
-            setting.encoder,
-            setting.preset,
-            setting.quality,
-            source=film.path,
-            out=out,
-            size=rung.size if film.scale or setting.size else None,
-            options=extra,
-        )
+        return film_command(film, rung.setting, out=out)
 
     def playlist(self, rung: Rung) -> str:
         """The rung's line of an HLS multivariant playlist, its CODECS left out: they are known when

@@ -65,7 +65,8 @@ class Worker:
         self.references = References(folder, budget_bytes, self._make)
 
     def _make(self, window: Window, path: Path) -> int:
-        expected_s = longest_prepare_s(window.start_frame + window.expected_frames)
+        last = window.first_frame + (window.num_prepared or window.expected_frames)
+        expected_s = longest_prepare_s(last)
         return prepare(window, self.ffmpeg, path, self.limits.of(expected_s))
 
     def place(self, name: str) -> Path:
@@ -233,7 +234,7 @@ def session_refused(error: Exception) -> bool:
 
 def prepare_task(window: Window, name: str) -> Task:
     """The task that makes a window's reference before its cells."""
-    seconds = prepare_s(window.num_frames or window.expected_frames)
+    seconds = prepare_s(window.num_prepared or window.expected_frames)
     stage = Stage(name="prepare", lane=CPU, cost_s=seconds, run=partial(prepare_stage, window))
     return Task(id=name, first=True, stages=(stage,), window=window)
 

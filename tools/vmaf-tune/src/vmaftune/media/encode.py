@@ -117,7 +117,7 @@ def encode_argv(cell: Cell, device: str | None = None) -> list[str]:
         "0:v:0",
         "-vf",
         ",".join(filters),
-        *cell.setting.arguments(cell.threads, cell.window.num_prepared or cell.num_frames),
+        *cell.setting.arguments(cell.threads, cell.num_encoded),
         *row.gpu_arguments(device),
         "-fps_mode",
         "passthrough",

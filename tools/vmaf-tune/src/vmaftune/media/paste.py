@@ -11,10 +11,33 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmaftune.encoders import Encoder
+from vmaftune.cell import Crop, Raw, Setting, Window
+from vmaftune.encoders import Encoder, planar
 
 FILM, OUT = "film.mkv", "out.mkv"
 """Names that stand for the user's own files where no file is known."""
+GPU = "/dev/dri/renderD128"
+"""The first GPU of most machines, for encoders that need one named."""
+
+
+def film_command(film: Window, setting: Setting, *, out: Path | str = OUT) -> str:
+    """One shell line that encodes the file of `film`, a film as one window, as its windows were
+    measured: deinterlaced, cropped, scaled and converted as they were, with all of `setting`.
+    """
+    wanted = setting.encoder.pix_fmt_for(film.pix_fmt)
+    return user_command(
+        setting.encoder,
+        setting.preset,
+        setting.quality,
+        source=film.path,
+        out=out,
+        size=setting.size or film.scale,
+        pix_fmt=wanted if planar(wanted) != film.pix_fmt else None,
+        options=setting.extra,
+        crop=film.crop,
+        deinterlace=film.deinterlace,
+        raw=film.raw,
+    )
 
 
 def user_command(
@@ -27,18 +50,37 @@ def user_command(
     size: tuple[int, int] | None = None,
     pix_fmt: str | None = None,
     options: Sequence[str] = (),
+    crop: Crop | None = None,
+    deinterlace: bool = False,
+    raw: Raw | None = None,
 ) -> str:
     """One shell line that encodes all of `source` into `out`, its sound copied.
 
     `size` is width and height in pixels where the encode is smaller than the film, `pix_fmt` the
-    format to convert to where it is not the film's own, `options` more arguments of the encoder.
+    format to convert to where it is not the film's own, `options` more arguments of the encoder,
+    such as a bound on the bitrate. The film is deinterlaced and cut to `crop` before it is scaled;
+    `raw` says how to read one without a header.
     """
+    filters = ["bwdif=mode=send_frame"] if deinterlace else []
+    if crop:
+        filters.append(f"crop={crop.width}:{crop.height}:{crop.x}:{crop.y}:exact=1")
+    if size:
+        filters.append(f"scale={size[0]}:{size[1]}:flags=bicubic")
+    converted = ["-pix_fmt", pix_fmt] if pix_fmt else []
+    opened: list[str] = []
+    if encoder.upload_filter:  # it takes frames that lie in the GPU's memory
+        opened = encoder.input_arguments(GPU)
+        filters += [f"format={pix_fmt or encoder.pix_fmts[0]}", encoder.upload_filter]
+        converted = []
     return shlex.join(
         [
             "ffmpeg",
+            *opened,
+            *(_raw_input(raw) if raw else []),
             "-i",
             _path(source),
-            *_picture(size, pix_fmt),
+            *(["-vf", ",".join(filters)] if filters else []),
+            *converted,
             *encoder.arguments(preset, quality, None, extra=options),
             "-c:a",
             "copy",
@@ -47,10 +89,10 @@ def user_command(
     )
 
 
-def _picture(size: tuple[int, int] | None, pix_fmt: str | None) -> list[str]:
-    scaled = ["-vf", f"scale={size[0]}:{size[1]}:flags=bicubic"] if size else []
-    converted = ["-pix_fmt", pix_fmt] if pix_fmt else []
-    return scaled + converted
+def _raw_input(raw: Raw) -> list[str]:
+    size, rate = f"{raw.width}x{raw.height}", raw.fps
+    layout = ["-f", "rawvideo", "-pixel_format", raw.pix_fmt]
+    return [*layout, "-video_size", size, "-framerate", rate]
 
 
 def _path(path: Path | str) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from vmaf_train.prior import Foretold
 
 from vmaftune.engine.events import AnswerEvent, Curve
-from vmaftune.media.paste import user_command
+from vmaftune.media import paste
 from vmaftune.metrics import VMAF
-from vmaftune.questions.find import Finder, FindRequest, Found, Probe
+from vmaftune.questions.find import Finder, FindRequest, Found, Probe, cell_of
 from vmaftune.questions.sample import Z95
 
 
@@ -66,14 +66,8 @@ def film_command(request: FindRequest, found: Found) -> str | None:
     """The command that a person types for the whole film; None without a quality value."""
     if found.quality is None:
         return None
-    return user_command(
-        found.candidate.encoder,
-        found.candidate.preset,
-        found.quality,
-        source=request.sample.film.path,
-        size=request.size,
-        options=request.options.args if request.options else (),
-    )
+    film = request.sample.film
+    return paste.film_command(film, cell_of(request, found.candidate, film, found.quality).setting)
 
 
 def _interval(probe: Probe, *, is_vmaf: bool) -> tuple[float, float] | None:

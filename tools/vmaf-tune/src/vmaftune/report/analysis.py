@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 
+from vmaftune.cell import parse_crop
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.paste import FILM, user_command
 from vmaftune.report import bdrate
 from vmaftune.report.bdrate import Comparison, RateCurve
 from vmaftune.report.sweep import Curve, Point, Sweep
+from vmaftune.request.document import SourceEntry
 
 TARGETS: tuple[int, ...] = tuple(range(60, 100))
 """VMAF targets for which the quality value is looked up."""
@@ -159,7 +161,7 @@ class Analysis:
 
     def command(self, curve: int, quality: float, source: str = FILM) -> str | None:
         """What one types to encode a whole file so; None for an encoder that is not known."""
-        return film_command(self.sweep.curves[curve], quality, source)
+        return film_command(self.sweep.curves[curve], quality, source, self.sweep.film)
 
     def fewest_bits(self) -> int | None:
         """The curve with the lowest mean BD-rate against the anchor, over as many sources as any.
@@ -280,8 +282,12 @@ def for_share(values: Iterable[float | None], share: float) -> float | None:
     return reached[needed - 1] if len(reached) >= needed else None
 
 
-def film_command(curve: Curve, quality: float, source: str = FILM) -> str | None:
-    """What one types to encode a whole file with a setting; None for an unknown encoder."""
+def film_command(
+    curve: Curve, quality: float, source: str = FILM, film: SourceEntry | None = None
+) -> str | None:
+    """What one types to encode a whole file with a setting, cut and scaled as `film` was; None for
+    an unknown encoder.
+    """
     if curve.encoder not in ENCODERS or curve.preset is None:
         return None
     return user_command(
@@ -289,8 +295,10 @@ def film_command(curve: Curve, quality: float, source: str = FILM) -> str | None
         curve.preset,
         quality,
         source=source,
-        size=curve.size,
+        size=curve.size or (film.scale if film else None),
         options=curve.arguments,
+        crop=parse_crop(film.crop) if film and film.crop else None,
+        deinterlace=film is not None and film.deinterlace,
     )
 
 

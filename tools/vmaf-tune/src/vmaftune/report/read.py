@@ -31,7 +31,7 @@ from vmaftune.report.films import PooledCell, pool_windows, score
 from vmaftune.report.frames import FrameScores, read_frames
 from vmaftune.report.questions import read_ladders, read_questions
 from vmaftune.report.sweep import Curve, Point, Sweep
-from vmaftune.request.document import Document
+from vmaftune.request.document import Document, SourceEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,15 @@ def _sweep(runs: Sequence[RunFolder], pooled: Sequence[PooledCell]) -> Sweep:
         notes=(),
         cpu_s=0.0,
         of_curve=_by_curve(points),
+        film=_one_film(runs),
     )
+
+
+def _one_film(runs: Sequence[RunFolder]) -> SourceEntry | None:
+    """A window of the one file that all are of, prepared alike; None for anything else."""
+    sources = [source for run in runs for source in (run.plan.sources if run.plan else ())]
+    kinds = {(s.path, s.crop, s.scale, s.deinterlace, s.raw) for s in sources}
+    return sources[0] if len(kinds) == 1 and all(run.plan for run in runs) else None
 
 
 def _by_curve(points: Iterable[Point]) -> Mapping[tuple[int, int], tuple[Point, ...]]:

@@ -20,6 +20,7 @@ from vmaftune.engine.events import (
     QuestionEvent,
 )
 from vmaftune.report.hulls import SizedPoint
+from vmaftune.request.document import SourceEntry
 
 Scores = NDArray[np.float64]
 """VMAF of the frames of one cell in their order, (num_frames,)."""
@@ -194,7 +195,8 @@ class Sweep:
     point to its scores. `facts` and `start_facts` are about the tools and the last start of the
     command; `notes` are sentences about cells that are missing or stand out. `cpu_s` is what
     encoding and scoring took. `questions` are those that had cells measured, and `ladders` the last
-    one of each encoder and preset, oldest first.
+    one of each encoder and preset, oldest first. `film` is a window of the one file that all cells
+    are of, prepared alike; None where there are several.
     """
 
     name: str
@@ -214,6 +216,7 @@ class Sweep:
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
     questions: tuple[AskedQuestion, ...] = ()
     ladders: tuple[ToldLadder, ...] = ()
+    film: SourceEntry | None = None
 
     def points_of(self, source: int, curve: int) -> tuple[Point, ...]:
         """The points of one curve on one source, by quality value."""

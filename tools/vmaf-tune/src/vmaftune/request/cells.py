@@ -30,7 +30,7 @@ class Plan:
     @property
     def num_frames(self) -> int:
         """Frames to encode over all cells."""
-        return sum(cell.num_frames for cell in self.cells)
+        return sum(cell.num_encoded for cell in self.cells)
 
     def document(self) -> Document:
         """The plan as sweep.json holds it."""
