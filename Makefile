@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode bench-shots reproduce release fuzz bench-scale bench-cluster clean
+.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode bench-film bench-shots reproduce release fuzz bench-scale bench-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -101,6 +101,7 @@ fuzz: .venv/.test ## feed every reader 100,000 damaged files: about half an hour
 	PYTHONPATH=tests/support $(BIN)/python tests/support/fuzz.py --count 100000
 
 bench-scale: .venv/.demo ## time and memory of run folders of 1,000 to 100,000 cells; wants an idle machine
+	$(BIN)/python tools/vmaf-tune/dev/bench_board.py
 	$(BIN)/python tools/vmaf-tune/dev/bench_scale.py
 
 bench-cluster: .venv/.test ## lanes against worker processes, a cell's cost, how far a cluster goes; wants an idle machine
@@ -129,6 +130,9 @@ bench-encode: .venv/.demo ## films by shots against one value, foretold against 
 
 bench-shots: .venv/.demo ## which rule finds the cuts of films that were marked by looking: a minute
 	$(BIN)/python tools/vmaf-tune/dev/bench_shots.py
+
+bench-film: .venv/.demo ## a film of two hours in 1080p, sampled and swept within little disk: minutes; Linux
+	$(BIN)/python tools/vmaf-tune/dev/bench_film.py
 
 reproduce: .venv/.demo ## train the shipped models again from the committed corpus, and compare their figures
 	$(BIN)/python ai/dev/reproduce.py
