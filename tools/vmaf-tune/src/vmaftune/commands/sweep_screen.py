@@ -12,7 +12,7 @@ from vmaftune.cell import Cell
 from vmaftune.costs import duration
 from vmaftune.engine.answers import State
 from vmaftune.engine.rows import Item
-from vmaftune.engine.study import Options, expected_seconds, need_bytes
+from vmaftune.engine.study import Options, expected_seconds, need_bytes, too_long
 from vmaftune.request.cells import Plan
 
 HOURS = 3600  # seconds from which a sweep is long enough for a word on how to shorten it
@@ -27,6 +27,9 @@ def show_plan(
     need = need_bytes(windows, options.budget_bytes, options.jobs)
     for notice in plan.notices:
         console.warn(notice)
+    longest = too_long(windows, options.budget_bytes)
+    if longest:
+        console.warn(f"it will be refused: {longest}")
     if as_json:
         console.json_document(
             {

@@ -144,6 +144,25 @@ def need_bytes(
     return references + 2 * most // 4 + 64 * 2**20
 
 
+def too_long(windows: Sequence[Window], budget_bytes: int) -> str | None:
+    """A sentence on the first window whose reference is larger than the budget; None for none."""
+    window = next((w for w in windows if reference_bytes(w) > budget_bytes), None)
+    if window is None:
+        return None
+    size = reference_bytes(window)
+    return (
+        f"the reference of {window.name} takes {_binary(size)}, and --scratch-budget allows"
+        f" {_binary(budget_bytes)}; measure windows of a film (--samples 12, or --chunk 4), a"
+        " shorter one (--frames) or a smaller --scale, or allow more"
+    )
+
+
+def _binary(num_bytes: int) -> str:
+    """Bytes in the units that --scratch-budget takes: `1.50 GiB`, `64.00 KiB`."""
+    power = min(3, max(1, (num_bytes.bit_length() - 1) // 10))
+    return f"{num_bytes / 1024**power:.2f} {'KMG'[power - 1]}iB"
+
+
 class Study:
     """A run folder that this process holds the lock of. Use it with `with`; see the module.
 
@@ -385,14 +404,9 @@ class Study:
                 f" {need / 2**30:.1f} GiB at a time; make room, or use shorter windows (--frames)"
                 " or a smaller --scale"
             )
-        for window in new:
-            size, budget = reference_bytes(window), self.options.budget_bytes
-            if size > budget:
-                raise UsageError(
-                    f"the reference of {window.name} takes {size / 2**30:.2f} GiB, and"
-                    f" --scratch-budget allows {budget / 2**30:.2f}; use a shorter window"
-                    " (--frames) or a smaller --scale, or allow more"
-                )
+        longest = too_long(new, self.options.budget_bytes)
+        if longest:
+            raise UsageError(longest)
         self._roomy.update(windows)
 
     def _need(self, windows: Sequence[Window]) -> int:
