@@ -549,8 +549,8 @@ def _untimed(box: InputContainer, stream: VideoStream, read: _Packets, first: Vi
 
 
 def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False) -> Facts:
-    """`facts` with `interlaced` as frames `start` up to `end` say: those at five places of it, or
-    with `every` all of them.
+    """`facts` with `interlaced` as frames `start` up to `end` say: those at some places of it, or
+    with `every` all of them. Preparing the window looks at each of its frames in any case.
     """
     import av
 
@@ -559,16 +559,26 @@ def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False)
     num_frames = min(end, len(facts.shown)) - start
     if num_frames <= 0 or facts.codec in PROGRESSIVE:
         return facts
-    parts = 1 if every else PLACES
+    places = [facts.shown[start]] if every else _places(facts, start, start + num_frames)
+    if not places:
+        return facts
     with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as box:
         stream = box.streams[facts.stream_index]
-        for i in range(parts):
-            at = facts.shown[start + i * (num_frames - 1) // max(1, PLACES - 1)]
-            count = num_frames if every else NUM_LOOKED_AT
+        for at in places:
             box.seek(at, stream=stream)
-            if _any_interlaced(box, stream, at, count):
+            if _any_interlaced(box, stream, at, num_frames if every else NUM_LOOKED_AT):
                 return replace(facts, interlaced=True)
     return facts
+
+
+def _places(facts: Facts, start: int, end: int) -> Sequence[int]:
+    """Times in a window to look at frames from: keyframes, as nothing before one has to be decoded
+    for it; the window's first frame where it has none. The file's own was looked at before.
+    """
+    first, last = facts.shown[start], facts.shown[end - 1]
+    keys = facts.keys[bisect_left(facts.keys, first) : bisect_right(facts.keys, last)]
+    found = [keys[i * len(keys) // PLACES] for i in range(PLACES)] if keys else [first]
+    return [at for at in dict.fromkeys(found) if at != facts.shown[0]]
 
 
 def _any_interlaced(box: InputContainer, stream: VideoStream, at: int, count: int) -> bool:
