@@ -30,7 +30,7 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
-from vmaf_train.corpus.rows import CELLS, read
+from vmaf_train.corpus.rows import CELLS, read_rows
 from vmaftune.media.encode import fill
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.join import concat_script, join_argv, measure
@@ -202,7 +202,7 @@ def report(film: Film, folder: Path, args: argparse.Namespace) -> bool:
     size = film.path.stat().st_size
     print(f"film: {film.num_frames} frames, {float(film.num_frames / FPS) / 3600:.2f} h, {size} B")
     most, num_read, reads, wall_s = sweep(film, folder, args)
-    rows = [row for _, row in read(folder / "run" / CELLS)]
+    rows = [row for _, row in read_rows(folder / "run" / CELLS)]
     frames = sorted({row["num_frames"] for row in rows})
     print(
         f"sweep: {len(rows)} cells of {len({row['src'] for row in rows})} windows, frames a window"
