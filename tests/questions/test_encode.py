@@ -25,6 +25,12 @@ def short(film: Callable[..., Any]) -> Any:
     return film("eight shots.mkv", shots=8, size="192x108")
 
 
+@pytest.fixture(scope="session")
+def minutes(film: Callable[..., Any]) -> Any:
+    """Two minutes."""
+    return film("two minutes.mkv", shots=12, loops=5, size="160x90")
+
+
 def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
     return api.encode(
         short.path,
@@ -45,17 +51,17 @@ def check_streams(out: Path, num_frames: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def whole(short: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def whole(minutes: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("whole")
-    return made(short, folder / "out file's.mkv", folder / "run", verify="full")
+    return made(minutes, folder / "out file's.mkv", folder / "run", verify="full")
 
 
 def test_a_whole_encode_has_the_score_that_it_claims(
-    whole: Made, short: Any, score: Callable[[Path, Path], list[float]]
+    whole: Made, minutes: Any, score: Callable[[Path, Path], list[float]]
 ) -> None:
-    check_streams(whole.out, short.num_frames)
-    own = score(short.path, whole.out)
-    assert len(own) == short.num_frames == whole.num_frames
+    check_streams(whole.out, minutes.num_frames)
+    own = score(minutes.path, whole.out)
+    assert len(own) == minutes.num_frames == whole.num_frames
     assert whole.score == pytest.approx(sum(own) / len(own), abs=0.15)
     assert whole.is_met == (whole.score >= TARGET)
     assert 1 <= len(whole.attempts) <= 2
@@ -63,21 +69,21 @@ def test_a_whole_encode_has_the_score_that_it_claims(
 
 
 @pytest.fixture(scope="session")
-def shots(short: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def shots(minutes: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("shots")
-    return made(short, folder / "out.mkv", folder / "run", way="shots")
+    return made(minutes, folder / "out.mkv", folder / "run", way="shots")
 
 
 def test_shots_meet_the_target_each_and_join_without_a_change(
-    shots: Made, short: Any, score: Callable[[Path, Path], list[float]], real: Ffmpeg
+    shots: Made, minutes: Any, score: Callable[[Path, Path], list[float]], real: Ffmpeg
 ) -> None:
-    check_streams(shots.out, short.num_frames)
-    assert sum(shot.num_frames for shot in shots.shots) == short.num_frames
+    check_streams(shots.out, minutes.num_frames)
+    assert sum(shot.num_frames for shot in shots.shots) == minutes.num_frames
     assert all(shot.score >= TARGET for shot in shots.shots)
     assert shots.is_met
-    own = score(short.path, shots.out)
+    own = score(minutes.path, shots.out)
     assert shots.score == pytest.approx(sum(own) / len(own), abs=0.15)
-    assert len(frame_digests(real, shots.out, 60)) == short.num_frames
+    assert len(frame_digests(real, shots.out, 60)) == minutes.num_frames
 
 
 def test_a_film_by_shots_is_a_question_with_its_answer_in_the_report(shots: Made) -> None:
@@ -86,14 +92,14 @@ def test_a_film_by_shots_is_a_question_with_its_answer_in_the_report(shots: Made
     assert question["target"] == TARGET
     (answer,) = question["answers"]
     assert answer["quality"] is None and answer["is_met"]
-    assert len(answer["cells"]) == len(shots.shots) == len(answer["windows"])
+    assert len(answer["cells"]) == len(shots.shots) <= len(answer["windows"])
     assert f"{len(shots.shots)} shots at" in " ".join(document["summary"])
 
 
 def test_over_the_film_takes_fewer_bits_than_in_each_shot(
-    short: Any, shots: Made, tmp_path: Path
+    minutes: Any, shots: Made, tmp_path: Path
 ) -> None:
-    over = made(short, tmp_path / "out.mp4", tmp_path / "run", way="shots", over_film=True)
+    over = made(minutes, tmp_path / "out.mp4", tmp_path / "run", way="shots", over_film=True)
     assert over.is_met and over.score >= TARGET
     assert over.size_bytes < shots.size_bytes
     assert not list((tmp_path / "run/encodes").glob("*.mkv")), "probes are removed at the end"

@@ -470,8 +470,9 @@ def _progress_line(told: Mapping[str, Any]) -> str:
     }[told["step"]]
     share = 100 * told["frames"] // max(1, told["num_frames"])
     left = told["expected_s"]
-    more = "" if left is None else f", about {duration(left)} left of this step"
-    return f"{doing}{told['frames']} of {told['num_frames']} frames ({share}%){more}"
+    more = "" if left is None else f", about {duration(left)} left"
+    again = ", unless it has to be made again" if more and told["step"] != "shots" else ""
+    return f"{doing}{told['frames']} of {told['num_frames']} frames ({share}%){more}{again}"
 
 
 def _point_line(told: Mapping[str, Any]) -> str:

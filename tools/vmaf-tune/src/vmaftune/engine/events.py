@@ -159,7 +159,8 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
 class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="progress"):
     """How far a film's encode is: `frames` of `num_frames` are done with a `step`: `shots` (search
     and encode), `encode` or `score`. `attempt` counts encodes of the whole film. `expected_s` are
-    wall seconds to the end of the step at its pace so far; None until there is one.
+    wall seconds until the file is there: of this step at its pace so far, and of scoring behind it;
+    None until there is a pace. That a whole encode may be made again is not in it.
     """
 
     step: Literal["shots", "encode", "score"]

@@ -12,12 +12,18 @@ _SETTLED_S = 2.0
 
 
 class Progress:
-    """One step of `num_frames`. `work` is what its pace is counted in where that is not frames."""
+    """One step of `num_frames`; `after_s` are the seconds that the steps behind it should take."""
 
     def __init__(
-        self, step: Literal["shots", "encode", "score"], num_frames: int, *, attempt: int = 1
+        self,
+        step: Literal["shots", "encode", "score"],
+        num_frames: int,
+        *,
+        attempt: int = 1,
+        after_s: float = 0.0,
     ) -> None:
         self._step, self._num_frames, self._attempt = step, num_frames, attempt
+        self._after_s = after_s
         self._begin = time.monotonic()
         self._last = -1
 
@@ -41,5 +47,5 @@ class Progress:
             frames=frames,
             num_frames=self._num_frames,
             attempt=self._attempt,
-            expected_s=round(seconds * more / worked, 1) if known else None,
+            expected_s=round(seconds * more / worked + self._after_s, 1) if known else None,
         )

@@ -132,12 +132,22 @@ class WholeEncoder:
     def _encoded(self, wanted: FilmEncode) -> Generator[Event, None, FilmFile]:
         """The encode of the film, and how far it is."""
         number = len(self._attempts) + 1
-        progress = Progress("encode", self.request.film.num_frames, attempt=number)
+        progress = Progress(
+            "encode",
+            self.request.film.num_frames,
+            attempt=number,
+            after_s=self._expected_scoring_s(wanted.setting.quality),
+        )
         for frames in making(self._study, wanted):
             told = progress.at(frames)
             if told is not None:
                 yield told
         return film_file(self._study, wanted)
+
+    def _expected_scoring_s(self, quality: float) -> float:
+        find = self.request.find
+        cells = (cell_of(find, find.candidates[0], w, quality) for w in self._windows)
+        return sum(c.expected_score_s for c in cells) / max(1, self._study.options.jobs)
 
     def _scored(self, pairs: Sequence[Pair]) -> Iterator[Event]:
         """Score windows of the encode, and tell how far that is."""
