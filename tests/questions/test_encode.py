@@ -9,6 +9,7 @@ from typing import Any
 import av
 import pytest
 from vmaftune import api
+from vmaftune.commands.status import read as read_status
 from vmaftune.engine.events import ProgressEvent
 from vmaftune.errors import UsageError
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -87,13 +88,16 @@ def test_shots_meet_the_target_each_and_join_without_a_change(
 
 
 def test_a_film_by_shots_is_a_question_with_its_answer_in_the_report(shots: Made) -> None:
-    document = build(shots.out.parent / "run").document()
+    run = shots.out.parent / "run"
+    document = build(run).document()
     (question,) = document["questions"]
     assert question["target"] == TARGET
     (answer,) = question["answers"]
     assert answer["quality"] is None and answer["is_met"]
     assert len(answer["cells"]) == len(shots.shots) <= len(answer["windows"])
     assert f"{len(shots.shots)} shots at" in " ".join(document["summary"])
+    (asked,) = read_status(run).questions
+    assert (asked.target, asked.statistic, asked.is_met) == (TARGET, "mean", True)
 
 
 def test_over_the_film_takes_fewer_bits_than_in_each_shot(
