@@ -129,8 +129,8 @@ def test_an_encode_that_is_off_is_made_again(
     first, second = result.attempts
     assert first.foretold is not None and abs(first.measured - first.foretold) > 2
     assert (second.quality - first.quality) * shift < 0, "against what the first was off by"
-    assert abs(second.measured - TARGET) < abs(first.measured - TARGET)
-    assert second.measured == pytest.approx(second.foretold, abs=1.5), "the curve was moved"
+    assert second.measured == pytest.approx(TARGET, abs=3), "the curve was moved, as a whole"
+    assert second.foretold == pytest.approx(TARGET, abs=1.5)
     meets = [a for a in result.attempts if a.measured >= TARGET]
     best = min(meets, key=lambda a: a.size_bytes) if meets else second
     assert result.score == best.measured and result.error == 0.0

@@ -35,20 +35,35 @@ from vmaftune.questions.told import told_answers
 
 @dataclass(slots=True)
 class _Curve:
-    """Foretold scores by quality value, finest first, and what they were found to be off."""
+    """Foretold scores by quality value, finest first, and what they were found to be off: on the
+    prior's scale, where a curve that is off keeps its shape also near 100.
+    """
 
+    prior: Prior
     scores: dict[float, float]
     offset: float = 0.0
 
     def at(self, quality: float) -> float | None:
         """The score that is expected at a quality value; None where nothing was foretold."""
+        import numpy as np
+
         score = self.scores.get(quality)
-        return None if score is None else score + self.offset
+        if score is None or not self.offset:
+            return score
+        return float(self.prior.to_score(np.array(self._z(score))))
 
     def best(self, target: float) -> float | None:
         """The largest quality value that is expected to meet the target."""
-        meets = [q for q, score in self.scores.items() if score + self.offset >= target]
+        wanted = self.prior.to_z(target)
+        meets = [q for q, score in self.scores.items() if self._z(score) >= wanted]
         return max(meets, default=None)
+
+    def learn(self, foretold: float, measured: float) -> None:
+        """Move the curve by what an encode was off."""
+        self.offset += self.prior.to_z(measured) - self.prior.to_z(foretold)
+
+    def _z(self, score: float) -> float:
+        return self.prior.to_z(score) + self.offset
 
 
 class WholeEncoder:
@@ -64,7 +79,7 @@ class WholeEncoder:
 
     def run(self) -> Iterator[Event]:
         """Search, encode, score. Raises ToolError when a step cannot be done."""
-        curve = _Curve(scores={})
+        curve = _Curve(prior=self._prior, scores={})
         quality = self.request.quality
         if quality is None:
             finder = Finder(self.request.find, self._study, self._prior)
@@ -185,7 +200,7 @@ class WholeEncoder:
         last, find = self._attempts[-1], self.request.find
         if self.request.quality is not None or last.foretold is None:
             return None
-        curve.offset = last.measured - last.foretold
+        curve.learn(last.foretold, last.measured)
         better = curve.best(find.target)
         step = find.candidates[0].step
         if last.measured < find.target:
