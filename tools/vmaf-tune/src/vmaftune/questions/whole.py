@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from vmaf_train.prior import Prior
@@ -146,14 +147,14 @@ class WholeEncoder:
 
     def _encoded(self, wanted: FilmEncode) -> Generator[Event, None, FilmFile]:
         """The encode of the film, and how far it is."""
-        number = len(self._attempts) + 1
+        number, total = len(self._attempts) + 1, self.request.film.num_frames
         progress = Progress(
             "encode",
-            self.request.film.num_frames,
+            total,
             attempt=number,
             after_s=self._expected_scoring_s(wanted.setting.quality),
         )
-        for frames in making(self._study, wanted):
+        for frames in chain(making(self._study, wanted), [total]):
             told = progress.at(frames)
             if told is not None:
                 yield told
