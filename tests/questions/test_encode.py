@@ -28,8 +28,8 @@ def short(film: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def minutes(film: Callable[..., Any]) -> Any:
-    """Two minutes."""
-    return film("two minutes.mkv", shots=12, loops=5, size="160x90")
+    """Two minutes, in eight shots of 16 seconds."""
+    return film("two minutes.mkv", shots=8, loops=8, size="160x90", swing=True)
 
 
 def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
@@ -37,7 +37,7 @@ def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
         short.path,
         out,
         preset="ultrafast",
-        wanted=api.Wanted(target=more.pop("target", TARGET), **RANGE),
+        wanted=api.Wanted(target=TARGET, samples=8, **RANGE),
         running=api.Running(out=folder, jobs=2),
         **more,
     )

@@ -31,7 +31,8 @@ def film(
     """Make a film once per session: `film("a.mkv", shots=5, loops=2, size="320x180")`.
 
     Each shot is a clip of 48 frames played `loops` times, forwards and mirrored in turn, so that
-    no two shots of one clip are the same pictures.
+    no two shots of one clip are the same pictures. With `swing` every other time it is played
+    backwards, so that a long shot has no jump in it.
     """
     folder = tmp_path_factory.mktemp("films")
     made: dict[tuple[object, ...], Film] = {}
@@ -43,13 +44,14 @@ def film(
         loops: int = 1,
         size: str = "320x180",
         sound: bool = True,
+        swing: bool = False,
         args: Sequence[str] = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "12"),
     ) -> Film:
-        recipe = (name, shots, loops, size, sound, tuple(args))
+        recipe = (name, shots, loops, size, sound, swing, tuple(args))
         if recipe not in made:
             place = folder / str(len(made))
             place.mkdir()
-            made[recipe] = _write(run_ffmpeg, place / name, shots, loops, size, sound, args)
+            made[recipe] = _write(run_ffmpeg, place / name, shots, loops, size, sound, swing, args)
         return made[recipe]
 
     return make
@@ -62,14 +64,17 @@ def _write(
     loops: int,
     size: str,
     sound: bool,
+    swing: bool,
     args: Sequence[str],
 ) -> Film:
     inputs: list[str | Path] = []
     chains = []
     for i in range(shots):
         clip = CLIPS / f"{NAMES[i % len(NAMES)]}.mp4"
-        inputs += ["-stream_loop", str(loops - 1), "-i", clip]
-        chains.append(f"[{i}:v]{_look(i)}scale={size},setsar=1,settb=1/24000,setpts=N*1001[v{i}]")
+        inputs += ["-i", clip] if swing else ["-stream_loop", str(loops - 1), "-i", clip]
+        again = _swung(i, loops) if swing else ""
+        look = f"{_look(i)}scale={size},setsar=1{again}"
+        chains.append(f"[{i}:v]{look},settb=1/24000,setpts=N*1001[v{i}]")
     joined = "".join(f"[v{i}]" for i in range(shots))
     graph = ";".join(
         [*chains, f"{joined}concat=n={shots},settb=1/24000,setpts=N*1001,fps={RATE}[v]"]
@@ -101,3 +106,10 @@ def _look(shot: int) -> str:
     mirrored = "hflip," if turns % 2 else ""
     darker = f"eq=brightness=-0.{turns:02d}," if turns else ""
     return mirrored + darker
+
+
+def _swung(shot: int, loops: int) -> str:
+    """What plays a clip forwards and backwards in turn, `loops` times in all, an even number."""
+    a, b, back = (f"{name}{shot}" for name in "abc")
+    both = f",split[{a}][{b}];[{b}]reverse[{back}];[{a}][{back}]concat=n=2"
+    return f"{both},loop=loop={loops // 2 - 1}:size={2 * CLIP_FRAMES}"
