@@ -79,7 +79,7 @@ def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignor
         and "synthetic: this is a smoke run" in done.stderr
     )
     assert json.loads((tmp_path / facts["run"] / "candidate.json").read_text())["smoke"] is True
-    assert cli("eval", "vmaf_tiny_v2").returncode == 4
+    assert "no training run of vmaf_tiny_v2" in cli("eval", "vmaf_tiny_v2").stderr
     assert "SMOKE RUN" in cli("eval", facts["run"]).stderr
 
 
@@ -136,10 +136,28 @@ def test_features_that_are_not_the_teachers_own_are_refused(
     assert "its features those of vmaf_v0.6.1; sweep again" in refused.stderr
 
 
+@pytest.mark.parametrize("model", ["fr_regressor_v2", "vmaf_tiny_v2", "quality_prior"])
+def test_a_fresh_clone_shows_what_was_shipped(cli, model: str) -> None:  # type: ignore[no-untyped-def]
+    shown = cli("eval", model)
+    assert shown.returncode == 0, shown.stderr
+    assert f"no training run of {model} lies under runs; this is what was shipped" in shown.stderr
+    told = json.loads(cli("eval", model, "--json").stdout)
+    assert told["model_id"] == model and told["shipped"].startswith(model)
+    assert "one source held out" in shown.stdout or "one group held out" in shown.stdout
+    if model != "quality_prior":
+        assert f"{told['loso']['metrics']['y_model']['rmse']['mean']:.4f}" in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
         (("train", "fr_regressor_v9", "--smoke"), 2, "no model is called 'fr_regressor_v9'"),
+        (("train", "fr_regresor_v2", "--loso"), 2, "did you mean fr_regressor_v2"),
+        (("eval", "vmaf_tiny"), 2, "did you mean vmaf_tiny_v2"),
+        (("ship", "quality_prio"), 2, "did you mean quality_prior"),
+        (("ship", "fr_regresor_v2", "--rollback"), 2, "did you mean fr_regressor_v2"),
+        (("predict", "fr_regresor_v2"), 2, "did you mean fr_regressor_v2"),
+        (("predict", "nomodel"), 2, "no model is called 'nomodel'; known are fr_regressor_v2"),
         (("train", "--recipe", "best", "--smoke"), 2, "no recipe is called 'best'"),
         (("train", "--epochs", "0", "--smoke"), 2, "--epochs 0"),
         (("train", "--smoke", "--out", "model/tiny/x"), 2, "lies under a folder of shipped models"),
@@ -151,8 +169,9 @@ def test_features_that_are_not_the_teachers_own_are_refused(
         (("train",), 4, "no corpus under"),
         (("train", "--corpus", "gone.jsonl"), 4, "gone.jsonl does not exist"),
         (("train", "--smoke", "--loso", "--kfold", "9"), 4, "9 folds of whole groups"),
-        (("eval",), 4, "no complete run of fr_regressor_v2"),
-        (("eval", "gone"), 2, "neither a run's folder nor a model"),
+        (("eval", "--card", "y"), 4, "no complete run of fr_regressor_v2"),
+        (("eval", "--model-dir", "none"), 4, "no complete run of fr_regressor_v2"),
+        (("eval", "gone"), 2, "there is no run's folder gone, and no model is called 'gone'"),
         (("eval", "vmaf_tiny_v2", "--corpus", "gone.jsonl"), 4, "gone.jsonl does not exist"),
         (("eval", "--corpus", "x", "--card", "y"), 2, "--card"),
     ],

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from vmaf_train.contract import MODELS, PRESET_ORDINALS, VOCABULARY
-from vmaf_train.errors import ModelError
+from vmaf_train.errors import ModelError, no_model
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, SCHEMA_VERSION)
@@ -140,10 +140,7 @@ class Registry:
             return found
         known = ", ".join(e.id for e in self.entries) or "none yet"
         if model_id not in KIND_OF:
-            raise ModelError(
-                f"no model is called {model_id!r}; known are {', '.join(IDS)}, and"
-                f" {self.folder / REGISTRY} has: {known}"
-            )
+            raise ModelError(f"{no_model(model_id, IDS)}; {self.folder / REGISTRY} has: {known}")
         raise ModelError(
             f"{self.folder / REGISTRY} has no model {model_id!r} (it has: {known}); "
             f"make one with `vmaf-tune train {model_id} --loso` and `vmaf-tune ship {model_id}`,"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vmaf_train.contract import MODELS
+from vmaf_train.errors import no_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def recipe(model_id: str, name: str = "default", **changes: Any) -> Recipe:
     if name not in _VARIANTS:
         raise ValueError(f"no recipe is called {name!r}; use {' or '.join(_VARIANTS)}")
     if model_id not in _VARIANTS[name]:
-        raise ValueError(f"no model is called {model_id!r}; known are {', '.join(_VARIANTS[name])}")
+        raise ValueError(no_model(model_id, tuple(_VARIANTS[name])))
     base = _VARIANTS[name][model_id]
     wanted = {k: v for k, v in changes.items() if v is not None}
     width, depth = wanted.pop("hidden", None), wanted.pop("depth", None)

@@ -9,13 +9,13 @@ well, or takes the one preset `default`. A fact that no trial encode can prove c
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmaf_train.contract import ALIASES, PRESET_ORDINALS, QUALITY_MAX
+from vmaf_train.errors import did_you_mean
 
 from vmaftune.errors import UsageError
 
@@ -785,12 +785,6 @@ def _usual_name(row: Encoder) -> str:
 def _codec_names(row: Encoder) -> tuple[str, ...]:
     others = {"h264": ("avc", "h.264"), "hevc": ("h265", "h.265"), "vvc": ("h266", "h.266")}
     return (row.codec, *others.get(row.codec, ()))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...` with the nearest known words, two at most; empty where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.7)
-    return f"; did you mean {' or '.join(near)}" if near else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from vmaf_train import files, locate
 from vmaf_train.contract import MODELS
-from vmaf_train.errors import DatasetError
+from vmaf_train.errors import DatasetError, no_model
 from vmaf_train.shipping.registry import IDS
 
 from vmaftune import console
-from vmaftune.commands import prior_runs
+from vmaftune.commands import prior_runs, shipped
 from vmaftune.commands.options import ModelFolder
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.teacher import load_or_reason
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vmaf_train.corpus.dataset import Dataset
     from vmaf_train.results.run_folder import Run
     from vmaf_train.shipping.predictor import Predictor
+
+DEFAULT = "fr_regressor_v2"
 
 
 def evaluate(
@@ -55,7 +57,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Show held-out figures of a training run. They are given per source and slice, beside the
-    baselines, with what the codec block changes.
+    baselines, with what the codec block changes. Of a model that was not trained here, those that
+    were shipped with it.
 
     Example: vmaf-tune eval fr_regressor_v2 --card fr_regressor_v2.md
     """
@@ -63,7 +66,7 @@ def evaluate(
         if card is not None:
             raise UsageError("--card describes a training run; leave out --corpus")
         _score(
-            target or "fr_regressor_v2",
+            target or DEFAULT,
             corpus,
             locate.to_read(model_dir),
             teacher_model,
@@ -73,6 +76,9 @@ def evaluate(
     from vmaf_train.results import prior_run, run_folder, tables
 
     folder = _run_folder(target, runs_dir)
+    if folder is None:
+        _shipped(target or DEFAULT, runs_dir, locate.to_read(model_dir), card, as_json=as_json)
+        return
     if prior_run.is_prior_run(folder):
         prior_runs.evaluate(folder, card, as_json=as_json)
         return
@@ -90,17 +96,32 @@ def evaluate(
         console.next_command(f"vmaf-tune ship {run.model_id} --run {run.path}")
 
 
-def _run_folder(target: str | None, runs_dir: Path) -> Path:
+def _run_folder(target: str | None, runs_dir: Path) -> Path | None:
+    """The folder that `target` names, or the newest run of a model; None where it has none."""
     from vmaf_train.results import run_folder
 
-    word = target or "fr_regressor_v2"
-    if word in IDS:
+    word = target or DEFAULT
+    if word not in IDS:
+        if not Path(word).is_dir():
+            raise UsageError(f"there is no run's folder {word}, and {no_model(word, IDS)}")
+        return Path(word)
+    try:
         return run_folder.newest_run(runs_dir, word)
-    if not Path(word).is_dir():
-        raise UsageError(
-            f"{word} is neither a run's folder nor a model; models are {', '.join(IDS)}"
-        )
-    return Path(word)
+    except DatasetError:
+        return None
+
+
+def _shipped(
+    model: str, runs_dir: Path, model_dir: Path, card: Path | None, *, as_json: bool
+) -> None:
+    """The card of a shipped model, where no run of it is. Raises DatasetError where neither is."""
+    from vmaf_train.results import run_folder
+
+    pair = None if card else shipped.pair_of(model, model_dir)
+    if pair is None:
+        run_folder.newest_run(runs_dir, model)  # says what is missing
+        return
+    shipped.show(pair, runs_dir, as_json=as_json)
 
 
 def _show_run(run: Run, result: dict[str, Any]) -> None:

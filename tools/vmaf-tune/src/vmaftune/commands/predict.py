@@ -25,6 +25,7 @@ from vmaf_train.teacher import Teacher
 from vmaftune import console
 from vmaftune.commands import prior_runs
 from vmaftune.commands.options import ModelFolder
+from vmaftune.commands.shipped import require_model
 from vmaftune.encoders import find
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load_teacher
@@ -108,6 +109,7 @@ def predict(
 
     Example: vmaf-tune predict fr_regressor_v2 --jsonl runs/phase_a/software/cells.jsonl --json
     """
+    require_model(model)
     flags = dict(
         adm2=adm2,
         vif_scale0=vif_scale0,

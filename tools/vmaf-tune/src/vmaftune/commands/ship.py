@@ -21,6 +21,7 @@ from vmaf_train.shipping.verdict import Value, Verdict
 
 from vmaftune import console
 from vmaftune.commands import prior_runs
+from vmaftune.commands.shipped import require_model
 from vmaftune.errors import GateHold, ToolError, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.media.teacher import load_or_reason
@@ -94,6 +95,7 @@ def ship(
 
     Example: vmaf-tune ship fr_regressor_v2 --dry-run
     """
+    require_model(model)
     model_dir = locate.to_write(model_dir)
     if rollback:
         if dry_run or run is not None or retrain_folds or accept_incomparable or teacher_model:
@@ -142,8 +144,6 @@ def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
     """
     from vmaf_train.results.run_folder import METRICS_FILE, SMOKE_SUFFIX, newest_run
 
-    if model not in registry.KIND_OF:
-        raise UsageError(f"no model is called {model!r}; known are {', '.join(registry.IDS)}")
     if run is not None:
         return run
     try:

@@ -20,6 +20,7 @@ from vmaf_train.training.recipes import Recipe
 
 from vmaftune import console
 from vmaftune.commands import prior_runs
+from vmaftune.commands.shipped import require_model
 from vmaftune.costs import duration
 from vmaftune.errors import UsageError
 from vmaftune.media.teacher import load_or_reason
@@ -130,6 +131,7 @@ def train(
         import torch  # noqa: F401
     except ImportError as failure:
         raise DependencyError("training needs torch: pip install 'vmaf-tune[train]'") from failure
+    require_model(model)
     if model == prior.ID:
         of_networks = (epochs, batch_size, lr, weight_decay, hidden, depth, seeds, kfold)
         if smoke or with_kinds or any(option is not None for option in of_networks):
