@@ -79,18 +79,19 @@ def test_an_ffmpeg_that_cannot_score_is_unfit_for_whatever_was_asked_for(
     wrapper: Callable[..., str], tools: Tools, tmp_path: Path
 ) -> None:
     silent = wrapper("if SCORE: sys.exit(0)")  # ends with 0 and has scored nothing
-    found = json.loads(vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--json").stdout)
-    assert (
-        found["ffmpeg"]["version"] == tools.ffmpeg_version
-        and "cannot score" in found["ffmpeg"]["problem"]
-    )
+    shown = []
     for arguments in (("--encoders", "x264"), ("--encoders", "x264", "--json"), ("--confirm",)):
         done = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, *arguments)
         assert done.returncode == 3 and done.stderr.count("cannot score with libvmaf") == 1, (
             done.stderr
         )
-    shown = vmaf_tune(tmp_path, "doctor", "--ffmpeg", silent, "--encoders", "x264").stdout
-    assert tools.ffmpeg_version in shown and "missing, or it does not score" in shown
+        shown.append(done.stdout)
+    assert tools.ffmpeg_version in shown[0] and "missing, or it does not score" in shown[0]
+    found = json.loads(shown[1])
+    assert (
+        found["ffmpeg"]["version"] == tools.ffmpeg_version
+        and "cannot score" in found["ffmpeg"]["problem"]
+    )
 
 
 def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_there(

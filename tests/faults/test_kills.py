@@ -412,22 +412,22 @@ def test_a_file_that_cannot_grow_keeps_what_is_done_and_ends_with_3(
     source, run = clip("kill.mkv", frames=12), tmp_path / "run"
     size = (
         12 * 96 * 64 * 3 // 2 + 10_000
-    )  # room for the reference, not for the frame rows of 60 cells
+    )  # room for the reference, not for the frame rows of 36 cells
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "20:49.5:0.5")
+    many = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "20:37.5:0.5")
     done = tool.process("corpus", source, *many, "--out", run, code=3, preexec_fn=limit)
     assert "make room and run the same command again" in done.stderr
     left = read_run(run)
-    assert 0 < len(left.rows) < 60
+    assert 0 < len(left.rows) < 36
     assert all(row["status"] == "ok" for row in left.rows.values())
     assert (run / "cells.jsonl").read_bytes().endswith(b"\n")
     assert not (run / "tmp").exists()
     events = tool.events(source, *many, "--out", run)
     assert next(e for e in events if e["event"] == "start")["num_done"] == len(left.rows)
-    assert events[-1]["num_done"] == 60
+    assert events[-1]["num_done"] == 36
 
 
 def test_a_plan_that_cannot_be_written_ends_with_3_and_leaves_nothing(

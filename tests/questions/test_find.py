@@ -51,10 +51,10 @@ class Asked:
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Any:
-    return film("eight shots.mkv", shots=8, size="192x108")
+    return film("four shots.mkv", shots=4, size="192x108")
 
 
-WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=8)
+WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=4)
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +105,7 @@ def test_few_encodes_and_none_twice(short: Any, model_dir: Path, tmp_path: Path)
     first, again, other = Asked(), Asked(), Asked()
     result = search(short, tmp_path / "run", model_dir, first)
     assert 2 <= len(first.probes) <= 5
-    assert first.cells == 8 * len(first.probes)
+    assert first.cells == 4 * len(first.probes)
     repeated = search(short, tmp_path / "run", model_dir, again)
     assert repeated.best.quality == result.best.quality
     assert repeated.best.score == result.best.score
@@ -127,8 +127,8 @@ def test_the_folder_keeps_what_was_asked_and_the_report_shows_it(
     assert answer.told.quality == result.best.quality and answer.told.curve is not None
     assert {q for q, _, _ in answer.told.measured} == {p.quality for p in told.probes}
     means = [w.mean for w in answer.windows]
-    assert len(means) == 8
-    assert sum(means) / 8 == pytest.approx(result.best.score, abs=0.01)
+    assert len(means) == 4
+    assert sum(means) / 4 == pytest.approx(result.best.score, abs=0.01)
     knows = {q for q, _, _ in second.answers[0].told.measured}
     assert knows >= {p.quality for p in told.probes}, "a later question knows the earlier ones"
 

@@ -1,0 +1,11 @@
+"""A round of every kind of `make soak`: kills, signals, full disks, damage, names, playlists."""
+
+from __future__ import annotations
+
+from soak import soak
+
+
+def test_a_round_of_every_ill_treatment() -> None:
+    tally = soak(seconds=120, rounds=9, seed=1)
+    assert not tally.problems, "\n".join(tally.problems)
+    assert len(tally.survived) == 9 and tally.wrong_numbers == tally.lost_rows == 0
