@@ -182,7 +182,9 @@ def check_folder(folder: Path) -> None:
             check_mark(mark, told)
     cells = attempt(lambda: dataset.load(folder, per_frame=False))
     if cells is not None:
-        by_key = {unit[0]: numbers for unit, numbers in told.items()}
+        rows = jsonl((folder / "cells.jsonl").read_bytes())
+        units = [(str(row.get("key")), str(row.get("cell"))) for row in rows]
+        by_key = {unit[0]: told[unit] for unit in units if unit in told}
         for i, key in enumerate(cells.key):
             agree(cells.y[i], by_key[key][1], "y")
             for j, value in enumerate(by_key[key][2]):

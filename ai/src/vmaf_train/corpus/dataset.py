@@ -219,7 +219,10 @@ class _Cells:
 
 
 def _cells_of(file: Path, table: Table, kinds: tuple[str, ...], notes: list[str]) -> _Cells:
-    usable = [(number, _sound(file, number, row)) for number, row in _usable(table, kinds, notes)]
+    for number, row in last_of_each_cell(table):
+        if row.get("status") != "failed":
+            _check_row(file, number, row)
+    usable = _usable(table, kinds, notes)
     records = [record(file, number, row) for number, row in usable]
     finished = _ok(table)
     return _Cells(
@@ -228,7 +231,8 @@ def _cells_of(file: Path, table: Table, kinds: tuple[str, ...], notes: list[str]
         keys=_keys(table),
         last=[(str(row.get("key")), str(row.get("cell"))) for _, row in finished],
         digest=_digest_of_cells(table),
-        is_checked=file.name == CELLS and "schema_version" in table[0][1],
+        # One row of ours is enough: a damaged first line must not make the others an older corpus.
+        is_checked=file.name == CELLS and any("schema_version" in row for _, row in table),
     )
 
 
@@ -244,11 +248,15 @@ def _load_bare_frames(file: Path, table: Table, *, per_frame: bool) -> Dataset:
     return _assemble(file, _of_records(records), digest, digest, notes, per_frame=per_frame)
 
 
-def _sound(file: Path, number: int, row: Row) -> Row:
-    """`row`, if its types and ranges are those of a row. Raises DatasetError naming the line."""
+def _check_row(file: Path, number: int, row: Row) -> None:
+    """Raise DatasetError, naming the line, where types and ranges are not those of a row."""
     if "schema_version" in row:
         typed(file, number, row)
-    return row
+        return
+    flags = row.get("flags") or []
+    if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+        what = f"flags is {flags!r:.40}; it must be a list of texts"
+        raise bad_cell(file, number, what)
 
 
 def _check_cells(

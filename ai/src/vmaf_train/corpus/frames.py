@@ -186,13 +186,16 @@ def from_lines(text: bytes, file: Path, first: int = 1) -> Frames:
     `blocks`.
     """
     try:
-        return _columns(_LINES.decode_lines(text), ())
+        rows = _LINES.decode_lines(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         pass
     try:
         return _further_columns(_FURTHER_LINES.decode_lines(text))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return _slowly(text, file, first)
+    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    # msgspec takes two objects on one line for two lines.
+    return _columns(rows, ()) if len(rows) == num_lines else _slowly(text, file, first)
 
 
 def _further_columns(rows: Sequence[FurtherRow]) -> Frames:

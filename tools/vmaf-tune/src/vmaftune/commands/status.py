@@ -151,7 +151,7 @@ def _cost(plan: Document) -> Callable[[str], float]:
 
     def seconds(cell: str) -> float:
         # A scored pair is source/external/name: no cost is known.
-        name, encoder, preset, *_ = cell.split("/")
+        name, encoder, preset, *_ = [*cell.split("/"), "", ""]
         source, row = sources.get(name), ENCODERS.get(encoder)
         if source is None:  # a plan that was edited by hand
             return 0.0
