@@ -9,6 +9,7 @@ from typing import Any
 
 import fuzz
 import pytest
+from typed import typed
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
@@ -88,3 +89,55 @@ def test_flags_of_an_older_row_that_are_no_list_of_texts(folder: Path, flags: ob
     change(folder / "cells.jsonl", spoil)
     with pytest.raises(DatasetError, match=r"cells\.jsonl:2: flags is .*a list of texts"):
         dataset.load(folder, per_frame=False)
+
+
+ODD = [
+    ("vmaf_score", 20.0),
+    ("vmaf_score", 150),
+    ("vmaf_score", None),
+    ("vmaf_score", "x"),
+    ("num_frames", 0),
+    ("schema_version", 99),
+    ("encoder", None),
+    ("bitrate_kbps", 0),
+    ("bitrate_kbps", -5),
+    ("status", "perhaps"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ODD)
+def test_every_reader_says_the_same_of_a_damaged_row(
+    folder: Path, field: str, value: object
+) -> None:
+    change(folder / "cells.jsonl", lambda rows: rows[1].update({field: value}))
+    commands = (
+        ("report", folder, "--text"),
+        ("train", "--corpus", folder, "--epochs", "1"),
+        ("predict", "fr_regressor_v2", "--jsonl", folder / "cells.jsonl"),
+    )
+    said = []
+    for command in commands:
+        done = typed(*command, cwd=folder.parent)
+        assert done.returncode == 4 and "Traceback" not in done.stderr, done.stderr
+        said.append(done.stderr.splitlines()[-1])
+    assert len(set(said)) == 1, said
+    assert said[0].startswith(f"error: {folder}/cells.jsonl:2: ") and field in said[0]
+
+
+@pytest.mark.parametrize("plan", ["[]", "null", "{", '{"sources": [{}]}'])
+def test_every_reader_says_the_same_of_a_damaged_plan(folder: Path, plan: str) -> None:
+    (folder / "sweep.json").write_text(plan)
+    said = []
+    for command in (("status",), ("clean",), ("report",), ("merge", "--out", "both")):
+        done = typed(*command, folder, cwd=folder.parent)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        said.append(done.stderr.splitlines()[-1])
+    assert len(set(said)) == 1, said
+    assert "restore it, or measure into another folder" in said[0]
+
+
+def test_predict_leaves_failed_cells_out(folder: Path) -> None:
+    rows = folder / "cells.jsonl"
+    done = typed("predict", "fr_regressor_v2", "--jsonl", rows, "--json", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 and "left out 1 failed cells" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from vmaftune.errors import SourceError
-from vmaftune.media.probe import COMMON_RATES, _planar, _timing, frame_rate, raw_format
+from vmaftune.media.probe import COMMON_RATES, _planar, _timing, frame_rate, probe, raw_format
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,22 @@ def test_raw_names_and_flags() -> None:
     )
     with pytest.raises(SourceError, match="has no header"):
         raw_format(Path("x.yuv"), (640, 360), None, None)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("W30000 H30000 F25:1", "its width as 30000"),
+        ("W64 H1000000 F25:1", "its height as 1000000"),
+        ("W0 H64", "its width as 0"),
+        ("W-5 H64", "its width as -5"),
+        ("H64", "its width as none"),
+        ("W64 Hmany", "its height as many"),
+        ("W" + 99 * "9" + " H64", "its width as 99999999999999999999"),
+    ],
+)
+def test_a_y4m_header_that_no_picture_can_have(head: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd header.y4m"
+    path.write_bytes(f"YUV4MPEG2 {head}\nFRAME\n".encode() + bytes(6144))
+    with pytest.raises(SourceError, match=f"{said}.*1 to 16384 pixels a side"):
+        probe(path)

@@ -14,7 +14,7 @@ from vmaftune.cell import TMP
 from vmaftune.commands.options import JsonDocument
 from vmaftune.engine.folder import lock
 from vmaftune.engine.study import stale
-from vmaftune.errors import UsageError
+from vmaftune.request.document import require_plan
 
 
 def clean(
@@ -26,8 +26,7 @@ def clean(
     Example: vmaf-tune clean runs/phase_a/demo
     """
 
-    if not (folder / SWEEP).is_file():
-        raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)")
+    require_plan(folder)
     with lock(folder):
         found = stale(folder)
         size = sum(p.stat().st_size for place in found for p in place.rglob("*") if p.is_file())

@@ -18,7 +18,7 @@ from vmaf_train.contract import (
     feature_set,
     feature_value,
 )
-from vmaf_train.corpus.rows import parse, settings
+from vmaf_train.corpus.rows import CELLS, checked, parse, settings
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.teacher import Teacher
 
@@ -130,7 +130,7 @@ def predict(
     rows: list[Located] = []
     if not self_test and model != prior.ID:
         rows = (
-            list(_read(jsonl))
+            _finished(jsonl)
             if jsonl is not None
             else [("the command line", _row(encoder, preset, quality, flags))]
         )
@@ -184,6 +184,19 @@ def _row(
     return {"encoder": known.name, **settings, "per_frame_features": features}
 
 
+def _finished(name: str) -> list[Located]:
+    """Rows of a file without those of failed cells, which have no features; as `_read`."""
+    from vmaf_train.corpus.ledger import require_sound_folder
+
+    if Path(name).name == CELLS and Path(name).is_file():
+        require_sound_folder(Path(name).parent)
+    found = list(_read(name))
+    measured = [(where, row) for where, row in found if row.get("status") != "failed"]
+    if len(measured) < len(found):
+        console.warn(f"left out {len(found) - len(measured)} failed cells")
+    return measured
+
+
 def _read(name: str) -> Iterator[Located]:
     """Rows of a JSONL file or of stdin. Raises DatasetError with the line for one that is not a
     JSON object.
@@ -202,9 +215,12 @@ def _read(name: str) -> Iterator[Located]:
             continue
         where = f"line {number} of {'stdin' if name == '-' else name}"
         try:
-            yield where, parse(line)
-        except ValueError as failure:
+            row = parse(line)
+            if "schema_version" in row:
+                checked(row)
+        except (ValueError, DatasetError) as failure:
             raise DatasetError(f"{where}: {failure}") from failure
+        yield where, row
 
 
 def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from vmaftune import console
 from vmaftune.commands.options import JsonDocument
 from vmaftune.costs import duration, encode_s, score_s
 from vmaftune.encoders import ENCODERS
-from vmaftune.errors import UsageError, VmafTuneError
-from vmaftune.request.document import Document, read_document
+from vmaftune.errors import VmafTuneError
+from vmaftune.request.document import Document, require_plan
 
 if TYPE_CHECKING:
     from vmaf_train.corpus.ledger import Mark
@@ -68,10 +68,7 @@ def read(folder: Path, *, verify: bool = False) -> Progress:
     """
     from vmaf_train.corpus.ledger import read_ledger
 
-    try:
-        plan = read_document(folder / SWEEP)
-    except FileNotFoundError as failure:
-        raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)") from failure
+    plan = require_plan(folder)
     ledger = read_ledger(folder, everything=verify)
     ids = plan.cell_ids | ledger.last.keys() if plan.open else plan.cell_ids
     known = {cell: mark for cell, mark in ledger.last.items() if cell in ids}

@@ -15,7 +15,7 @@ from vmaf_train.files import write_json
 
 from vmaftune.engine.folder import Writer, append_run, lock
 from vmaftune.errors import FolderError, UsageError
-from vmaftune.request.document import Document, conflict, read_document
+from vmaftune.request.document import Document, conflict, require_plan
 from vmaftune.request.document import merge as merge_plans
 
 if TYPE_CHECKING:
@@ -82,12 +82,7 @@ def merge_folders(folders: Sequence[Path], out: Path) -> Merged:
 
 
 def _joined_plan(folders: Sequence[Path]) -> Document:
-    plans = []
-    for folder in folders:
-        try:
-            plans.append(read_document(folder / SWEEP))
-        except FileNotFoundError as failure:
-            raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)") from failure
+    plans = [require_plan(folder) for folder in folders]
     whole = plans[0]
     for folder, plan in zip(folders[1:], plans[1:], strict=True):
         clash = conflict(whole, plan)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from av import VideoCodecContext, VideoFrame, VideoStream
     from av.container import InputContainer
 
+MAX_SIDE = 16384  # of a picture, in pixels: more than any of the encoders takes
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
 # Demuxers whose pictures lie in the file itself. A playlist or concat script names other files,
 # which the source's digest would not cover, and the protocol whitelist lets a plain relative name
@@ -259,6 +260,7 @@ def probe(path: Path, raw: Raw | None = None) -> Facts:
         raise SourceError(f"{path} is empty (0 bytes)")
     if raw is not None:
         return _raw_facts(path, raw)
+    _check_y4m(path)
     import av
 
     try:
@@ -271,6 +273,25 @@ def probe(path: Path, raw: Raw | None = None) -> Facts:
             return _container_facts(path, box)
     except av.error.FFmpegError as failure:
         raise SourceError(f"{path} cannot be read as a video: {failure.strerror}") from failure
+
+
+def _check_y4m(path: Path) -> None:
+    """Raise SourceError for a y4m file whose first line gives no size that a picture can have:
+    ffmpeg's words for it are "Device or resource busy".
+    """
+    with path.open("rb") as opened:
+        head = opened.read(256).partition(b"\n")[0].decode("ascii", errors="replace")
+    words = head.split(" ")
+    if words[0] != "YUV4MPEG2":
+        return
+    sides = {word[0]: word[1:] for word in words[1:] if word[:1] in ("W", "H")}
+    for side, name in (("W", "width"), ("H", "height")):
+        text = sides.get(side, "none")
+        if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MAX_SIDE):
+            raise SourceError(
+                f"{path} gives its {name} as {text:.20} in its first line, and a picture has 1 to"
+                f" {MAX_SIDE} pixels a side; the header is damaged: make the file again"
+            )
 
 
 def _raw_facts(path: Path, raw: Raw) -> Facts:

@@ -15,7 +15,7 @@ import msgspec
 
 from vmaftune.cell import SWEEP, Cell, Pair, Setting, Window
 from vmaftune.encoders import OptionSet, format_quality
-from vmaftune.errors import FolderError
+from vmaftune.errors import FolderError, UsageError
 
 SCHEMA_VERSION = 1
 # What the same source has in common in two plans; the rest may differ (a path, a flag).
@@ -302,15 +302,25 @@ def read_document(path: Path) -> Document:
         raise FolderError(f"{path} cannot be read: {failure.strerror}") from failure
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as failure:
         raise FolderError(
-            f"{path} is not the plan of a run ({_short(failure)}); restore it, or write elsewhere"
-            " with --out"
+            f"{path} is not the plan of a run ({_short(failure)}); restore it, or measure into"
+            " another folder"
         ) from failure
     if document.schema_version != SCHEMA_VERSION:
         raise FolderError(
             f"{path} has schema_version {document.schema_version}, and this version reads"
-            f" {SCHEMA_VERSION}; update vmaf-tune, or write elsewhere with --out"
+            f" {SCHEMA_VERSION}; update vmaf-tune, or measure into another folder"
         )
     return document
+
+
+def require_plan(folder: Path) -> Document:
+    """The plan of the run in `folder`. Raises UsageError where it holds none, and FolderError where
+    its sweep.json is none.
+    """
+    try:
+        return read_document(folder / SWEEP)
+    except FileNotFoundError as failure:
+        raise UsageError(f"{folder} holds no sweep ({SWEEP} is missing)") from failure
 
 
 def _short(failure: Exception) -> str:

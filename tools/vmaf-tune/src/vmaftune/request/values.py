@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 
 from vmaftune.encoders import format_quality, select
 from vmaftune.errors import UsageError
+from vmaftune.media.probe import MAX_SIDE
 
 MAX_VALUES = 1000
-MAX_SIDE = 16384  # of a picture, in pixels: more than any of the encoders takes
 MAX_SECONDS = 10**7
 T = TypeVar("T")
 
