@@ -23,7 +23,7 @@ RANGE = {"min_quality": 16, "max_quality": 36}
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Any:
-    return film("four shots.mkv", shots=4, size="192x108")
+    return film("eight shots.mkv", shots=8, size="192x108")
 
 
 @pytest.fixture(scope="session")

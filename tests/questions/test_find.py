@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ class Asked:
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Any:
-    return film("four shots.mkv", shots=4, size="192x108")
+    return film("eight shots.mkv", shots=8, size="192x108")
 
 
-WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=4)
+WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=8)
 
 
 @pytest.fixture(scope="session")
@@ -101,36 +101,53 @@ def test_the_answer_is_that_of_an_exhaustive_sweep(
     assert result.is_met
 
 
-def test_few_encodes_and_none_twice(short: Any, model_dir: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searches:
+    """A folder in which three searches ran, and what each told."""
+
+    out: Path
+    first: Asked
+    again: Asked
+    other: Asked
+    result: Any
+    repeated: Any
+
+
+@pytest.fixture(scope="module")
+def searches(short: Any, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Searches:
+    """A search, the same again, and one for another target, in a new folder."""
+    out = tmp_path_factory.mktemp("searches") / "run"
     first, again, other = Asked(), Asked(), Asked()
-    result = search(short, tmp_path / "run", model_dir, first)
+    result = search(short, out, model_dir, first)
+    repeated = search(short, out, model_dir, again)
+    search(short, out, model_dir, other, target=82)
+    return Searches(
+        out=out, first=first, again=again, other=other, result=result, repeated=repeated
+    )
+
+
+def test_few_encodes_and_none_twice(searches: Searches) -> None:
+    first = searches.first
     assert 2 <= len(first.probes) <= 5
-    assert first.cells == 4 * len(first.probes)
-    repeated = search(short, tmp_path / "run", model_dir, again)
-    assert repeated.best.quality == result.best.quality
-    assert repeated.best.score == result.best.score
-    assert again.cells == 0, "what was measured is not measured again"
-    search(short, tmp_path / "run", model_dir, other, target=82)
-    assert other.cells < first.cells, "a second target builds on the first"
+    assert first.cells == 8 * len(first.probes)
+    assert searches.repeated.best.quality == searches.result.best.quality
+    assert searches.repeated.best.score == searches.result.best.score
+    assert searches.again.cells == 0, "what was measured is not measured again"
+    assert searches.other.cells < first.cells, "a second target builds on the first"
 
 
-def test_the_folder_keeps_what_was_asked_and_the_report_shows_it(
-    short: Any, model_dir: Path, tmp_path: Path
-) -> None:
-    out, told = tmp_path / "run", Asked()
-    result = search(short, out, model_dir, told)
-    search(short, out, model_dir, target=82)
-    first, second = read(out).questions
-    assert (first.asked.target, second.asked.target) == (88, 82)
-    assert [p.quality for p in first.probes] == [p.quality for p in told.probes]
+def test_the_folder_keeps_what_was_asked_and_the_report_shows_it(searches: Searches) -> None:
+    first, again, other = read(searches.out).questions
+    assert [q.asked.target for q in (first, again, other)] == [88, 88, 82]
+    assert [p.quality for p in first.probes] == [p.quality for p in searches.first.probes]
     answer = first.answers[0]
-    assert answer.told.quality == result.best.quality and answer.told.curve is not None
-    assert {q for q, _, _ in answer.told.measured} == {p.quality for p in told.probes}
+    assert answer.told.quality == searches.result.best.quality and answer.told.curve is not None
+    assert {q for q, _, _ in answer.told.measured} == {p.quality for p in first.probes}
     means = [w.mean for w in answer.windows]
-    assert len(means) == 4
-    assert sum(means) / 4 == pytest.approx(result.best.score, abs=0.01)
-    knows = {q for q, _, _ in second.answers[0].told.measured}
-    assert knows >= {p.quality for p in told.probes}, "a later question knows the earlier ones"
+    assert len(means) == 8
+    assert sum(means) / 8 == pytest.approx(searches.result.best.score, abs=0.01)
+    knows = {q for q, _, _ in other.answers[0].told.measured}
+    assert knows >= {p.quality for p in first.probes}, "a later question knows the earlier ones"
 
 
 def test_a_target_out_of_reach_is_an_answer(short: Any, whole_curve: Any, model_dir: Path) -> None:
