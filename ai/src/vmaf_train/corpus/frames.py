@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -185,17 +186,18 @@ def from_lines(text: bytes, file: Path, first: int = 1) -> Frames:
     """Whole lines as columns; `first` is the number of the first one, for errors. Raises as
     `blocks`.
     """
-    try:
-        rows = _LINES.decode_lines(text)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        pass
-    try:
-        return _further_columns(_FURTHER_LINES.decode_lines(text))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return _slowly(text, file, first)
-    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
     # msgspec takes two objects on one line for two lines.
-    return _columns(rows, ()) if len(rows) == num_lines else _slowly(text, file, first)
+    num_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    unfit = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+    with suppress(*unfit):
+        rows = _LINES.decode_lines(text)
+        if len(rows) == num_lines:
+            return _columns(rows, ())
+    with suppress(*unfit):
+        further = _FURTHER_LINES.decode_lines(text)
+        if len(further) == num_lines:
+            return _further_columns(further)
+    return _slowly(text, file, first)
 
 
 def _further_columns(rows: Sequence[FurtherRow]) -> Frames:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from vmaf_train.corpus.rows import SWEEP
 
 from vmaftune import console
 from vmaftune.cell import TMP
