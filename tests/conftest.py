@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from forged import latest_rows, read_jsonl
+from hypothesis import HealthCheck, settings
 from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.engine.events import to_json
@@ -29,6 +30,11 @@ from vmaftune.request.cells import Plan, plan_cells
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.sources import resolve_sources
 
+# A busy machine is no reason for a property to fail.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("suite")
 pytest_plugins = ["corpora", "films", "projects"]
 # What differs between two runs of the same cell.
 TIMES = ("encode_wall_s", "encode_cpu_s", "score_cpu_s", "finished_at")
