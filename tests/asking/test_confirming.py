@@ -78,6 +78,6 @@ def test_known_bad_versions_of_libvmaf(version: str, bad: bool) -> None:
 
 
 def test_a_python_that_fails_or_says_nothing_is_no_answer() -> None:
-    assert ask_python(Runner(), "print('noise'); print('{\"a\": 1}')") == {"a": 1}
-    assert ask_python(Runner(), "import no_such_package") is None
-    assert ask_python(Runner(), "pass") is None
+    assert ask_python(Runner(), "print('noise'); print('{\"a\": 1}')", dict) == {"a": 1}
+    assert ask_python(Runner(), "import no_such_package", dict) is None
+    assert ask_python(Runner(), "pass", dict) is None

@@ -99,7 +99,7 @@ def test_corpus_takes_every_model_that_doctor_lists_and_names_one_that_is_not_th
 ) -> None:
     found = libvmaf_facts(identify(Runner(), ffmpeg))
     for model in MODELS:
-        assert (try_model(Runner(), ffmpeg, model)[0] is not None) == (model in found["models"])
+        assert (try_model(Runner(), ffmpeg, model)[0] is not None) == (model in found.models)
     assert identify(Runner(), ffmpeg, "vmaf_v1.0.16_3d0h").identity.libvmaf_version, (
         "CAMBI takes no picture below 216x176"
     )

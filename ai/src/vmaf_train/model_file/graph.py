@@ -84,12 +84,7 @@ def build_onnx(
     graph = _Graph()
     x = "features"
     if contract.scaler == "graph":
-        x = graph.node(
-            "Sub", [x, graph.constant("feature_mean", mean.astype(np.float32))], "centred"
-        )
-        x = graph.node(
-            "Div", [x, graph.constant("feature_std", std.astype(np.float32))], "standardised"
-        )
+        x = graph.standardised(x, mean, std)
     if contract.has_codec:
         x = graph.node("Concat", [x, "codec"], "inputs", axis=1)
     for i, (w, b) in enumerate(weights):
@@ -99,9 +94,8 @@ def build_onnx(
             x = graph.activation(contract.activation, x, f"layer{i}")
     if clip:
         x = graph.clip(x)
-    graph.node(
-        "Squeeze", [x, graph.constant("last_axis", np.array([1], np.int64))], contract.output
-    )
+    axis = graph.constant("last_axis", np.array([1], np.int64))
+    graph.node("Squeeze", [x, axis], contract.output)
     metadata = _metadata(contract, mean, std, trained_encoders, smoke)
     return graph.model(contract, metadata)
 
@@ -134,6 +128,14 @@ class _Graph:
             self._onnx.helper.make_node(op, inputs, [output], name=output, **attributes)
         )
         return output
+
+    def standardised(self, x: str, mean: NDArray[np.float64], std: NDArray[np.float64]) -> str:
+        """`x` less its mean, by its standard deviation, (6,) each."""
+        centre = self.constant("feature_mean", mean.astype(np.float32))
+        x = self.node("Sub", [x, centre], "centred")
+        return self.node(
+            "Div", [x, self.constant("feature_std", std.astype(np.float32))], "standardised"
+        )
 
     def activation(self, kind: str, x: str, name: str) -> str:
         """ReLU, or the exact GELU 0.5 x (1 + erf(x / sqrt 2)) in operators of opset 17."""

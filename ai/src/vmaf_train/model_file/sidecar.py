@@ -63,9 +63,7 @@ def build_sidecar(
     """
     contract = contract_of(model_id)
     mean, std = check_scaler(feature_mean, feature_std)
-    missing = {"digest", "path", "num_rows", "num_groups"} - set(corpus)
-    if missing:
-        raise ValueError(f"the sidecar's corpus needs {', '.join(sorted(missing))}")
+    _check_corpus(corpus)
     return {
         **contract_fields(contract, clip=clip),
         "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
@@ -80,6 +78,12 @@ def build_sidecar(
         "self_test": dict(self_test),
         "run_provenance": dict(run_provenance),
     }
+
+
+def _check_corpus(corpus: Mapping[str, object]) -> None:
+    missing = {"digest", "path", "num_rows", "num_groups"} - set(corpus)
+    if missing:
+        raise ValueError(f"the sidecar's corpus needs {', '.join(sorted(missing))}")
 
 
 def contract_fields(contract: ModelContract, *, clip: bool) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Stack:
             self.b.append(self.flat[:, at : at + n_out].view(num_models, 1, n_out))
             at += n_out
 
+    def layers(self, m: int) -> list[tuple[Tensor, Tensor]]:
+        """Weights (out, in) and biases (out,) of network `m`, a pair for each layer."""
+        return [(w[m].T, b[m, 0]) for w, b in zip(self.W, self.b, strict=True)]
+
 
 def train_batched(
     recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
@@ -80,26 +84,14 @@ def train_batched(
             where = slice(s * recipe.batch_size, (s + 1) * recipe.batch_size)
             x, y = pool.inputs(_first(draw, k, where), mean[:k], std[:k], codec=recipe.has_codec)
             masks = _masks(recipe, sizes[:k] - s * recipe.batch_size, generators[:k], x)
-            losses = _gradients(
-                recipe, nets, state.grad, x, y / recipe.target_scale, weight[:k, where], masks
-            )
+            y = y / recipe.target_scale
+            losses = _gradients(recipe, nets, state.grad, x, y, weight[:k, where], masks)
             state.step(k, epoch * steps[:k] + s, recipe.epochs * steps[:k])
             loss += losses.sum()
         if on_epoch:
             on_epoch(epoch + 1, loss.item() / steps.sum() * recipe.target_scale**2)
-    done = [
-        finish(
-            recipe,
-            job,
-            data,
-            [(w[m].T, b[m, 0]) for w, b in zip(nets.W, nets.b, strict=True)],
-            *scalers[m],
-        )
-        for m, job in enumerate(ranked)
-    ]
-    return [
-        trained for _, trained in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])
-    ]
+    done = [finish(recipe, job, data, nets.layers(m), *scalers[m]) for m, job in enumerate(ranked)]
+    return [done[order.index(i)] for i in range(len(jobs))]
 
 
 def _gradients(

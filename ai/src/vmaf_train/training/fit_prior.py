@@ -11,7 +11,8 @@ points share one Cholesky factor, which makes a fit a matter of seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from types import SimpleNamespace
@@ -383,16 +384,25 @@ def _maximise(table: Table, statistic: str, curves: Sequence[Curve], steps: int)
         value.backward()
         return value
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices of this size are slower on several, and sums would differ
-    try:
+    with _one_thread():
         optimiser.step(closure)
-    finally:
-        torch.set_num_threads(threads)
     found = _unpack(vector.detach(), fixed)
     strange = _strangeness(curves, statistic)
     numbers = {name: getattr(found, name).numpy() for name in Hyper.__slots__} | strange
     return Hyper(**numbers)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices of this size are slower on several threads, and sums would differ."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _tensors(pattern: Pattern) -> tuple[SimpleNamespace, Tensor]:

@@ -72,17 +72,7 @@ def encode_question(
 
     Raises as `encode`.
     """
-    if running.target is not None and job.way != "shots":
-        raise UsageError(
-            "--cluster goes with --shots: one long encode is the work of one machine; leave one out"
-        )
-    if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
-        raise UsageError("an encode is whole or by shots, and verified by windows or in full")
-    container_of(job.out)
-    if not job.force:
-        check_free(job.out)
-    if wanted.metric != VMAF or wanted.guards:
-        raise UsageError("encode takes a VMAF target and no guards; `find` takes both")
+    _check_job(job, wanted, running)
     question = find_question(texts, wanted, running)
     if len(question.request.candidates) != 1:
         raise UsageError("encode takes one encoder with one preset; `find` compares several")
@@ -110,6 +100,21 @@ def encode_question(
     notices = (*question.notices, *said, *lost(request, question.ffmpeg))
     options = replace(question.options, retry_failed=True)
     return replace(question, notices=notices, options=options), request
+
+
+def _check_job(job: EncodeJob, wanted: Wanted, running: Running) -> None:
+    """Raise UsageError for what makes no sense, and for a file that exists."""
+    if running.target is not None and job.way != "shots":
+        raise UsageError(
+            "--cluster goes with --shots: one long encode is the work of one machine; leave one out"
+        )
+    if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
+        raise UsageError("an encode is whole or by shots, and verified by windows or in full")
+    container_of(job.out)
+    if not job.force:
+        check_free(job.out)
+    if wanted.metric != VMAF or wanted.guards:
+        raise UsageError("encode takes a VMAF target and no guards; `find` takes both")
 
 
 def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:

@@ -157,17 +157,31 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
     ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
     film, notices = resolve_film(request)
     slots = running.jobs or max(1, usable_cores() // request.threads)
-    size = (
-        parse_scale(wanted.size, "--size").of(film.whole.width, film.whole.height)
-        if wanted.size
-        else None
+    _check_metrics(request, wanted, film, ffmpeg)
+    found = _find_request(request, wanted, film)
+    return Question(
+        film=film,
+        request=_within(found, wanted.within_s, slots),
+        folder=running.out or find_folder(film.whole),
+        ffmpeg=ffmpeg,
+        options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
+        notices=notices,
+        target=running.target,
     )
+
+
+def _check_metrics(request: Request, wanted: Wanted, film: Film, ffmpeg: Ffmpeg) -> None:
+    """Raise ToolError and UsageError for a metric that cannot be measured here, or of this film."""
     metrics = ordered((*request.metrics, wanted.metric, *(g.metric for g in wanted.guards)))
     further.require(ffmpeg, metrics)
     check_size(metrics, film.whole.width, film.whole.height, film.whole.name)
     if "neg" in metrics:
         neg_of(request.teacher)
-    found = FindRequest(
+
+
+def _find_request(request: Request, wanted: Wanted, film: Film) -> FindRequest:
+    size = parse_scale(wanted.size, "--size") if wanted.size else None
+    return FindRequest(
         sample=_sample(film, wanted),
         candidates=candidates_of(request, wanted),
         target=wanted.target,
@@ -177,22 +191,13 @@ def find_question(texts: Texts, wanted: Wanted, running: Running) -> Question:
         num_windows=wanted.samples,
         max_kbps=_limit(film, wanted),
         max_cpu=wanted.max_cpu,
-        size=size,
+        size=size.of(film.whole.width, film.whole.height) if size else None,
         options=option_set(request),
         threads=request.threads,
         teacher=request.teacher,
         metric=wanted.metric,
         guards=wanted.guards,
         metrics=request.metrics,
-    )
-    return Question(
-        film=film,
-        request=_within(found, wanted.within_s, slots),
-        folder=running.out or find_folder(film.whole),
-        ffmpeg=ffmpeg,
-        options=Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed),
-        notices=notices,
-        target=running.target,
     )
 
 

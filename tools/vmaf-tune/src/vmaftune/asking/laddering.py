@@ -35,6 +35,7 @@ from vmaftune.questions.find import FIRST_WINDOWS, Candidate
 from vmaftune.questions.ladder import LadderMaker, LadderRequest
 from vmaftune.questions.rungs import LadderFiles, RungsMaker, RungsRequest, check_folder
 from vmaftune.questions.sample import sample
+from vmaftune.request.asked import Request
 from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
@@ -115,25 +116,7 @@ def ladder_questions(
     film, notices = resolve_film(request)
     candidates = candidates_of(request, Wanted())
     sizes, left_out = ladder_sizes(film.whole, wanted.sizes)
-    asked = LadderRequest(
-        sample=sample(film, wanted.sample_seconds, most=wanted.samples),
-        encoder=candidates[0].encoder,
-        preset=candidates[0].preset,
-        sizes=sizes,
-        top=wanted.top,
-        bottom=wanted.bottom,
-        step=wanted.step,
-        num_rungs=wanted.num_rungs,
-        min_kbps=wanted.min_kbps,
-        max_kbps=wanted.max_kbps,
-        statistic=wanted.statistic,
-        num_windows=wanted.samples,
-        options=option_set(request),
-        threads=request.threads,
-        teacher=request.teacher,
-        template=_fixed(film.whole, wanted.template),
-        gop=max(1, round(wanted.gop_s * film.whole.frame_rate)),
-    )
+    asked = _request(request, wanted, film, candidates[0], sizes)
     slots = running.jobs or max(1, usable_cores() // request.threads)
     options = Options(jobs=slots, timeout_s=running.timeout_s, retry_failed=running.retry_failed)
     places = _places(wanted, candidates)
@@ -150,6 +133,35 @@ def ladder_questions(
             by_shots=wanted.shots,
         )
         for candidate, place in zip(candidates, places, strict=True)
+    )
+
+
+def _request(
+    request: Request,
+    wanted: LadderWanted,
+    film: Film,
+    first: Candidate,
+    sizes: tuple[tuple[int, int], ...],
+) -> LadderRequest:
+    """The ladder of the first encoder."""
+    return LadderRequest(
+        sample=sample(film, wanted.sample_seconds, most=wanted.samples),
+        encoder=first.encoder,
+        preset=first.preset,
+        sizes=sizes,
+        top=wanted.top,
+        bottom=wanted.bottom,
+        step=wanted.step,
+        num_rungs=wanted.num_rungs,
+        min_kbps=wanted.min_kbps,
+        max_kbps=wanted.max_kbps,
+        statistic=wanted.statistic,
+        num_windows=wanted.samples,
+        options=option_set(request),
+        threads=request.threads,
+        teacher=request.teacher,
+        template=_fixed(film.whole, wanted.template),
+        gop=max(1, round(wanted.gop_s * film.whole.frame_rate)),
     )
 
 

@@ -115,24 +115,27 @@ def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuesti
         folder = request.out or folder.with_name(folder.name + shard.suffix)
         whole, plan = part_of(whole, shard), part_of(plan, shard)
     check_utf8(folder)
-    options = Options(
+    return GridQuestion(
+        plan=plan,
+        whole=whole,
+        folder=folder,
+        ffmpeg=ffmpeg,
+        options=_options(request, run),
+        hardware=hardware,
+        scorer=scorer,
+        extend=run.extend,
+        target=target,
+    )
+
+
+def _options(request: Request, run: RunFlags) -> Options:
+    return Options(
         jobs=run.jobs or max(1, usable_cores() // request.threads),
         timeout_s=run.timeout,
         keep_encodes=run.keep_encodes,
         retry_failed=run.retry_failed,
         verify=run.verify,
         budget_bytes=run.scratch_budget or BUDGET_BYTES,
-    )
-    return GridQuestion(
-        plan=plan,
-        whole=whole,
-        folder=folder,
-        ffmpeg=ffmpeg,
-        options=options,
-        hardware=hardware,
-        scorer=scorer,
-        extend=run.extend,
-        target=target,
     )
 
 

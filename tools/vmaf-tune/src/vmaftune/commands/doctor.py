@@ -4,8 +4,8 @@ to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,9 @@ from vmaftune.commands.options import FfmpegPath, Insecure, JsonDocument
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.engine.cluster import Member, check_target, connect, survey
 from vmaftune.errors import ToolError
-from vmaftune.hardware.checkup import inspect, report
-from vmaftune.hardware.gpus import look
-from vmaftune.hardware.selection import Cache, acceptable, prove, split
+from vmaftune.hardware.checkup import Libvmaf, Onnxruntime, Report, inspect, report
+from vmaftune.hardware.gpus import Gpu, Gpus, look
+from vmaftune.hardware.selection import Cache, Trial, acceptable, prove, split
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg
 from vmaftune.media.process import Runner
 from vmaftune.request.values import refuse_empty, words
@@ -88,7 +88,7 @@ def doctor(
     trials = prove(rows, used, gpus=here, wanted_gpus=wanted, cache=cache)
     found = report(used, problem, trials, here)
     if as_json:
-        console.json_document(found)
+        console.json_document(found.to_json())
     else:
         show(found)
     if problem and asked:
@@ -108,124 +108,103 @@ def doctor(
         console.next_command("vmaf-tune doctor --confirm")
 
 
-def show(found: Mapping[str, Any]) -> None:
+def show(found: Report) -> None:
     """The report as tables on stdout, and what needs attention as notes."""
     console.table(
         "encoders",
         ("encoder", "usable", "formats", "why not", "what to do"),
-        encoder_lines(found["encoders"]),
+        encoder_lines(found.trials),
         left=5,
         styles={"yes": "green", "no": "red"},
     )
     console.out("")
     console.table("machine", ("what", "found"), facts(found), left=2)
-    if found["libvmaf"] and found["libvmaf"]["warning"]:
-        console.warn(found["libvmaf"]["warning"])
-    for name, use, extra in (
-        ("torch", "training needs it", "train"),
-        ("onnxruntime", "models answer through it", "predict"),
-    ):
-        if found["runtimes"][name] is None:
-            console.warn(f"{name} does not work here; {use}: pip install 'vmaf-tune[{extra}]'")
+    if found.libvmaf and found.libvmaf.warning:
+        console.warn(found.libvmaf.warning)
+    missing = "{} does not work here; {}: pip install 'vmaf-tune[{}]'"
+    if found.torch is None:
+        console.warn(missing.format("torch", "training needs it", "train"))
+    if found.onnxruntime is None:
+        console.warn(missing.format("onnxruntime", "models answer through it", "predict"))
 
 
-def encoder_lines(trials: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def encoder_lines(trials: Sequence[Trial]) -> list[tuple[object, ...]]:
     """One line per encoder, GPU and outcome; pixel formats that fared alike share it."""
-    lines: dict[tuple[Any, ...], list[str]] = {}
+    lines: dict[tuple[str, bool, str | None, str | None], list[str]] = {}
     for trial in trials:
-        device = trial["device"]
-        name = (
-            f"{trial['encoder']} on {device['name']}"
-            if device and trial["usable"]
-            else trial["encoder"]
-        )
-        outcome = (name, trial["usable"], trial["why"], trial["what_to_do"])
-        lines.setdefault(outcome, []).append(trial["pix_fmt"])
-    shown, last = [], None
+        name = trial.encoder
+        if trial.device and trial.usable:
+            name = f"{trial.encoder} on {trial.device.name}"
+        outcome = name, trial.usable, trial.why, trial.what_to_do
+        lines.setdefault(outcome, []).append(trial.pix_fmt)
+    shown: list[tuple[object, ...]] = []
+    last = None
     for (name, works, why, what), formats in lines.items():
-        shown.append(
-            (
-                name,
-                works,
-                ", ".join(dict.fromkeys(formats)),
-                why or "",
-                "as above" if what and what == last else what or "",
-            )
-        )
+        again = "as above" if what and what == last else what or ""
+        shown.append((name, works, ", ".join(dict.fromkeys(formats)), why or "", again))
         last = what
     return shown
 
 
-def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(found: Report) -> list[tuple[str, str]]:
     """What is not an encoder, a line each."""
-    ffmpeg, vmaf, gpus, here = found["ffmpeg"], found["libvmaf"], found["gpus"], found["machine"]
-    lines = [("ffmpeg", f"{ffmpeg['version']} at {ffmpeg['path']}")]
-    if vmaf:
-        lines += [
-            ("libvmaf", vmaf["version"]),
-            ("models that load", " ".join(vmaf["models"])),
-            (
-                "libvmaf_cuda",
-                (
-                    "in this ffmpeg"
-                    if vmaf["libvmaf_cuda"]
-                    else "not in this ffmpeg; scoring runs on the CPU"
-                ),
-            ),
-        ]
-    else:
-        lines.append(("libvmaf", "missing, or it does not score"))
-    if gpus["nvidia_driver"]:
-        lines.append(("NVIDIA driver", gpus["nvidia_driver"]))
-    else:
-        lines.append(("NVIDIA driver", f"none ({gpus['nvidia_problem']})"))
-    lines += [(f"NVIDIA GPU {g['index']}", gpu_line(g)) for g in gpus["nvidia"]]
-    lines += [
-        (n["path"], f"{n['vendor']} ({n['driver']})" + ("" if n["access"] else ", not accessible"))
-        for n in gpus["render_nodes"]
-    ]
-    torch, onnx = found["runtimes"]["torch"], found["runtimes"]["onnxruntime"]
-    lines.append(
-        (
-            "torch",
-            f"{torch['version']} on {', '.join(torch['devices'])}" if torch else "not working",
-        )
-    )
-    lines.append(("onnxruntime", onnxruntime_line(onnx) if onnx else "not working"))
-    memory = f"{here['memory_bytes'] / GIB:.1f} GiB" if here["memory_bytes"] else "unknown"
+    torch, onnx, here = found.torch, found.onnxruntime, found.machine
+    memory = f"{here.memory_bytes / GIB:.1f} GiB" if here.memory_bytes else "unknown"
+    computes = f"{torch.version} on {', '.join(torch.devices)}" if torch else "not working"
     return [
-        *lines,
-        ("system", f"{here['system']}, Python {here['python']}"),
-        ("processor", f"{here['cpu']}, {here['cores']} usable cores"),
+        ("ffmpeg", f"{found.ffmpeg.identity.ffmpeg_version} at {found.ffmpeg.path}"),
+        *libvmaf_lines(found.libvmaf),
+        *gpu_lines(found.gpus),
+        ("torch", computes),
+        ("onnxruntime", onnxruntime_line(onnx) if onnx else "not working"),
+        ("system", f"{here.system}, Python {here.python}"),
+        ("processor", f"{here.cpu}, {here.cores} usable cores"),
         ("memory", memory),
         (
             "disk here",
-            f"{here['disk_free_bytes'] / GIB:.1f} GiB free of {here['disk_bytes'] / GIB:.1f}",
+            f"{found.disk_free_bytes / GIB:.1f} GiB free of {found.disk_bytes / GIB:.1f}",
         ),
     ]
 
 
-def gpu_line(gpu: Mapping[str, Any]) -> str:
+def libvmaf_lines(vmaf: Libvmaf | None) -> list[tuple[str, str]]:
+    """What libvmaf can do."""
+    if vmaf is None:
+        return [("libvmaf", "missing, or it does not score")]
+    cuda = "in this ffmpeg" if vmaf.libvmaf_cuda else "not in this ffmpeg; scoring runs on the CPU"
+    models = " ".join(vmaf.models)
+    return [("libvmaf", vmaf.version), ("models that load", models), ("libvmaf_cuda", cuda)]
+
+
+def gpu_lines(gpus: Gpus) -> list[tuple[str, str]]:
+    """The driver, and a line for every GPU."""
+    driver = gpus.nvidia.driver or f"none ({gpus.nvidia.problem})"
+    lines = [("NVIDIA driver", driver)]
+    lines += [(f"NVIDIA GPU {gpu.index}", gpu_line(gpu)) for gpu in gpus.nvidia.gpus]
+    for node in gpus.nodes:
+        no = "" if node.access else ", not accessible"
+        lines.append((node.path, f"{node.vendor} ({node.driver}){no}"))
+    return lines
+
+
+def gpu_line(gpu: Gpu) -> str:
     """An NVIDIA GPU in words."""
-    parts = [gpu["name"]]
-    if not gpu["nvenc_engine"]:
+    parts = [gpu.name]
+    if not gpu.engine:
         parts.append("no NVENC engine")
-    elif gpu["sessions"] is not None:
-        parts.append(
-            f"{gpu['sessions']} encode sessions in use, encoder {gpu['encoder_percent']}% busy"
-        )
-    if gpu["gpu_percent"] is not None:
-        parts.append(f"GPU {gpu['gpu_percent']}% busy")
+    elif gpu.sessions is not None:
+        parts.append(f"{gpu.sessions} encode sessions in use, encoder {gpu.encoder_percent}% busy")
+    if gpu.gpu_percent is not None:
+        parts.append(f"GPU {gpu.gpu_percent}% busy")
     return ", ".join(parts)
 
 
-def onnxruntime_line(found: Mapping[str, Any]) -> str:
+def onnxruntime_line(found: Onnxruntime) -> str:
     """Where onnxruntime really runs; a CUDA provider that is listed and did not come says so."""
-    names = [p.removesuffix("ExecutionProvider") for p in found["providers"]]
-    missed = "CUDAExecutionProvider" in found["listed"] and "CUDA" not in names
-    return f"{found['version']} on {', '.join(names)}" + (
-        " (CUDA is listed and does not load)" if missed else ""
-    )
+    names = [provider.removesuffix("ExecutionProvider") for provider in found.providers]
+    missed = "CUDAExecutionProvider" in found.listed and "CUDA" not in names
+    more = " (CUDA is listed and does not load)" if missed else ""
+    return f"{found.version} on {', '.join(names)}{more}"
 
 
 def show_cluster(ffmpeg: Ffmpeg, address: str, *, insecure: bool, as_json: bool) -> None:

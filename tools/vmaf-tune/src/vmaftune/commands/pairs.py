@@ -10,9 +10,10 @@ from pathlib import Path
 from vmaf_train.corpus.rows import CELLS, CellRow, latest
 
 from vmaftune import console
-from vmaftune.cell import TEACHER, check_utf8
+from vmaftune.cell import TEACHER, Cell, Pair, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.costs import duration
+from vmaftune.engine.answers import State
 from vmaftune.engine.study import Options, Study, expected_seconds, standing
 from vmaftune.errors import SweepFailed, UsageError
 from vmaftune.media import further
@@ -78,15 +79,8 @@ def score_pairs(place: Path, runner: Runner, flags: Flags, run: RunFlags) -> Non
         foresee(folder, plan, extend=run.extend, part=bool(run.select))
         _show_plan(plan, folder, ffmpeg, options, as_json=run.as_json)
         return
-    study = Study.open(
-        folder,
-        plan,
-        ffmpeg,
-        options,
-        argv=sys.argv,
-        extend=run.extend,
-        part=bool(run.select),
-    )
+    part = bool(run.select)
+    study = Study.open(folder, plan, ffmpeg, options, argv=sys.argv, extend=run.extend, part=part)
     num_failed = drive(study, plan.pairs, lambda study: pairs.run(plan, study), as_json=run.as_json)
     if not run.as_json:
         _summary(plan, folder)
@@ -146,19 +140,7 @@ def _show_plan(
     found = standing(plan.pairs, folder, ffmpeg, retry_failed=options.retry_failed)
     seconds = expected_seconds(found.left, options.jobs)
     if as_json:
-        console.json_document(
-            {
-                "folder": str(folder),
-                "num_cells": len(plan.pairs),
-                "num_frames": sum(p.reference.expected_frames for p in plan.pairs),
-                "num_done": len(found.done),
-                "num_failed": len(found.failed),
-                "num_left": len(found.left),
-                "expected_s": round(seconds, 1),
-                "disk_bytes": 0,
-                "cells": [p.id for p in plan.pairs],
-            }
-        )
+        console.json_document(_plan_document(plan, folder, found, seconds))
         return
     for notice in plan.notices:
         console.warn(notice)
@@ -181,6 +163,23 @@ def _show_plan(
         f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {duration(seconds)} on"
         f" {options.jobs} slots"
     )
+
+
+def _plan_document(
+    plan: PairPlan, folder: Path, found: State[Cell | Pair], seconds: float
+) -> dict[str, object]:
+    """The plan as `--dry-run --json` prints it."""
+    return {
+        "folder": str(folder),
+        "num_cells": len(plan.pairs),
+        "num_frames": sum(p.reference.expected_frames for p in plan.pairs),
+        "num_done": len(found.done),
+        "num_failed": len(found.failed),
+        "num_left": len(found.left),
+        "expected_s": round(seconds, 1),
+        "disk_bytes": 0,
+        "cells": [p.id for p in plan.pairs],
+    }
 
 
 def _summary(plan: PairPlan, folder: Path) -> None:

@@ -29,9 +29,30 @@ def interruptible(runner: Runner) -> Iterator[None]:
         seen.append(number)
         raise KeyboardInterrupt
 
-    # Python runs `handle` in this thread, which learns of a signal late when it was just about to
-    # wait for the slots: those wait for the children. So the children are killed by a thread that
-    # the C handler wakes through a socket.
+    ours = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    taken = [n for n in ours if signal.getsignal(n) is not signal.SIG_IGN]
+    with _woken(runner):
+        before = {n: signal.signal(n, handle) for n in taken}
+        try:
+            yield
+        except (KeyboardInterrupt, Interrupted) as stop:
+            runner.stop()
+            raise Interrupted(
+                "stopped; finished cells are kept, and the same command goes on from here"
+            ) from stop
+        finally:
+            for n, handler in before.items():
+                signal.signal(n, handler)
+
+
+@contextmanager
+def _woken(runner: Runner) -> Iterator[None]:
+    """Kill the children as soon as a signal comes.
+
+    Python runs a handler in the main thread, which learns of a signal late when it was just about
+    to wait for the slots: those wait for the children. So the children are killed by a thread that
+    the C handler wakes through a socket.
+    """
     told, tell = socket.socketpair()
     tell.setblocking(False)
 
@@ -41,22 +62,11 @@ def interruptible(runner: Runner) -> Iterator[None]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    ours = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before = {
-        n: signal.signal(n, handle) for n in ours if signal.getsignal(n) is not signal.SIG_IGN
-    }
     waker = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     try:
         yield
-    except (KeyboardInterrupt, Interrupted) as stop:
-        runner.stop()
-        raise Interrupted(
-            "stopped; finished cells are kept, and the same command goes on from here"
-        ) from stop
     finally:
         signal.set_wakeup_fd(waker)
-        for n, handler in before.items():
-            signal.signal(n, handler)
         tell.close()
         watcher.join()
         told.close()

@@ -258,12 +258,7 @@ def _corpus(
     how = "named by --corpus"
     passed_over: list[str] = []
     if smoke:
-        from vmaf_train.corpus.synthetic import write_corpus
-
-        if paths:
-            named = ", ".join(map(str, paths))
-            console.warn(f"--corpus {named} is ignored: a smoke run makes its own")
-        paths, how = [write_corpus(folder / "corpus")], "synthetic: this is a smoke run"
+        paths, how = [_made_up(paths, folder)], "synthetic: this is a smoke run"
     if not paths:
         data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame, kinds=kinds)
         how = f"the newest complete one in {runs_dir}"
@@ -284,6 +279,16 @@ def _corpus(
         "this corpus has no frame rows, so the recipe's frame windows are ignored: whole cells only"
     )
     return data, None
+
+
+def _made_up(paths: list[Path], folder: Path) -> Path:
+    """A smoke run's own corpus; says that those that were named are not used."""
+    from vmaf_train.corpus.synthetic import write_corpus
+
+    if paths:
+        named = ", ".join(map(str, paths))
+        console.warn(f"--corpus {named} is ignored: a smoke run makes its own")
+    return write_corpus(folder / "corpus")
 
 
 def _check_groups(data: Dataset, *, loso: bool) -> None:

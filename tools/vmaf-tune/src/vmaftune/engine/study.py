@@ -19,7 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -454,7 +454,7 @@ class Study:
             "ffmpeg_sha256": used.ffmpeg_sha256,
             "libvmaf_version": used.libvmaf_version,
             "packages": packages(),
-            "machine": machine(),
+            "machine": asdict(machine()),
         }
         workers = self._executor.workers() if self._executor else []
         if workers:

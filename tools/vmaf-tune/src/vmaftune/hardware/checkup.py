@@ -7,14 +7,16 @@ because their imports are slow and print.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import msgspec
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
@@ -22,6 +24,7 @@ from vmaftune.hardware.gpus import Gpus
 from vmaftune.hardware.selection import Trial
 from vmaftune.media.ffmpeg import (
     Ffmpeg,
+    Machine,
     identify,
     machine,
     packages,
@@ -31,6 +34,8 @@ from vmaftune.media.ffmpeg import (
     usable_cores,
 )
 from vmaftune.media.process import Runner
+
+T = TypeVar("T")
 
 MODELS = (
     "vmaf_v0.6.1",
@@ -97,27 +102,52 @@ def inspect(runner: Runner, ffmpeg: str) -> tuple[Ffmpeg, str | None]:
         return Ffmpeg(identity=unfit, runner=runner), str(failure)
 
 
-def libvmaf_facts(ffmpeg: Ffmpeg) -> dict[str, Any]:
-    """Models that load, whether the filter libvmaf_cuda is there, and a known fault of this version
-    (None without one).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Libvmaf:
+    """libvmaf in an ffmpeg: models that load and that do not, whether the filter libvmaf_cuda is
+    there, and a known fault of this version (None without one).
     """
+
+    version: str
+    models: list[str]
+    models_missing: list[str]
+    libvmaf_cuda: bool
+    warning: str | None
+
+
+class Torch(msgspec.Struct, frozen=True, kw_only=True):
+    """torch, and the devices that it really computes on."""
+
+    version: str
+    cuda_build: str | None
+    devices: list[str]
+
+
+class Onnxruntime(msgspec.Struct, frozen=True, kw_only=True):
+    """onnxruntime, the providers that it lists, and those that a session really gets."""
+
+    version: str
+    listed: list[str]
+    providers: list[str]
+
+
+def libvmaf_facts(ffmpeg: Ffmpeg) -> Libvmaf:
+    """What the libvmaf of an ffmpeg can do."""
     listed = ffmpeg.run(["-hide_banner", "-filters"], timeout_s=60)
     filters = listed.stdout.decode("utf-8", "replace")
+
+    def loads(model: str) -> bool:
+        return try_model(ffmpeg.runner, ffmpeg.path, model)[0] is not None
+
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        loads = dict(
-            zip(
-                MODELS,
-                pool.map(lambda m: try_model(ffmpeg.runner, ffmpeg.path, m)[0] is not None, MODELS),
-                strict=True,
-            )
-        )
-    return {
-        "version": ffmpeg.identity.libvmaf_version,
-        "models": [m for m in MODELS if loads[m]],
-        "models_missing": [m for m in MODELS if not loads[m]],
-        "libvmaf_cuda": bool(re.search(r"^ \S+ libvmaf_cuda ", filters, re.MULTILINE)),
-        "warning": known_fault(ffmpeg.identity.libvmaf_version),
-    }
+        found = dict(zip(MODELS, pool.map(loads, MODELS), strict=True))
+    return Libvmaf(
+        version=ffmpeg.identity.libvmaf_version,
+        models=[model for model in MODELS if found[model]],
+        models_missing=[model for model in MODELS if not found[model]],
+        libvmaf_cuda=bool(re.search(r"^ \S+ libvmaf_cuda ", filters, re.MULTILINE)),
+        warning=known_fault(ffmpeg.identity.libvmaf_version),
+    )
 
 
 def known_fault(version: str) -> str | None:
@@ -128,59 +158,84 @@ def known_fault(version: str) -> str | None:
     return BAD_LIBVMAF.get(match[1]) if match else None
 
 
-def ask_python(runner: Runner, code: str) -> dict[str, Any] | None:
+def ask_python(runner: Runner, code: str, kind: type[T]) -> T | None:
     """What a Python program prints as its last line of JSON; None when it does not get that far
     (package absent).
     """
     done = runner.run([sys.executable, "-c", code], timeout_s=300)
-    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         return None
-    answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    return msgspec.json.decode(lines[-1], type=kind)
 
 
-def runtimes(runner: Runner) -> dict[str, Any]:
-    """torch and onnxruntime: versions, and the devices that they really compute on. None for one
-    that does not work.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything the doctor knows. `problem` is what is wrong with the ffmpeg, if anything; torch
+    and onnxruntime are None where they do not work.
     """
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        torch, onnxruntime = pool.map(
-            lambda code: ask_python(runner, code), (_ASK_TORCH, _ASK_ONNXRUNTIME)
-        )
-    return {"torch": torch, "onnxruntime": onnxruntime}
+
+    ffmpeg: Ffmpeg
+    problem: str | None
+    libvmaf: Libvmaf | None
+    trials: tuple[Trial, ...]
+    gpus: Gpus
+    torch: Torch | None
+    onnxruntime: Onnxruntime | None
+    machine: Machine
+    disk_free_bytes: int
+    disk_bytes: int
+    packages: Mapping[str, object]
+
+    def to_json(self) -> dict[str, object]:
+        """The report as one JSON document."""
+        used, nvidia = self.ffmpeg.identity, self.gpus.nvidia
+        disk = {"disk_free_bytes": self.disk_free_bytes, "disk_bytes": self.disk_bytes}
+        return {
+            "vmaf_tune": self.packages["vmaf-tune"],
+            "ffmpeg": {
+                "path": self.ffmpeg.path,
+                "version": used.ffmpeg_version,
+                "sha256": used.ffmpeg_sha256,
+                "problem": self.problem,
+            },
+            "libvmaf": asdict(self.libvmaf) if self.libvmaf else None,
+            "encoders": [_trial(trial) for trial in self.trials],
+            "gpus": {
+                "nvidia_driver": nvidia.driver,
+                "nvidia_problem": nvidia.problem,
+                "nvidia": [{**asdict(gpu), "nvenc_engine": gpu.engine} for gpu in nvidia.gpus],
+                "render_nodes": [asdict(node) for node in self.gpus.nodes],
+            },
+            "runtimes": {
+                "torch": msgspec.to_builtins(self.torch),
+                "onnxruntime": msgspec.to_builtins(self.onnxruntime),
+            },
+            "machine": {**asdict(self.machine), **disk},
+            "packages": dict(self.packages),
+        }
 
 
-def trial_row(trial: Trial) -> dict[str, Any]:
-    """One trial as a JSON object."""
-    row = asdict(trial)
-    row["reason"] = trial.reason.value if trial.reason else None
-    return row
+def _trial(trial: Trial) -> dict[str, object]:
+    return {**asdict(trial), "reason": trial.reason.value if trial.reason else None}
 
 
-def report(
-    ffmpeg: Ffmpeg, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus
-) -> dict[str, Any]:
-    """Everything the doctor knows, as one JSON document."""
+def report(ffmpeg: Ffmpeg, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus) -> Report:
+    """Look at the rest of this machine: libvmaf, torch and onnxruntime, disk and packages."""
     disk = shutil.disk_usage(".")
-    installed = packages()
-    return {
-        "vmaf_tune": installed["vmaf-tune"],
-        "ffmpeg": {
-            "path": ffmpeg.path,
-            "version": ffmpeg.identity.ffmpeg_version,
-            "sha256": ffmpeg.identity.ffmpeg_sha256,
-            "problem": problem,
-        },
-        "libvmaf": libvmaf_facts(ffmpeg) if problem is None else None,
-        "encoders": [trial_row(t) for t in trials],
-        "gpus": {
-            "nvidia_driver": gpus.nvidia.driver,
-            "nvidia_problem": gpus.nvidia.problem,
-            "nvidia": [{**asdict(g), "nvenc_engine": g.engine} for g in gpus.nvidia.gpus],
-            "render_nodes": [asdict(n) for n in gpus.nodes],
-        },
-        "runtimes": runtimes(ffmpeg.runner),
-        "machine": {**machine(), "disk_free_bytes": disk.free, "disk_bytes": disk.total},
-        "packages": installed,
-    }
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        torch = pool.submit(ask_python, ffmpeg.runner, _ASK_TORCH, Torch)
+        onnxruntime = pool.submit(ask_python, ffmpeg.runner, _ASK_ONNXRUNTIME, Onnxruntime)
+    return Report(
+        ffmpeg=ffmpeg,
+        problem=problem,
+        libvmaf=libvmaf_facts(ffmpeg) if problem is None else None,
+        trials=trials,
+        gpus=gpus,
+        torch=torch.result(),
+        onnxruntime=onnxruntime.result(),
+        machine=machine(),
+        disk_free_bytes=disk.free,
+        disk_bytes=disk.total,
+        packages=packages(),
+    )

@@ -132,18 +132,14 @@ def _nvenc(encoder: Encoder, found: Diagnosis, gpus: Gpus, device: str | None) -
     if found.reason is Reason.DRIVER and "cuda" in found.line:
         return (
             f"no NVIDIA driver ({found.line})",
-            (
-                "install NVIDIA's driver; start a container with --gpus all and"
-                " NVIDIA_DRIVER_CAPABILITIES=all"
-            ),
+            "install NVIDIA's driver; start a container with --gpus all and"
+            " NVIDIA_DRIVER_CAPABILITIES=all",
         )
     if found.reason is Reason.DRIVER:
         return (
             f"the driver's encode library is missing ({found.line})",
-            (
-                "install libnvidia-encode of the same version; in a container add `video` to"
-                " NVIDIA_DRIVER_CAPABILITIES"
-            ),
+            "install libnvidia-encode of the same version; in a container add `video` to"
+            " NVIDIA_DRIVER_CAPABILITIES",
         )
     if found.reason is Reason.ENGINE:
         return (

@@ -23,6 +23,9 @@ from vmaftune.media.process import Finished
 COMMON = ("-nostdin", "-hide_banner", "-nostats")
 # Playlists and concat scripts in disguise may open nothing but plain files.
 ONLY_FILES = ("-protocol_whitelist", "file")
+# Of commands that score: one thread for the filters, and no file.
+FILTER_THREADS = ("-filter_threads", "1", "-filter_complex_threads", "1")
+TO_NOWHERE = ("-fps_mode", "passthrough", "-f", "null", "-")
 _ERROR = re.compile(r"error(?!s)|invalid|unable|cannot|could not|no such|not found", re.I)
 # What ffmpeg says whether or not anything went wrong: threads starting, streams, its own end.
 _PROGRESS = re.compile(
@@ -213,11 +216,8 @@ def encode(
     `num_frames`.
     """
     argv = fill(encode_argv(cell, device), ref=ref, out=out)
-    done = check(
-        ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
-        "the encode",
-        FailureKind.ENCODE_FAILED,
-    )
+    done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent)
+    check(done, "the encode", FailureKind.ENCODE_FAILED)
     if not out.is_file():
         raise CellFailure(FailureKind.ENCODE_FAILED, "the encode wrote no file", done)
     if "has not been used for any stream" in done.stderr:

@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -207,21 +207,32 @@ def packages() -> dict[str, str | None]:
     return found
 
 
-def machine() -> Mapping[str, object]:
-    """Facts of this computer that explain timings: system, processor, usable cores, memory in bytes
-    (None if unknown).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Facts of a computer that explain timings. `cores` are those that this process may use;
+    memory None is unknown.
     """
+
+    system: str
+    python: str
+    cpu: str
+    cores: int
+    memory_bytes: int | None
+
+
+def machine() -> Machine:
+    """This computer."""
     try:
         memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         memory = None
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": _cpu_name(),
-        "cores": usable_cores(),
-        "memory_bytes": memory,
-    }
+    return Machine(
+        system=platform.platform(),
+        python=platform.python_version(),
+        cpu=_cpu_name(),
+        cores=usable_cores(),
+        memory_bytes=memory,
+    )
 
 
 def usable_cores() -> int:

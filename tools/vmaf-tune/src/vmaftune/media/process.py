@@ -163,13 +163,7 @@ class Runner:
             child = self._start(argv, cwd, out.fileno(), err.fileno())
             expired = threading.Event()
             limit_s = min(timeout_s, self._most_s)
-            timers = [threading.Timer(limit_s, self._expire, (child, expired))]
-            if what and self._tell:
-                said = f"waiting for {what} (at most {limit_s:.0f} s)"
-                timers.append(threading.Timer(min(SLOW_S, limit_s / 2), self._tell, (said,)))
-            for timer in timers:
-                timer.daemon = True
-                timer.start()
+            timers = self._timers(child, expired, limit_s, what)
             try:
                 returncode, cpu_s = self._wait(child)
             finally:
@@ -188,6 +182,23 @@ class Runner:
                 stdout=out.read(),
                 stderr=_read_ends(err, keep_bytes),
             )
+
+    def _timers(
+        self,
+        child: subprocess.Popen[bytes],
+        expired: threading.Event,
+        limit_s: float,
+        what: str | None,
+    ) -> list[threading.Timer]:
+        """Started timers: one kills the child, one tells of `what` when it takes its time."""
+        timers = [threading.Timer(limit_s, self._expire, (child, expired))]
+        if what and self._tell:
+            said = f"waiting for {what} (at most {limit_s:.0f} s)"
+            timers.append(threading.Timer(min(SLOW_S, limit_s / 2), self._tell, (said,)))
+        for timer in timers:
+            timer.daemon = True
+            timer.start()
+        return timers
 
     def _start(
         self, argv: Sequence[str], cwd: Path | None, out: int, err: int

@@ -19,7 +19,16 @@ from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_val
 from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Cell, Color, Window, scoring_format
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
+from vmaftune.media.encode import (
+    COMMON,
+    FILTER_THREADS,
+    ONLY_FILES,
+    TO_NOWHERE,
+    CellFailure,
+    check,
+    fill,
+    reference_input,
+)
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.further import (
     XPSNR_LOG,
@@ -201,10 +210,7 @@ def score_argv(cell: Cell, num_frames: int | None = None) -> list[str]:
         "-v",
         "verbose",
         "-y",
-        "-filter_threads",
-        "1",
-        "-filter_complex_threads",
-        "1",
+        *FILTER_THREADS,
         *ONLY_FILES,
         "-threads",
         "1",
@@ -214,11 +220,7 @@ def score_argv(cell: Cell, num_frames: int | None = None) -> list[str]:
         "-lavfi",
         graph.text,
         *graph.maps,
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "null",
-        "-",
+        *TO_NOWHERE,
     ]
 
 

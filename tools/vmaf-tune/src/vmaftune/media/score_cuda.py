@@ -18,7 +18,16 @@ from pathlib import Path
 from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Cell
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, reference_input
+from vmaftune.media.encode import (
+    COMMON,
+    FILTER_THREADS,
+    ONLY_FILES,
+    TO_NOWHERE,
+    CellFailure,
+    check,
+    fill,
+    reference_input,
+)
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.score import (
     LOG,
@@ -82,10 +91,7 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
         "-v",
         "verbose",
         "-y",
-        "-filter_threads",
-        "1",
-        "-filter_complex_threads",
-        "1",
+        *FILTER_THREADS,
         "-init_hw_device",
         f"cuda=gpu:{gpu}",
         "-filter_hw_device",
@@ -102,11 +108,7 @@ def gpu_score_argv(cell: Cell, gpu: str) -> list[str]:
         *reference_input(cell.window),
         "-lavfi",
         graph,
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "null",
-        "-",
+        *TO_NOWHERE,
     ]
 
 
@@ -200,11 +202,8 @@ class GpuScorer:
         log = out.parent / LOG
         log.unlink(missing_ok=True)
         argv = fill(gpu_score_argv(cell, self.gpu), ref=ref, out=out)
-        done = check(
-            ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent),
-            "the scoring on the GPU",
-            FailureKind.SCORE_FAILED,
-        )
+        done = ffmpeg.run(argv, timeout_s=timeout_s, cwd=out.parent)
+        check(done, "the scoring on the GPU", FailureKind.SCORE_FAILED)
         if not log.exists():
             raise CellFailure(FailureKind.SCORE_FAILED, "libvmaf_cuda wrote no log", done)
         version, frames = parse_log(log_text(log), cell.teacher)
@@ -213,23 +212,18 @@ class GpuScorer:
             raise CellFailure(
                 FailureKind.SCORE_UNREADABLE, "ffmpeg's log does not say what it decoded", done
             )
-        facts = (
-            inputs[0].width,
-            inputs[0].height,
-            stream[1].replace("yuvj", "yuv"),
-            inputs[0].num_errors,
-        )
-        counts = {num_frames, inputs[0].num_frames, inputs[1].num_frames, len(frames)}
+        first = inputs[0]
+        facts = first.width, first.height, stream[1].replace("yuvj", "yuv"), first.num_errors
+        counts = {num_frames, first.num_frames, inputs[1].num_frames, len(frames)}
         if facts != (cell.window.width, cell.window.height, FORMAT, 0) or len(counts) != 1:
             raise CellFailure(
                 FailureKind.WRONG_FRAME_COUNT,
                 "the GPU decoded or scored something else than was asked for",
                 done,
             )
-        decoded = replace(inputs[0], pix_fmt=FORMAT)
         return Score(
             frames=frames,
-            distorted=decoded,
+            distorted=replace(first, pix_fmt=FORMAT),
             cpu_s=done.cpu_s,
             libvmaf_version=version,
             scorer="cuda",

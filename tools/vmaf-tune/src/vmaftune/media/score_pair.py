@@ -18,7 +18,16 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Pair, Window
 from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, paste
+from vmaftune.media.encode import (
+    COMMON,
+    FILTER_THREADS,
+    ONLY_FILES,
+    TO_NOWHERE,
+    CellFailure,
+    check,
+    fill,
+    paste,
+)
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.further import XPSNR_LOG, FurtherRow, extractors
 from vmaftune.media.metrics import EXTRACTORS, parse_extra
@@ -115,20 +124,13 @@ def pair_argv(pair: Pair, num_threads: int = 1) -> list[str]:
         "-v",
         "verbose",
         "-y",
-        "-filter_threads",
-        "1",
-        "-filter_complex_threads",
-        "1",
+        *FILTER_THREADS,
         *_input(pair.distorted, "dis", num_threads),
         *_input(pair.reference, "ref", num_threads),
         "-lavfi",
         graph,
         *(word for end in ends for word in ("-map", end)),
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "null",
-        "-",
+        *TO_NOWHERE,
     ]
 
 
