@@ -1,5 +1,5 @@
 """The shape of the code gets simpler and never the other way round: a ratchet. When a figure
-falls, lower its limit here; the goals are in the comments.
+falls, lower its limit here.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ def found() -> list[measure_code.Module]:
 
 
 def test_few_values_have_no_type(found: list[measure_code.Module]) -> None:
-    assert measure_code.any_per_1000(found) < 9.5  # goal: 5
+    assert measure_code.any_per_1000(found) < 4.5
 
 
 def test_functions_are_short(found: list[measure_code.Module]) -> None:
-    long = measure_code.long_functions(found)
-    assert len(long) <= 32, long  # goal: 0
+    assert measure_code.long_functions(found) == []
 
 
 def test_a_module_of_ours_has_one_name(found: list[measure_code.Module]) -> None:
-    assert len(measure_code.aliases(found)) <= 13, measure_code.aliases(found)  # goal: 0
+    assert measure_code.aliases(found) == []
 
 
 def test_a_condition_is_one_thought(found: list[measure_code.Module]) -> None:
-    nested = measure_code.nested_ternaries(found)
-    assert len(nested) <= 6, nested  # goal: 0
+    assert measure_code.nested_ternaries(found) == []
 
 
 def test_the_formatter_decides(found: list[measure_code.Module]) -> None:
-    assert [module.name for module in found if "fmt: skip" in module.text] == []
+    told = ("fmt: skip", "noqa: E501")
+    assert [module.name for module in found if any(word in module.text for word in told)] == []
 
 
 def test_the_measures_see_what_they_are_for() -> None:

@@ -3,7 +3,8 @@
 Counted over tools/vmaf-tune/src and ai/src: modules, the depth of the import graph and its arrows,
 `Any` per 1,000 lines, syntax nodes per line of a function's body, aliases of our own modules,
 nested ternaries, `fmt: skip`, and the functions of more than 40 lines. Functions of flags are left
-out: their signature is a list.
+out, which take an option of the command line or more than ten parameters: their signature is a
+list.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 FOLDERS = ("tools/vmaf-tune/src", "ai/src")
 OURS = ("vmaftune", "vmaf_train")
-LONG = 40
+LONG, MANY = 40, 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,9 @@ def functions(found: list[Module]) -> Iterator[tuple[str, ast.FunctionDef | ast.
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            if "typer." not in ast.unparse(node.args):
+            arguments = node.args
+            is_list = len(arguments.args) + len(arguments.kwonlyargs) > MANY
+            if not is_list and "typer." not in ast.unparse(arguments):
                 yield f"{module.name}.{node.name}", node
 
 
