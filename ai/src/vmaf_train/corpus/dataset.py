@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -623,18 +624,12 @@ def _assemble(
     teacher, features_of = _one_teacher(path, rows, notes)
     _check_groups(path, rows.records)
     if not per_frame:
-        known = np.array([r.encoder is not None and r.quality is not None for r in rows.records])
-        if not known.all():
-            notes.append(f"left out {(~known).sum()} rows without encoder and quality value")
-            rows = rows.take(known)
+        rows = _with_settings(rows, notes)
     _note_odd_presets(rows, notes)
     if not rows.records:
         raise DatasetError(f"{path} holds no usable row" + "".join(f"; {note}" for note in notes))
     records = rows.records
-
-    def strings(pick: Callable[[Record], str]) -> Strings:
-        return np.array([pick(r) for r in records], dtype=object)[rows.of]
-
+    strings = partial(_strings, rows)
     blocks = [codec_block(r.encoder, r.preset, r.quality) for r in records]
     quality = [np.nan if r.quality is None else r.quality for r in records]
     return Dataset(
@@ -656,6 +651,20 @@ def _assemble(
         sources=_sources(records),
         notes=tuple(notes),
     )
+
+
+def _with_settings(rows: _Rows, notes: list[str]) -> _Rows:
+    """The rows that name encoder and quality value."""
+    known = np.array([r.encoder is not None and r.quality is not None for r in rows.records])
+    if known.all():
+        return rows
+    notes.append(f"left out {(~known).sum()} rows without encoder and quality value")
+    return rows.take(known)
+
+
+def _strings(rows: _Rows, pick: Callable[[Record], str]) -> Strings:
+    """A text of each record, (N,) by row."""
+    return np.array([pick(record) for record in rows.records], dtype=object)[rows.of]
 
 
 def _one_teacher(path: Path, rows: _Rows, notes: list[str]) -> tuple[str | None, str]:

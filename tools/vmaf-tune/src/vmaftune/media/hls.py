@@ -60,6 +60,16 @@ class Sound:
     codec: str | None
 
 
+_ONE_FILE = (
+    "-hls_playlist_type",
+    "vod",
+    "-hls_segment_type",
+    "fmp4",
+    "-hls_flags",
+    "single_file",
+)
+
+
 def package_argv(stream: str, codec: str, piece_s: float) -> list[str]:
     """The command that packages one stream of `{film}` into `{out}`, with its playlist in `{list}`.
 
@@ -91,12 +101,7 @@ def package_argv(stream: str, codec: str, piece_s: float) -> list[str]:
         "hls",
         "-hls_time",
         f"{piece_s:.6f}",
-        "-hls_playlist_type",
-        "vod",
-        "-hls_segment_type",
-        "fmp4",
-        "-hls_flags",
-        "single_file",
+        *_ONE_FILE,
         "-hls_segment_filename",
         "{out}",
         "{list}",

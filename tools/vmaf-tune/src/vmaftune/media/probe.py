@@ -336,17 +336,32 @@ class _Packets(msgspec.Struct, kw_only=True):
     keys: list[int] = []
 
 
-def _container_facts(path: Path, box: InputContainer) -> Facts:
+def _videos(path: Path, box: InputContainer) -> list[VideoStream]:
+    """The video streams that are no cover. Raises SourceError where there is none."""
     from av.stream import Disposition
 
     videos = [s for s in box.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         raise SourceError(f"{path} holds no video stream")
-    stream = videos[0]
+    return videos
+
+
+def _read_whole(
+    path: Path, box: InputContainer, stream: VideoStream
+) -> tuple[_Packets, list[VideoFrame]]:
+    """What the packets tell, and the first frames. Raises SourceError where none decodes, and for
+    a file that is not whole.
+    """
     read, frames = _read_packets(path, box, stream)
     if not frames or not read.num:
         raise SourceError(f"{path} holds no frame that decodes")
     _check_whole(path, box, stream, read)
+    return read, frames
+
+
+def _container_facts(path: Path, box: InputContainer) -> Facts:
+    stream, *others = _videos(path, box)
+    read, frames = _read_whole(path, box, stream)
     first = frames[0]
     width, height = _shown_size(path, box, stream, first)
     context = stream.codec_context
@@ -367,7 +382,7 @@ def _container_facts(path: Path, box: InputContainer) -> Facts:
         color=_color(context, rgb=first.format.is_rgb, full=full),
         num_packets=read.num,
         stream_index=stream.index,
-        num_streams=len(videos),
+        num_streams=1 + len(others),
         interlaced=any(frame.interlaced_frame for frame in frames),
         vfr_at=vfr_at,
         stamps=tuple(stamps) if vfr_at is not None and len(stamps) == read.num else (),

@@ -218,9 +218,8 @@ class RungsMaker:
         if known is None:
             encode.out.parent.mkdir(exist_ok=True)
             maker = ShotEncoder(encode, self._study, self._prior)
-            for event in maker.run():
-                if not isinstance(event, NoticeEvent):  # they tell of a file that nobody asked for
-                    yield event
+            # Notices would tell of a file that nobody asked for.
+            yield from (event for event in maker.run() if not isinstance(event, NoticeEvent))
             assert maker.made is not None
             known = Joined(size_bytes=maker.made.size_bytes, score=maker.made.score)
             write_joined(encode.out, known)
