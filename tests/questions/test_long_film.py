@@ -7,25 +7,43 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vmaf_train.corpus.rows import CELLS, read_rows
 from vmaftune import api
+from vmaftune.cell import Window
+from vmaftune.media import remembered
 from vmaftune.media.encode import fill
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import concat_script, join_argv, measure
+from vmaftune.media.prepare import frame_digests, prepare
 from vmaftune.media.probe import probe
 from vmaftune.media.process import Runner
+from vmaftune.request.asked import Clip, Preparation
+from vmaftune.request.sources import resolve_clip
 
 HOURS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongFilm:
+    """A film, and the piece that it repeats."""
+
+    path: Path
+    num_frames: int
+    piece: Path
+    piece_frames: int
 
 
 @pytest.fixture(scope="session")
 def long_film(
     film: Callable[..., Any], run_ffmpeg: Callable[..., str], tmp_path_factory: Any
-) -> tuple[Path, int]:
-    """Two hours of a film of clips, one copy behind the other; its file and its frames."""
+) -> LongFilm:
+    """Two hours of a film of clips, one copy behind the other."""
     one = film("eight silent shots.mkv", shots=8, size="192x108", sound=False)
     folder = tmp_path_factory.mktemp("long")
     fps = Fraction(24000, 1001)
@@ -35,7 +53,11 @@ def long_film(
     script.write_text(concat_script(parts, fps))
     argv = fill(join_argv(parts, fps, None, (), out), list=script, out=out)
     run_ffmpeg(*argv)
-    return out, one.num_frames * copies
+    long_ago = time.time() - 3600  # of a file that changed just now nothing is remembered
+    os.utime(out, (long_ago, long_ago))
+    return LongFilm(
+        path=out, num_frames=one.num_frames * copies, piece=one.path, piece_frames=one.num_frames
+    )
 
 
 class Disk:
@@ -67,9 +89,9 @@ class Disk:
 
 
 def test_a_film_of_two_hours_is_searched_without_reading_it(
-    long_film: tuple[Path, int], tmp_path: Path
+    long_film: LongFilm, tmp_path: Path
 ) -> None:
-    path, num_frames = long_film
+    path, num_frames = long_film.path, long_film.num_frames
     begin = time.monotonic()
     facts = probe(path, None)
     assert facts.num_packets == num_frames
@@ -87,3 +109,55 @@ def test_a_film_of_two_hours_is_searched_without_reading_it(
     assert result.best.probe is not None and result.best.probe.num_windows == 12
     assert disk.most < 64 * 2**20, "windows only, never the film"
     assert time.monotonic() - begin < 240
+
+
+def digests(window: Window, real: Ffmpeg, out: Path) -> list[str]:
+    prepare(window, real, out, 300)
+    return list(frame_digests(out, window.frame_bytes))
+
+
+def test_a_film_of_two_hours_is_sampled_and_swept_and_its_frames_are_exact(
+    long_film: LongFilm, real: Ffmpeg, tmp_path: Path
+) -> None:
+    with Disk(tmp_path) as disk:
+        result = api.sweep(
+            long_film.path,
+            encoders="x264,svtav1",
+            presets="x264=ultrafast;svtav1=11",
+            quality="x264=30;svtav1=45",
+            texts=api.Texts(samples=12, sample_seconds="1"),
+            running=api.Running(out=tmp_path / "run", jobs=2),
+        )
+    assert (result.num_cells, result.num_done, result.num_failed) == (24, 24, 0)
+    assert disk.most < 64 * 2**20, "windows only, never the film"
+    rows = [row for _, row in read_rows(tmp_path / "run" / CELLS)]
+    assert {row["num_frames"] for row in rows} == {24}
+    assert len({row["src"] for row in rows}) == 12 and len({row["group"] for row in rows}) == 1
+    wanted = Preparation(samples=12, sample_seconds=Fraction(1))
+    windows = resolve_clip(Clip(path=long_film.path, preparation=wanted), "film").windows
+    assert all(window.seek for window in windows)
+    (whole,) = resolve_clip(Clip(path=long_film.piece), "piece").windows
+    own = digests(whole, real, tmp_path / "piece.yuv")
+    for window in windows:
+        frames = range(window.start_frame, window.start_frame + 24)
+        expected = [own[i % long_film.piece_frames] for i in frames]
+        assert digests(window, real, tmp_path / "window.yuv") == expected, window.name
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux's account of reads")
+def test_the_list_of_its_packets_is_read_once(
+    long_film: LongFilm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(remembered, "cache_folder", lambda: tmp_path)  # an empty one
+
+    def num_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    size = long_film.path.stat().st_size
+    assert size > remembered.LEAST_BYTES
+    begin = num_read()
+    first = probe(long_film.path)
+    listed = num_read()
+    assert probe(long_film.path) == first
+    assert listed - begin >= size
+    assert num_read() - listed < size / 10
