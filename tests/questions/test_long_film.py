@@ -159,5 +159,5 @@ def test_the_list_of_its_packets_is_read_once(
     first = probe(long_film.path)
     listed = num_read()
     assert probe(long_film.path) == first
-    assert listed - begin >= size
+    assert listed - begin > 0.9 * size
     assert num_read() - listed < size / 10
