@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from corpora import RunCli
+from projects import Project, edit_sidecar
 from vmaf_train.corpus import dataset, several
 from vmaf_train.errors import DatasetError
 
@@ -116,3 +118,26 @@ def verdict(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_what_is_no_kind_gets_a_sentence(cli: RunCli, args: tuple[str, ...], says: str) -> None:
     done = cli("train", *args)
     assert done.returncode == 2 and says in done.stderr, done.stderr
+
+
+def test_a_shipped_model_is_judged_on_the_kinds_of_rows_that_it_learned_from(
+    project: Project, corpus_folder: Path, tmp_path: Path
+) -> None:
+    project.run()
+    assert project.cli("ship", "fr_regressor_v2").returncode == 0
+    other = Path(shutil.copytree(corpus_folder, tmp_path / "other"))
+    rows = [json.loads(line) for line in (other / "cells.jsonl").read_text().splitlines()]
+    rows[0] |= {"options": "film"}
+    rows[1] |= {"maxrate_kbps": 9}
+    (other / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("eval", "fr_regressor_v2", "--corpus", str(other), "--json")
+    notes = json.loads(project.cli(*command).stdout)["notes"]
+    assert any(note.startswith("left out 2 rows") for note in notes)
+
+    def with_options(sidecar: dict[str, Any]) -> None:
+        sidecar["corpus"]["kinds"] = ["options"]
+
+    edit_sidecar(project.model_dir, "fr_regressor_v2", with_options)
+    notes = json.loads(project.cli(*command).stdout)["notes"]
+    assert any(note.startswith("took 1 rows with an option set") for note in notes)
+    assert any(note.startswith("left out 1 rows") for note in notes)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from vmaftune.cell import Color, Window
+from vmaftune.media import probe as probing
 from vmaftune.media import remembered
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
@@ -220,3 +221,13 @@ def test_packets_before_the_first_frame_that_decodes_are_no_frames(
     assert len(facts.shown) < facts.num_packets
     assert "lie before the first frame that decodes" in facts.unsought
     assert window(recording, facts, 100).seek is None
+
+
+def test_looking_for_interlaced_frames_decodes_little(made: Callable[[str], Path]) -> None:
+    """From keyframes inside the window: decoding up to any frame of a long group takes seconds."""
+    facts = probe(made("h264 open.mkv"))
+    places = probing.places(facts, 30, 150)
+    assert 1 < len(places) <= probing.PLACES and set(places) <= set(facts.keys)
+    assert probing.places(facts, 0, 10) == [], "the file's first frames were looked at before"
+    first = facts.shown[41]
+    assert probing.places(facts, 41, 45) in ([first], [k for k in facts.keys if first <= k])

@@ -595,19 +595,19 @@ def look(path: Path, facts: Facts, start: int, end: int, *, every: bool = False)
     num_frames = min(end, len(facts.shown)) - start
     if num_frames <= 0 or facts.codec in PROGRESSIVE:
         return facts
-    places = [facts.shown[start]] if every else _places(facts, start, start + num_frames)
-    if not places:
+    times = [facts.shown[start]] if every else places(facts, start, start + num_frames)
+    if not times:
         return facts
     with av.open(os.path.abspath(path), options={"protocol_whitelist": "file"}) as box:
         stream = box.streams[facts.stream_index]
-        for at in places:
+        for at in times:
             box.seek(at, stream=stream)
             if _any_interlaced(box, stream, at, num_frames if every else NUM_LOOKED_AT):
                 return replace(facts, interlaced=True)
     return facts
 
 
-def _places(facts: Facts, start: int, end: int) -> Sequence[int]:
+def places(facts: Facts, start: int, end: int) -> Sequence[int]:
     """Times in a window to look at frames from: keyframes, as nothing before one has to be decoded
     for it; the window's first frame where it has none. The file's own was looked at before.
     """
