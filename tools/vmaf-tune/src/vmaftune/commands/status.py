@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vmaf_train.corpus.ids import parse_id
 from vmaf_train.corpus.rows import RUNS, SWEEP, lines
 from vmaf_train.errors import DatasetError
 
@@ -153,9 +154,12 @@ def _cost(plan: Document) -> Callable[[str], float]:
         if source is None:  # a plan that was edited by hand
             return 0.0
         pix_fmt = row.pix_fmt_for(source.pix_fmt) if row else source.pix_fmt
-        work = (source.num_frames or source.expected_frames, source.width, source.height)
+        num_frames = (source.num_frames or source.expected_frames) + sum(source.pads or ())
+        known = parse_id(cell)
+        own = (source.width, source.height)
+        size = (known.size if known else None) or own
         ms = row.cost_ms.get(preset) if row else 0.0
-        return encode_s(ms, *work) + score_s(*work, pix_fmt)
+        return encode_s(ms, num_frames, *size) + score_s(num_frames, *own, pix_fmt)
 
     return seconds
 
