@@ -44,7 +44,7 @@ def search(softness: float, **changes: Any) -> tuple[HullSearch, list[Point]]:
         preset="medium",
         display=SIZES[0],
         sizes=SIZES,
-        frame_rate=24.0,
+        frame_rates=dict.fromkeys(SIZES, 24.0),
         qualities=range(52),
         low=50,
         high=95,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +151,95 @@ def test_by_shots_a_rung_has_its_score_over_the_film(
         assert file.score == pytest.approx(sum(own) / len(own), abs=0.15)
         assert file.score >= file.rung.score - 0.01 and file.error == 0
     assert not list((laddered.result.folder / "encodes").glob("*")), "probes are removed"
+
+
+def test_a_command_that_is_pasted_gives_what_was_shown(
+    ladder: Any, tmp_path: Path, ffmpeg: str
+) -> None:
+    source, result, _ = ladder
+    for rung, file in zip(result.rungs, result.files.files, strict=True):
+        *argv, out = shlex.split(result.command(rung))
+        made = tmp_path / out
+        done = subprocess.run([ffmpeg, "-v", "error", *argv[1:], made], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert keyframes(made) == keyframes(file.path)
+        with av.open(str(made)) as opened:
+            video = opened.streams.video[0]
+            assert (video.width, video.height) == rung.size
+        assert num_bytes(made) == pytest.approx(num_bytes(file.path), rel=0.02)
+        seconds = source.num_frames / (24000 / 1001)
+        kbps = num_bytes(made) * 8 / 1000 / seconds
+        assert kbps == pytest.approx(rung.kbps, rel=0.05), "of a film that was measured whole"
+
+
+def num_bytes(file: Path) -> int:
+    """Bytes of the pictures alone."""
+    with av.open(str(file)) as opened:
+        return sum(packet.size for packet in opened.demux(opened.streams.video[0]))
+
+
+@pytest.fixture(scope="module")
+def half_rate(
+    laddered: Any, run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A film of 50 frames a second, and its ladder whose small size has every second one."""
+    folder = tmp_path_factory.mktemp("half")
+    film = folder / "fifty frames.mkv"
+    look = ("-vf", "setpts=N/(50*TB)", "-r", "50", "-frames:v", "96")
+    run_ffmpeg("-i", laddered.source.path, *look, "-c:v", "libx264", "-qp", "10", "-an", film)
+    return film, api.ladder(
+        film,
+        preset="ultrafast",
+        wanted=asked(folder / "files", sizes="144,96", top=94, bottom=30, half_rate=96),
+        running=api.Running(out=folder / "run", model_dir=MODEL, jobs=2),
+    )
+
+
+def test_at_half_rate_every_second_frame_is_encoded_and_scored(
+    half_rate: Any,
+    run_ffmpeg: Callable[..., str],
+    score: Callable[..., list[float]],
+    tmp_path: Path,
+) -> None:
+    film, result = half_rate
+    every = tmp_path / "every second.mkv"
+    run_ffmpeg("-i", film, "-vf", "framestep=2", "-c:v", "ffv1", every)
+    halved = [file for file in result.files.files if file.rung.size[1] == 96]
+    assert halved and len(halved) < len(result.files.files)
+    for file in result.files.files:
+        frames = 48 if file in halved else 96
+        gop = 25 if file in halved else 50
+        assert keyframes(file.path) == tuple(range(0, frames, gop))
+        assert file.rung.frame_rate == (25 if file in halved else 50)
+        own = score(every if file in halved else film, file.path, "256:144")
+        assert len(own) == frames
+        assert file.score == pytest.approx(sum(own) / len(own), abs=0.15)
+    text = result.files.playlist.read_text()
+    assert "FRAME-RATE=50.000" in text and "FRAME-RATE=25.000" in text
+    assert "-vf framestep=2,scale=170:96" in result.command(halved[0].rung)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"half_rate": 40}, "no size has 40 lines"),
+        ({"half_rate": 96, "shots": True}, "do not go together"),
+    ],
+)
+def test_half_rate_says_what_it_goes_with(
+    half_rate: Any, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    running = api.Running(out=tmp_path / "run")
+    with pytest.raises(UsageError, match=said):
+        api.ladder(half_rate[0], wanted=asked(tmp_path / "out", **changes), running=running)
+
+
+def test_a_film_of_24_is_not_halved(laddered: Any, tmp_path: Path) -> None:
+    running = api.Running(out=tmp_path / "run")
+    with pytest.raises(UsageError, match="48 frames a second or more"):
+        api.ladder(
+            laddered.source.path, wanted=asked(tmp_path / "out", half_rate=96), running=running
+        )
 
 
 @pytest.mark.parametrize(

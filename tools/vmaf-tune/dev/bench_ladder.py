@@ -80,7 +80,7 @@ def show(name: str, rows: Sequence[dict[str, object]]) -> float:
         preset=str(first["preset"]),
         display=sizes[0],
         sizes=sizes,
-        frame_rate=float(Fraction(str(first["fps"]))),
+        frame_rates=dict.fromkeys(sizes, float(Fraction(str(first["fps"])))),
         qualities=sorted({quality for _, quality in grid}),
         low=LOW,
         high=HIGH,

@@ -232,6 +232,8 @@ class Window:
     `expected_frames` is then the demuxer's count. `width`, `height`, `pix_fmt` are those of the
     prepared reference. `fps` is a fraction as text. `pad_before` and `pad_after` frames around the
     window are prepared and encoded as well, and not scored. `seek` is a way to the first of them.
+    Of every `every` decoded frames the first one is taken: all but `start_frame` counts those, and
+    `fps` is theirs.
     `hdr10` is what the encode is told of the film's light; only encodes that a person keeps are.
     """
 
@@ -257,13 +259,14 @@ class Window:
     flags: tuple[str, ...] = ()
     pad_before: int = 0
     pad_after: int = 0
+    every: int = 1
     seek: Seek | None = None
     hdr10: Hdr10 | None = None
 
     @property
     def first_frame(self) -> int:
-        """The first frame that is prepared."""
-        return self.start_frame - self.pad_before
+        """The first frame that is prepared, as the file counts."""
+        return self.start_frame - self.pad_before * self.every
 
     @property
     def num_prepared(self) -> int | None:
@@ -284,6 +287,7 @@ class Window:
         pads = [self.pad_before, self.pad_after]
         return {
             **({"pads": pads} if any(pads) else {}),
+            **({"every": self.every} if self.every > 1 else {}),
             **({"hdr10": self.hdr10.arguments()} if self.hdr10 else {}),
             "sha256": self.sha256,
             "start_frame": self.start_frame,

@@ -49,7 +49,7 @@ class LadderResult:
 
     def command(self, rung: Rung) -> str:
         """The command that makes a rung of the whole film."""
-        film = self.request.sample.film
+        film = self.request.sample_of(rung.size).film
         out = f"{Path(film.path).stem}_{rung.size[1]}p_{rung.kbps:.0f}k.mp4"
         return film_command(film, rung.setting, out=out)
 

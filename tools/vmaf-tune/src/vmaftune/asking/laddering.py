@@ -44,6 +44,8 @@ from vmaftune.request.values import Size, parse_sizes
 
 GOP_S = 2.0
 """Seconds from keyframe to keyframe (HLS Authoring Specification for Apple Devices, 1.13)."""
+LEAST_HALVED = 47
+"""Frames a second of a film whose half is still a film's."""
 LADDER_LINES = (2160, 1440, 1080, 720, 540, 360, 234)
 """Lines of the usual sizes of encodes; of a film that stands upright, its columns."""
 
@@ -60,7 +62,8 @@ class LadderWanted:
 
     Keyframes are `gop_s` seconds apart. `encode` is the folder for the rungs of the whole film
     (None: they are measured on windows alone), and `force` takes the place of a ladder in it. With
-    `shots` each rung is encoded shot by shot, at values that give its score over the film.
+    `shots` each rung is encoded shot by shot, at values that give its score over the film. Sizes of
+    `half_rate` lines or fewer have every second frame of a film of 48 a second or more.
     """
 
     sizes: str | None = None
@@ -78,6 +81,7 @@ class LadderWanted:
     encode: Path | None = None
     force: bool = False
     shots: bool = False
+    half_rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +148,8 @@ def _request(
     sizes: tuple[tuple[int, int], ...],
 ) -> LadderRequest:
     """The ladder of the first encoder."""
+    halved = _halved(film, sizes, wanted)
+    gop = wanted.gop_s * film.whole.frame_rate
     return LadderRequest(
         sample=sample(film, wanted.sample_seconds, most=wanted.samples),
         encoder=first.encoder,
@@ -161,7 +167,9 @@ def _request(
         threads=request.threads,
         teacher=request.teacher,
         template=_fixed(film.whole, wanted.template),
-        gop=max(1, round(wanted.gop_s * film.whole.frame_rate)),
+        gop=2 * max(1, round(gop / 2)) if halved else max(1, round(gop)),
+        half=sample(film.halved(), wanted.sample_seconds, most=wanted.samples) if halved else None,
+        halved=halved,
     )
 
 
@@ -262,6 +270,7 @@ def _make_files(
             teacher=request.teacher,
             shots=_shots(question) if question.by_shots else (),
             threads=request.threads,
+            halved=request.halved,
         ),
         study,
         prior,
@@ -270,6 +279,31 @@ def _make_files(
         told(event)
     assert maker.made is not None
     return maker.made
+
+
+def _halved(
+    film: Film, sizes: Sequence[tuple[int, int]], wanted: LadderWanted
+) -> frozenset[tuple[int, int]]:
+    """The sizes that have every second frame. Raises UsageError where that makes no sense."""
+    if wanted.half_rate is None:
+        return frozenset()
+    rate = float(film.whole.frame_rate)
+    if rate < LEAST_HALVED:
+        raise UsageError(
+            f"--half-rate is for films of 48 frames a second or more, and"
+            f" {film.whole.path} has {rate:g}; leave it out"
+        )
+    if wanted.shots:
+        raise UsageError("--half-rate and --shots do not go together; leave one out")
+    if "vfr" in film.whole.flags:
+        raise UsageError(f"{film.whole.path} has a variable frame rate; leave --half-rate out")
+    found = frozenset(size for size in sizes if min(size) <= wanted.half_rate)
+    if not found:
+        raise UsageError(
+            f"--half-rate {wanted.half_rate}: no size has {wanted.half_rate} lines or fewer; name"
+            " one with --sizes"
+        )
+    return found
 
 
 def _shots(question: LadderQuestion) -> tuple[Window, ...]:

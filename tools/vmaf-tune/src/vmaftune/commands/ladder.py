@@ -86,6 +86,13 @@ def ladder(
         bool,
         typer.Option("--shots", help="Encode each rung shot by shot, each at a value of its own."),
     ] = False,
+    half_rate: Annotated[
+        int | None,
+        typer.Option(
+            help="Sizes of so many lines or fewer get every second frame of a film of 48 or more.",
+            metavar="LINES",
+        ),
+    ] = None,
     options: EncoderOptions = None,
     crop: Crop = None,
     allow: Allow = None,
@@ -137,6 +144,7 @@ def ladder(
         encode=encode,
         force=force,
         shots=shots,
+        half_rate=half_rate,
     )
     running = Running(
         out=Path(out) if out else None,

@@ -224,6 +224,7 @@ def _as_raw(window: Window, prepared: Path) -> Window:
         scale=None,
         deinterlace=False,
         seek=None,
+        every=1,
     )
 
 

@@ -36,6 +36,7 @@ def film_command(film: Window, setting: Setting, *, out: Path | str = OUT) -> st
         options=setting.extra,
         crop=film.crop,
         deinterlace=film.deinterlace,
+        every=film.every,
         raw=film.raw,
     )
 
@@ -52,6 +53,7 @@ def user_command(
     options: Sequence[str] = (),
     crop: Crop | None = None,
     deinterlace: bool = False,
+    every: int = 1,
     raw: Raw | None = None,
 ) -> str:
     """One shell line that encodes all of `source` into `out`, its sound copied.
@@ -59,9 +61,11 @@ def user_command(
     `size` is width and height in pixels where the encode is smaller than the film, `pix_fmt` the
     format to convert to where it is not the film's own, `options` more arguments of the encoder,
     such as a bound on the bitrate. The film is deinterlaced and cut to `crop` before it is scaled;
-    `raw` says how to read one without a header.
+    of `every` frames the first one is taken; `raw` says how to read one without a header.
     """
     filters = ["bwdif=mode=send_frame"] if deinterlace else []
+    if every > 1:
+        filters.append(f"framestep={every}")
     if crop:
         filters.append(f"crop={crop.width}:{crop.height}:{crop.x}:{crop.y}:exact=1")
     if size:

@@ -84,6 +84,8 @@ def filters(window: Window) -> list[Filter]:
     found = [_trim(window), part("showinfo", checksum=0)]
     if window.deinterlace:
         found.append(part("bwdif", mode="send_frame"))
+    if window.every > 1:
+        found.append(part("framestep", window.every))
     if window.crop:
         crop = window.crop
         found.append(part("crop", crop.width, crop.height, crop.x, crop.y, exact=1))
@@ -101,7 +103,7 @@ def _trim(window: Window) -> Filter:
         return part("trim", start_pts=window.seek.start_pts, end_pts=window.seek.end_pts)
     first, count = window.first_frame, window.num_prepared
     if count is not None:
-        return part("trim", start_frame=first, end_frame=first + count)
+        return part("trim", start_frame=first, end_frame=first + count * window.every)
     return part("trim", start_frame=first) if first else part("null")
 
 
@@ -226,7 +228,8 @@ def _count(window: Window, found: Prepared, num_bytes: int, done: Finished) -> i
             done,
         )
     decoded = found.num_decoded
-    if asked is None and decoded is not None and decoded - window.first_frame != count:
+    of_file = -(-((decoded or 0) - window.first_frame) // window.every)
+    if asked is None and decoded is not None and of_file != count:
         raise CellFailure(
             FailureKind.SOURCE_FAILED,
             f"{window.path}: {decoded} frames were decoded, and {count} prepared",

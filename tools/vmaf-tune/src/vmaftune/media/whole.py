@@ -81,6 +81,8 @@ def _filters(wanted: FilmEncode) -> list[str]:
     """The window's preparation, then the setting's size, then tags and format."""
     film, setting = wanted.film, wanted.setting
     chain = ["bwdif=mode=send_frame"] if film.deinterlace else []
+    if film.every > 1:
+        chain.append(f"framestep={film.every}")
     if film.crop:
         crop = film.crop
         chain.append(f"crop={crop.width}:{crop.height}:{crop.x}:{crop.y}:exact=1")

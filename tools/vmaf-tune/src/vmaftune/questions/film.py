@@ -106,7 +106,7 @@ def pairs_inside(
 
 def _pair(film: Film, made: Film, window: Window, teacher: str) -> Pair:
     frames = window.num_frames or window.expected_frames
-    start = window.start_frame - film.whole.start_frame
+    start = (window.start_frame - film.whole.start_frame) // film.whole.every
     return Pair(
         reference=film.cut(start, frames),
         distorted=replace(made.cut(start, frames), fps=window.fps),

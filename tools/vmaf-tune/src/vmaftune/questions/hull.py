@@ -12,7 +12,7 @@ encode.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,8 +97,8 @@ class Curve:
 
 class HullSearch:
     """The search for one film, encoder and preset. `sizes` are those of encodes, the first being
-    the one that is scored; `qualities` rise; `low` and `high` bound the scores of the ladder, and
-    `min_kbps` and `max_kbps` its bitrates.
+    the one that is scored, and `frame_rates` their frames per second; `qualities` rise; `low` and
+    `high` bound the scores of the ladder, and `min_kbps` and `max_kbps` its bitrates.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class HullSearch:
         preset: str,
         display: Size,
         sizes: Sequence[Size],
-        frame_rate: float,
+        frame_rates: Mapping[Size, float],
         qualities: Sequence[float],
         low: float,
         high: float,
@@ -121,7 +121,7 @@ class HullSearch:
         self.sizes, self.qualities = tuple(sizes), tuple(qualities)
         self.points: list[Point] = []
         self.most = EACH * len(self.sizes)
-        self._prior, self._display, self._frame_rate = prior, display, frame_rate
+        self._prior, self._display, self._frame_rates = prior, display, frame_rates
         self._low, self._high = low, high
         self._min_kbps, self._max_kbps = min_kbps, max_kbps
         self._curves: dict[Size, Curve] = {}
@@ -198,4 +198,4 @@ class HullSearch:
 
     def _pixel_rate(self, size: Size) -> float:
         """Pixels of an encode in a second."""
-        return self._frame_rate * size[0] * size[1]
+        return self._frame_rates[size] * size[0] * size[1]

@@ -46,7 +46,8 @@ class LadderRequest:
     """What is asked. `sizes` are those of encodes, the largest first; `top` and `bottom` in VMAF
     points of `statistic`; rungs are `step` points apart, or as many as `num_rungs`. `template` is a
     fixed ladder to compare with: sizes with kbit/s. `gop` is the number of frames from keyframe to
-    keyframe of every encode.
+    keyframe of every encode. Of the sizes in `halved` every second frame alone is encoded and
+    scored: `half` is the film so.
     """
 
     sample: Sample
@@ -66,6 +67,19 @@ class LadderRequest:
     teacher: str = TEACHER
     template: tuple[tuple[Size, float], ...] = ()
     gop: int = 48
+    half: Sample | None = None
+    halved: frozenset[Size] = frozenset()
+
+    def sample_of(self, size: Size) -> Sample:
+        """The film's windows as encodes of a size have them."""
+        if size in self.halved:
+            assert self.half is not None
+            return self.half
+        return self.sample
+
+    def gop_of(self, size: Size) -> int:
+        """Frames from keyframe to keyframe, as encodes of a size have them."""
+        return self.gop // 2 if size in self.halved else self.gop
 
     @property
     def display(self) -> Size:
@@ -118,7 +132,9 @@ class LadderMaker:
             preset=request.preset,
             display=request.display,
             sizes=request.sizes,
-            frame_rate=float(request.sample.film.frame_rate),
+            frame_rates={
+                size: float(request.sample_of(size).film.frame_rate) for size in request.sizes
+            },
             qualities=range(math.ceil(row.quality_min), math.floor(row.quality_max) + 1),
             low=request.bottom,
             high=request.top,
@@ -280,14 +296,15 @@ class LadderMaker:
             preset=request.preset,
             quality=quality,
             size=None if size == request.display else size,
-            options=request.encoder.with_gop(request.options, request.gop),
+            options=request.encoder.with_gop(request.options, request.gop_of(size)),
             maxrate_kbps=maxrate,
             bufsize_kbps=None if maxrate is None else round(BUFFER_S * maxrate),
         )
 
     def _measure(self, setting: Setting, *, is_rung: bool) -> Iterator[Event]:
         request = self.request
-        windows = request.sample.windows[: request.num_windows]
+        sample = request.sample_of(setting.size or request.display)
+        windows = sample.windows[: request.num_windows]
         cells = [
             Cell(window=window, setting=setting, threads=request.threads, teacher=request.teacher)
             for window in windows
@@ -327,9 +344,10 @@ class LadderMaker:
     def _pool(self, setting: Setting, cells: Sequence[Cell]) -> Rung:
         request = self.request
         scores = [self._study.scores(cell) for cell in cells if self._row(cell).is_ok]
-        rate = float(request.sample.film.frame_rate)
+        sample = request.sample_of(setting.size or request.display)
+        rate = float(sample.film.frame_rate)
         num_frames = sum(len(of_cell) for of_cell in scores)
-        share = num_frames / max(1, request.sample.num_frames)
+        share = num_frames / max(1, sample.num_frames)
         num_bytes = sum(self._row(cell).size_bytes or 0 for cell in cells)
         return Rung(
             setting=setting,

@@ -43,6 +43,7 @@ from vmaftune.media.keyframes import keyframes
 from vmaftune.media.whole import FilmEncode
 from vmaftune.questions.film import EncodeRequest, measured, pairs_inside
 from vmaftune.questions.find import Candidate, FindRequest, cell_of
+from vmaftune.questions.hull import Size
 from vmaftune.questions.ladder import APART, Rung
 from vmaftune.questions.sample import pooled, standard_error, whole
 from vmaftune.questions.shots import ShotEncoder
@@ -63,7 +64,8 @@ _OURS = re.compile(r"\d+x\d+_\d+k\.(mp4|m3u8)|audio-\d+\.(mp4|m3u8|mka)")
 class RungsRequest:
     """The files to make. `rungs` are measured ones, the best first; `windows` are scored inside
     each file; keyframes are `gop` frames apart; `streams` are the film's sounds. With `shots` each
-    of them is encoded apart, at values that give the rung's score over the film.
+    of them is encoded apart, at values that give the rung's score over the film. Rungs of a size in
+    `halved` have every second frame.
     """
 
     film: Film
@@ -76,6 +78,21 @@ class RungsRequest:
     teacher: str
     shots: tuple[Window, ...] = ()
     threads: int = 1
+    halved: frozenset[Size] = frozenset()
+
+    def film_of(self, rung: Rung) -> Film:
+        """The film as a rung has it."""
+        return self.film.halved() if rung.size in self.halved else self.film
+
+    def windows_of(self, rung: Rung) -> tuple[Window, ...]:
+        """The windows that are scored inside a rung's file: the same seconds of every rung's."""
+        if rung.size not in self.halved:
+            return self.windows
+        half, first = self.film.halved(), self.film.whole.start_frame
+        return tuple(
+            half.cut((window.start_frame - first) // 2, window.expected_frames // 2)
+            for window in self.windows
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,17 +189,18 @@ class RungsMaker:
     def _encode(self, rung: Rung, done: list[_Made]) -> Iterator[Event]:
         request, study = self.request, self._study
         name = name_of(rung)
+        film = request.film_of(rung)
         wanted = FilmEncode(
-            film=request.film.whole, setting=rung.setting, streams=(), out=Path(f"{name}.mp4")
+            film=film.whole, setting=rung.setting, streams=(), out=Path(f"{name}.mp4")
         )
         file = film_file(study, wanted)
         found = keyframes(file.path)
-        self._check_keyframes(name, found)
-        pairs = pairs_inside(request.film, request.windows, file.path, request.teacher)
+        self._check_keyframes(name, found, each=2 if rung.size in request.halved else 1)
+        pairs = pairs_inside(film, request.windows_of(rung), file.path, request.teacher)
         yield from measured(study, pairs, f"scoring {name}")
         scores = [study.scores(pair) for pair in pairs]
-        rate = float(request.film.whole.frame_rate)
-        share = sum(map(len, scores)) / request.film.num_frames
+        rate = float(film.whole.frame_rate)
+        share = sum(map(len, scores)) / film.num_frames
         score = pooled(request.statistic, scores, rate)
         error = standard_error(request.statistic, scores, rate, share=share)
         done.append(
@@ -280,14 +298,16 @@ class RungsMaker:
             places += range(start, start + shot.expected_frames, gop)
         return places
 
-    def _check_keyframes(self, name: str, found: Sequence[int]) -> None:
-        """Raise ToolError unless keyframes are where every rung must have them."""
-        wanted = self._keyframes_wanted()
-        if list(found) == wanted:
+    def _check_keyframes(self, name: str, found: Sequence[int], *, each: int = 1) -> None:
+        """Raise ToolError unless keyframes are where every rung must have them. A frame of this one
+        stands for `each` of the film.
+        """
+        wanted, places = self._keyframes_wanted(), [place * each for place in found]
+        if places == wanted:
             return
-        wrong = min(set(found) ^ set(wanted))
+        wrong = min(set(places) ^ set(wanted))
         raise ToolError(
-            f"{name}: frame {wrong} is {'a' if wrong in found else 'no'} keyframe, unlike in every"
+            f"{name}: frame {wrong} is {'a' if wrong in places else 'no'} keyframe, unlike in every"
             " other rung, and players could not switch there; use another encoder"
         )
 

@@ -37,7 +37,8 @@ _IDENTITY = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry:
     """One window as sweep.json holds it: `cell.Window` with its crop as text. `pads` are the frames
-    before and after it that are encoded and not scored; None, and not written, for none.
+    before and after it that are encoded and not scored; None, and not written, for none. Of
+    `every` frames the first one is taken; None for all.
     """
 
     name: str
@@ -61,11 +62,13 @@ class SourceEntry:
     expected_frames: int
     flags: tuple[str, ...]
     pads: tuple[int, int] | None = None
+    every: int | None = None
 
     def identity(self) -> dict[str, object]:
         """What must be equal for two plans to mean the same source."""
         pads = {"pads": self.pads} if self.pads else {}
-        return {**{name: getattr(self, name) for name in _IDENTITY}, **pads}
+        every = {"every": self.every} if self.every else {}
+        return {**{name: getattr(self, name) for name in _IDENTITY}, **pads, **every}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +188,8 @@ class Document:
 def _source(entry: SourceEntry) -> dict[str, object]:
     """A window's entry; plans without padding are written as they were before it was known."""
     found = _plain(entry)
-    return found if entry.pads else {k: v for k, v in found.items() if k != "pads"}
+    absent = {name for name in ("pads", "every") if found[name] is None}
+    return {name: value for name, value in found.items() if name not in absent}
 
 
 def _plain(value: object, *, leave_out_none: bool = False) -> dict[str, object]:
@@ -224,6 +228,7 @@ def source_entry(window: Window) -> SourceEntry:
         pads=(window.pad_before, window.pad_after)
         if window.pad_before or window.pad_after
         else None,
+        every=window.every if window.every > 1 else None,
     )
 
 

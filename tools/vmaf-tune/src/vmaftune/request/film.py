@@ -45,7 +45,7 @@ class Film:
         """
         whole = self.whole
         before, after = min(pad, start), min(pad, self.num_frames - start - num_frames)
-        first = whole.start_frame + start
+        first = whole.start_frame + start * whole.every
         at = timecode(Fraction(start) / whole.frame_rate)
         return replace(
             whole,
@@ -55,8 +55,22 @@ class Film:
             expected_frames=num_frames,
             pad_before=before,
             pad_after=after,
-            seek=self.facts.seek(first - before, before + num_frames + after),
+            seek=self.facts.seek(
+                first - before * whole.every, (before + num_frames + after) * whole.every
+            ),
         )
+
+    def halved(self) -> Film:
+        """The film at half its frames: the first of every two. Its windows have other names."""
+        whole = self.whole
+        half = replace(
+            whole,
+            name=f"{whole.name}-half",
+            every=2,
+            expected_frames=-(-whole.expected_frames // 2),
+            fps=str(whole.frame_rate / 2),
+        )
+        return replace(self, whole=half)
 
 
 def resolve_film(request: Request) -> tuple[Film, tuple[str, ...]]:
