@@ -26,13 +26,13 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_none_is_a_dash_and_zero_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     console.table(
-        "title",
+        "a title [x].mkv",
         ("name", "value"),
         [("[red]a[/red]", None), ("b", 0), ("c", 0.0), ("d", 71.53211), ("e", True)],
     )
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "[red]a[/red]" in shown.out
+    assert "[red]a[/red]" in shown.out and "a title [x].mkv" in shown.out
     for line in ("–\n", " 0\n", "0.0000\n", "71.53\n", "yes\n"):
         assert line in shown.out
 
@@ -138,3 +138,25 @@ def test_workers_of_a_cluster_are_shown_the_slowest_first() -> None:
     assert len(lines) == console.WORKERS_SHOWN + 1
     assert lines[0].split()[:3] == ["w4", "2", "cells"]
     assert lines[-1] == "  and 2 faster workers"
+
+
+def test_a_probe_is_a_line_with_its_bracket(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {
+        "event": "probe",
+        "encoder": "libx264",
+        "preset": "fast",
+        "quality": 28.0,
+        "statistic": "mean",
+        "metric": "vmaf",
+        "score": 90.5,
+        "standard_error": 0.1,
+        "kbps": 300.4,
+        "num_windows": 1,
+        "bracket": [28.0, 30.5],
+    }
+    with console.FindView(90, as_json=False) as view:
+        view.feed(told)
+        view.feed(told | {"num_windows": 8, "bracket": [None, 28]})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("(+-0.10, 1 window), 300 kbit/s; for 90: 28 meets, 30.5 misses")
+    assert second.endswith("(+-0.10, 8 windows), 300 kbit/s; for 90: – meets, 28 misses")

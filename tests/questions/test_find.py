@@ -15,7 +15,7 @@ from vmaf_train.prior import dump
 from vmaftune import api
 from vmaftune.asking import finding
 from vmaftune.engine.events import CellEvent, ProbeEvent
-from vmaftune.errors import UsageError
+from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.report.read import read
 from vmaftune.request.flags import Texts
 
@@ -173,6 +173,32 @@ def test_a_limit_on_the_bitrate_gives_the_best_within_it(
     assert finer and finer[0] > limit
 
 
+def test_a_limit_that_no_value_keeps_is_said_with_the_least_there_is(
+    short: Any, whole_curve: Any, model_dir: Path
+) -> None:
+    out, _ = whole_curve
+    result = search(short, out, model_dir, target=92, max_kbps=1)
+    least = min(p.kbps for p in result.probes)
+    assert not result.is_met and result.best.quality is None
+    assert f"even {HIGH}, the coarsest, takes {least:.0f}" in result.best.sentences[1]
+
+
+def test_an_encoder_that_is_slower_than_allowed_is_not_searched(
+    short: Any, whole_curve: Any, model_dir: Path
+) -> None:
+    out, _ = whole_curve
+    with pytest.raises(TargetMissed, match="0.0001 CPU seconds .* raise --max-cpu"):
+        search(short, out, model_dir, max_cpu=0.0001)
+    assert search(short, out, model_dir, max_cpu=50).is_met
+
+
+def test_time_that_is_too_short_for_the_whole_film_is_refused(
+    short: Any, tmp_path: Path, model_dir: Path
+) -> None:
+    with pytest.raises(UsageError, match="the whole film is expected to take"):
+        search(short, tmp_path / "run", model_dir, full=True, within_s=0.01)
+
+
 def test_the_command_encodes_the_whole_film(short: Any, whole_curve: Any, model_dir: Path) -> None:
     out, _ = whole_curve
     result = search(short, out, model_dir)
@@ -200,3 +226,22 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
     with pytest.raises(UsageError, match=said):
         search(short, tmp_path / "run", tmp_path, **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_windows_are_added_until_the_score_is_known_well_enough(
+    film: Callable[..., Any], model_dir: Path, tmp_path: Path
+) -> None:
+    restless = film("twenty shots.mkv", shots=20, size="128x72")
+    told = Asked()
+    wanted = api.Wanted(
+        target=85, min_quality=24, max_quality=26, sample_seconds=0.5, within_points=0.3
+    )
+    running = api.Running(out=tmp_path / "run", model_dir=model_dir, jobs=2)
+    result = api.find(
+        restless.path, presets="ultrafast", wanted=wanted, running=running, on_event=told
+    )
+    probe = result.best.probe
+    assert probe is not None and probe.num_windows > 8
+    most = len(result.request.sample.windows)
+    assert probe.error <= 0.3 or probe.num_windows == most
+    assert {p.num_windows for p in told.probes} == {probe.num_windows}

@@ -122,6 +122,19 @@ def test_stored_cells_cost_nothing_and_a_larger_one_that_meets_the_target_is_the
     assert search.answer.quality == 40
 
 
+def test_a_probability_is_never_said_to_be_certain() -> None:
+    answer = run(logistic(30))
+    assert answer.stop == "confident" and answer.confidence is not None
+    told = "more than 99%" if answer.confidence > 0.99 else f"{answer.confidence:.0%}"
+    assert answer.sentences[0].endswith(f"misses it with a probability of {told}")
+    assert "100%" not in answer.sentences[0]
+
+
+def test_an_answer_at_the_finest_value_names_the_ceiling() -> None:
+    answer = run(logistic(10), target=99)
+    assert answer.sentences[0].endswith("the ceiling of this film") and answer.quality == 10
+
+
 def test_the_answer_has_the_curve_with_its_band_and_a_confidence() -> None:
     answer = run(logistic(30))
     assert len(answer.curve.quality) == 41
@@ -134,7 +147,7 @@ def test_the_answer_has_the_curve_with_its_band_and_a_confidence() -> None:
     [
         ({"target": 0}, "target is more than 0"),
         ({"target": 101}, "target is more than 0"),
-        ({"low": 30, "high": 20}, "no range"),
+        ({"low": 30, "high": 20}, "are not a range"),
         ({"step": 0}, "step"),
         ({"stop": "tolerance=x"}, "use confident, proven or tolerance=0.5"),
         ({"stop": "soon"}, "use confident, proven or tolerance=0.5"),

@@ -233,16 +233,23 @@ class Search:
         what = f"{self.encoder} {self.preset} at {found.quality:g}"
         if found.kind == UNREACHABLE:
             nothing = f"no value from {self.grid[0]:g} to {self.grid[-1]:g} gives {self.target:g}"
-            return (f"{nothing}: the best is {what} with {found.score:.2f}",)
+            ceiling = ", the ceiling of this film" if found.quality == self.grid[0] else ""
+            return (f"{nothing}: the best is {what} with {found.score:.2f}{ceiling}",)
         meets = f"{what} meets {self.target:g} with {found.score:.2f}"
         if found.quality == self.grid[-1]:
             return (f"{meets}, and it is the coarsest value allowed",)
         said = {
             PROVEN: "the next value was measured and does not",
-            CONFIDENT: f"the next one misses it with a probability of {found.confidence or 0:.0%}",
+            CONFIDENT: f"the next one misses it with a probability of {_percent(found.confidence)}",
             TOLERANCE: f"that is less than {self.tolerance or 0:g} points above it",
         }[found.stop]
         return (f"{meets}, and {said}",)
+
+
+def _percent(confidence: float | None) -> str:
+    """A probability that is short of certain, as it is."""
+    known = confidence or 0.0
+    return "more than 99%" if known > 0.99 else f"{known:.0%}"
 
 
 def _check(target: float, low: float, high: float, step: float) -> None:

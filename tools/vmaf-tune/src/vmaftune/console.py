@@ -136,7 +136,7 @@ def table(
     roomy, snug = console.width - 3 * len(words) - 1, console.width - 2 * len(words) - 1
     tight = roomy < sum(words) <= snug
     grid = Table(
-        title=title or None,
+        title=Text(title, style="table.title") if title else None,
         box=SIMPLE_HEAD,
         title_justify="left",
         caption=caption,
@@ -489,9 +489,10 @@ def _probe_line(told: Mapping[str, Any], target: float) -> str:
     metric = "" if told["metric"] == "vmaf" else f" {told['metric']}"
     digits = 4 if "ssim" in told["metric"] else 2
     score = "no error" if told["score"] is None else f"{told['score']:.{digits}f}"
-    closing = f"{cell_text(low)} meets, {cell_text(high)} misses"
+    meets, misses = ("–" if value is None else f"{value:g}" for value in (low, high))
+    windows = "1 window" if told["num_windows"] == 1 else f"{told['num_windows']} windows"
     return (
         f"{told['encoder']} {told['preset']} at {told['quality']:g}: {told['statistic']}"
-        f"{metric} {score} (+-{told['standard_error']:.{digits}f}, {told['num_windows']} windows),"
-        f" {told['kbps']:.0f} kbit/s; for {target:g}: {closing}"
+        f"{metric} {score} (+-{told['standard_error']:.{digits}f}, {windows}),"
+        f" {told['kbps']:.0f} kbit/s; for {target:g}: {meets} meets, {misses} misses"
     )

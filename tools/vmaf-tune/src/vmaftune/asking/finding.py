@@ -352,15 +352,18 @@ def _limit(film: Film, wanted: Wanted) -> float | None:
 
 def _within(request: FindRequest, seconds: float | None, slots: int) -> FindRequest:
     """As many windows as the expected time allows. Raises UsageError when that is not even one."""
-    if seconds is None or request.sample.is_whole:
+    if seconds is None:
         return request
     each = EXPECTED_PROBES * _seconds_a_window(request, request.candidates[0], slots)
     most = int(seconds / each)
     if most < 1:
+        what = "the whole film" if request.sample.is_whole else "one window alone"
         raise UsageError(
-            f"one window alone is expected to take {each:.0f} s and --within allows"
-            f" {seconds:.0f}; name a faster preset, or shorter --sample-seconds"
+            f"{what} is expected to take {each:.1f} s and --within allows {seconds:g}; name a"
+            " faster preset, or shorter --sample-seconds"
         )
+    if request.sample.is_whole:
+        return request
     windows = request.sample.windows[:most]
     return replace(request, sample=replace(request.sample, windows=windows))
 

@@ -27,7 +27,7 @@ from vmaftune.engine.answers import FrameValues
 from vmaftune.engine.events import Asked, Event, NoticeEvent, ProbeEvent, QuestionEvent
 from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
-from vmaftune.errors import ToolError
+from vmaftune.errors import TargetMissed, ToolError
 from vmaftune.metrics import METRICS, VMAF, Goal, goal_of, ordered
 from vmaftune.questions.plain import PlainSearch
 from vmaftune.questions.sample import Sample, pooled, pooled_metric, standard_error, wanted
@@ -182,11 +182,11 @@ class Finder:
         """Search. Yields the study's events, and a probe for every setting measured."""
         for notice in self._study.notices:
             yield NoticeEvent(message=notice)
-        candidates, foretold = self.request.candidates, tuple[Candidate, ...]()
+        candidates, foretold = self._fast_enough(), tuple[Candidate, ...]()
         if len(candidates) > SEARCHED and self.request.metric == VMAF:
             for encoder, preset in CHEAP:
                 yield from self._cheap_probe(encoder, preset)
-            candidates, foretold = self._ranked()
+            candidates, foretold = self._ranked(candidates)
         for candidate in candidates:
             yield from self._search(candidate)
         answers = [self._answer(candidate) for candidate in candidates]
@@ -423,17 +423,22 @@ class Finder:
             belief.observe_cell(self._measured(probe))
         return belief
 
-    def _ranked(self) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-        """The candidates to search, and those to foretell, by foretold bits at the target.
-
-        Those that are slower than allowed are left out. Raises ToolError when none is left.
+    def _fast_enough(self) -> tuple[Candidate, ...]:
+        """The candidates that are not expected to be slower than allowed. Raises TargetMissed when
+        none is left.
         """
-        allowed = [c for c in self.request.candidates if self._is_fast_enough(c)]
+        allowed = tuple(c for c in self.request.candidates if self._is_fast_enough(c))
         if not allowed:
-            raise ToolError(
+            raise TargetMissed(
                 f"no encoder is expected to take at most {self.request.max_cpu:g} CPU seconds for a"
                 " second of film; raise --max-cpu, or name faster presets"
             )
+        return allowed
+
+    def _ranked(
+        self, allowed: Sequence[Candidate]
+    ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
+        """The candidates to search, and those to foretell, by foretold bits at the target."""
         belief = self._belief()
         bits = {c.name: foretell(belief, c, self.request.target).bits_per_pixel for c in allowed}
         order = sorted(allowed, key=lambda c: bits[c.name])
@@ -460,9 +465,11 @@ class Finder:
             said = (*said, sentence)
         is_over = limit is not None and probe is not None and probe.kbps > limit
         if is_over and probe is not None and limit is not None:
-            said = (*said, f"that takes {probe.kbps:.0f} kbit/s, and {limit:.0f} are allowed")
-            fits = [p for p in self._mine(candidate) if p.kbps <= limit]
-            probe = min(fits, key=lambda p: p.quality, default=None)
+            probe, sentence = self._cut_to(candidate, probe, limit)
+            said = (said[0], sentence, *said[1:])
+        is_slow = probe is not None and self._is_slow(probe)
+        if is_slow:
+            said = (said[0], "its encode took more CPU seconds than --max-cpu allows", *said[1:])
         return Found(
             candidate=candidate,
             quality=probe.quality if probe else None,
@@ -471,9 +478,28 @@ class Finder:
             kbps_interval=None,
             probe=probe,
             answer=answer,
-            is_met=is_met and not is_over,
+            is_met=is_met and not is_over and not is_slow,
             sentences=said,
         )
+
+    def _cut_to(self, candidate: Candidate, first: Probe, limit: float) -> tuple[Probe | None, str]:
+        """The finest measured value of at most `limit` kbit/s; None where not even the coarsest
+        takes so little. With a sentence that says so.
+        """
+        said = f"that takes {first.kbps:.0f} kbit/s, and {limit:.0f} are allowed"
+        fits = [p for p in self._mine(candidate) if p.kbps <= limit]
+        if fits:
+            best = min(fits, key=lambda p: p.quality)
+            return best, f"{said}: the finest value within that is {best.quality:g}"
+        least = min(self._mine(candidate), key=lambda p: p.kbps)
+        return None, f"{said}: even {least.quality:g}, the coarsest, takes {least.kbps:.0f}"
+
+    def _is_slow(self, probe: Probe) -> bool:
+        """True when an encode took more CPU than allowed; what is expected is only a table's."""
+        limit, film = self.request.max_cpu, self.request.sample.film
+        if limit is None or probe.cpu_s is None:
+            return False
+        return probe.cpu_s > limit * probe.num_frames / float(film.frame_rate)
 
     def _within_guards(self, candidate: Candidate) -> Iterator[Event]:
         """Where the answer does not keep the guards: close in on the coarsest value that does, by
