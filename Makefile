@@ -80,11 +80,10 @@ test-random: .venv/.test ## the test suite three times in random order; a failur
 test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stopped and starved: minutes
 	$(BIN)/python -m pytest tests/cluster
 
-# Modules, command line, docs and contracts; what trains, draws or measures takes longer.
-FAST := $(filter-out tests/test_wheel.py tests/test_manifest.py tests/test_prior.py,$(wildcard tests/test_*.py)) \
-  tests/contracts tests/corpus tests/dev tests/request tests/results
-test-fast: .venv/.test ## tests that start neither ffmpeg nor another program: under a minute
-	$(BIN)/python -m pytest -q -m "not real" $(FAST)
+# What trains, draws many pages or builds a wheel takes longer, though it starts no ffmpeg.
+SLOW := browser faults cluster gpu recipes training shipping report model_file test_wheel.py test_manifest.py
+test-fast: .venv/.test ## the tests that start no ffmpeg: under a minute
+	$(BIN)/python -m pytest -q -m "not real" -n auto --dist loadfile $(SLOW:%=--ignore tests/%)
 
 test-browser: .venv/.test-browser ## the report page in a headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
