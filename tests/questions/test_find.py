@@ -245,3 +245,31 @@ def test_windows_are_added_until_the_score_is_known_well_enough(
     most = len(result.request.sample.windows)
     assert probe.error <= 0.3 or probe.num_windows == most
     assert {p.num_windows for p in told.probes} == {probe.num_windows}
+
+
+def test_several_encoders_asked_again_cost_nothing_and_the_rest_is_foretold(
+    film: Callable[..., Any], model_dir: Path, tmp_path: Path
+) -> None:
+    one = film("one shot.mkv", shots=1, size="160x90")
+    first, again = Asked(), Asked()
+
+    def ask(told: Asked) -> Any:
+        return api.find(
+            one.path,
+            encoders="x264,x265,svtav1",
+            presets="x264=ultrafast;x265=ultrafast;svtav1=10",
+            wanted=api.Wanted(target=85),
+            running=api.Running(out=tmp_path / "run", model_dir=model_dir, jobs=2),
+            on_event=told,
+        )
+
+    result, repeated = ask(first), ask(again)
+    assert again.cells == 0 and again.probes == []
+    assert [f.candidate.name for f in repeated.found] == [f.candidate.name for f in result.found]
+    assert [f.quality for f in repeated.found] == [f.quality for f in result.found]
+    (foretold,) = [f for f in result.found if f.probe is None]
+    low, high = foretold.kbps_interval
+    assert low < foretold.kbps < high and foretold.sentences[0] == "foretold, not measured"
+    for found in result.found[:2]:
+        borrowed = [said for said in found.sentences if "borrows" in said]
+        assert all(found.candidate.name in said for said in borrowed), "others' notes are not its"

@@ -169,7 +169,8 @@ class Search:
             num_encodes=self.num_encodes,
             sentences=(),
         )
-        return replace(found, sentences=(*self._sentence(found), *self._belief.notes))
+        notes = self._belief.notes_of(self.encoder, self.preset)
+        return replace(found, sentences=(*self._sentence(found), *notes))
 
     def _confidence(self) -> float | None:
         """Probability that the value after the answer misses the target; None without one."""

@@ -70,9 +70,11 @@ class Belief:
             raise ValueError(f"no statistic {statistic!r}; the prior knows {known}")
         self.prior = prior
         self.statistic = trained
-        self.notes: list[str] = []
+        self._stands_in: tuple[str, ...] = ()
         if trained != statistic:
-            self.notes.append(f"the prior has no curves of {statistic}; it uses those of {trained}")
+            said = f"the prior has no curves of {statistic}; it uses those of {trained}"
+            self._stands_in = (said,)
+        self.notes = list(self._stands_in)
         self._hyper = prior.hyper[trained]
         # the mean curves are known from as many contents only
         self._widening = WIDENING * (1 + 1 / prior.num_contents)
@@ -85,7 +87,7 @@ class Belief:
     def copy(self) -> Belief:
         """A belief that goes its own way from here."""
         other = Belief(self.prior, self.statistic)
-        other.notes = list(self.notes)
+        other.notes, other._stands_in = list(self.notes), self._stands_in
         other._ids, other._seen = dict(self._ids), set(self._seen)
         other._points, other._inverse, other._white = self._points, self._inverse, self._white
         return other
@@ -164,6 +166,11 @@ class Belief:
             return means, own
         weights = self._inverse @ self._covariance(self._points, points)
         return means + weights.T @ self._white, own - weights.T @ weights
+
+    def notes_of(self, encoder: str, preset: str) -> tuple[str, ...]:
+        """What this setting borrows: the statistic's curves, its own curve."""
+        own = self.note_of(encoder, preset)
+        return (*self._stands_in, *((own,) if own else ()))
 
     def note_of(self, encoder: str, preset: str) -> str | None:
         """A sentence when this setting's curve is a relative's, else None."""

@@ -279,21 +279,44 @@ def _row(result: FindResult, found: Found) -> tuple[object, ...]:
 
     probe, size = found.probe, result.size_bytes(found)
     digits = 2 if result.request.metric == VMAF else METRICS[result.request.metric].digits
-    cpu = None
-    if probe is not None and probe.cpu_s is not None:
-        cpu = probe.cpu_s / (probe.num_frames / float(result.film.frame_rate))
     return (
         found.candidate.name,
         None if found.quality is None else f"{found.quality:g}",
         None if found.score is None else f"{found.score:.{digits}f}",
         None if probe is None else f"{Z95 * probe.error:.{digits}f}",
-        None if found.kbps is None else f"{found.kbps:.0f}",
+        _rate(found),
         None if size is None else console.size(size),
-        None if cpu is None else f"{cpu:.2f}x",
+        _cpu(result, found),
         probe.num_windows if probe else None,
         found.answer.stop if found.answer else "foretold",
         *(_mean(probe, name) for name in _beside(result.request)),
     )
+
+
+def _rate(found: Found) -> str | None:
+    """kbit/s; of a foretold answer with the interval that holds four of five."""
+    if found.kbps is None:
+        return None
+    if found.kbps_interval is None:
+        return f"{found.kbps:.0f}"
+    low, high = found.kbps_interval
+    return f"{found.kbps:.0f} ({low:.0f}–{high:.0f})"
+
+
+def _cpu(result: FindResult, found: Found) -> str | None:
+    """CPU seconds of encoding for a second of film; of a foretold answer what a table of costs
+    expects.
+    """
+    from vmaftune.questions.find import cell_of
+
+    probe, rate = found.probe, float(result.film.frame_rate)
+    if probe is not None:
+        return None if probe.cpu_s is None else f"{probe.cpu_s * rate / probe.num_frames:.2f}x"
+    if found.quality is None:
+        return None
+    window = result.request.sample.windows[0]
+    cell = cell_of(result.request, found.candidate, window, found.quality)
+    return f"~{cell.expected_encode_s * rate / cell.num_frames:.2f}x"
 
 
 def _mean(probe: Probe | None, name: str) -> str | None:

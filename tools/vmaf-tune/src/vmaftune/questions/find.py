@@ -411,15 +411,16 @@ class Finder:
         candidate = Candidate(
             encoder=row, preset=preset, low=math.ceil(row.quality_min), high=row.quality_max
         )
+        self._recall()
         if self._mine(candidate):
             return
         quality = self._new_search(candidate).ask()
         if quality is not None:
             yield from self._probe(candidate, quality)
 
-    def _belief(self) -> Belief:
+    def _belief(self, probes: Sequence[Probe]) -> Belief:
         belief = self._prior.belief(self.request.statistic)
-        for probe in self._current():
+        for probe in probes:
             belief.observe_cell(self._measured(probe))
         return belief
 
@@ -438,8 +439,12 @@ class Finder:
     def _ranked(
         self, allowed: Sequence[Candidate]
     ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
-        """The candidates to search, and those to foretell, by foretold bits at the target."""
-        belief = self._belief()
+        """The candidates to search, and those to foretell, by foretold bits at the target.
+
+        The cheap probes alone decide, so that the same question asked again searches the same ones.
+        """
+        cheap = {f"{encoder} {preset}" for encoder, preset in CHEAP}
+        belief = self._belief([p for p in self._current() if p.candidate.name in cheap])
         bits = {c.name: foretell(belief, c, self.request.target).bits_per_pixel for c in allowed}
         order = sorted(allowed, key=lambda c: bits[c.name])
         return tuple(order[:SEARCHED]), tuple(order[SEARCHED:])
@@ -563,7 +568,7 @@ class Finder:
                 high = middle
 
     def _foretell(self, candidate: Candidate) -> Found:
-        belief = self._belief()
+        belief = self._belief(self._current())
         told = foretell(belief, candidate, self.request.target)
         note = belief.note_of(candidate.encoder.name, candidate.preset)
         low, high = (self._kbps(bits) for bits in told.interval)
