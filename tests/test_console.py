@@ -7,6 +7,7 @@ import json
 import pytest
 from vmaftune import console
 from vmaftune.costs import duration
+from vmaftune.engine.crew import Pace
 
 
 @pytest.mark.parametrize(
@@ -128,16 +129,21 @@ def test_events_as_json_leave_the_screen_alone(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_workers_of_a_cluster_are_shown_the_slowest_first() -> None:
-    costs = {str(i): ("g", 1.0) for i in range(20)}
-    with console.SweepView(costs, 2, as_json=False) as view:
-        assert view.worker_lines() == []
-        for i in range(20):
-            view.feed({**cell(str(i)), "worker": f"w{i % 8}"})
-    lines = view.worker_lines()
+def test_workers_of_a_cluster_are_shown_the_slowest_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paces = [
+        Pace(name=f"w{i}", host="here", cells=2, frames=20 * (i + 1), seconds=10.0)
+        for i in range(8)
+    ]
+    assert console.worker_lines([]) == []
+    lines = console.worker_lines(paces)
     assert len(lines) == console.WORKERS_SHOWN + 1
-    assert lines[0].split()[:3] == ["w4", "2", "cells"]
+    assert lines[0].split() == ["w0", "2", "cells", "2.0", "frames/s", "(the", "slowest)"]
     assert lines[-1] == "  and 2 faster workers"
+    with console.SweepView({"a": ("g", 1.0)}, 2, as_json=False, paces=lambda: paces) as view:
+        view.feed(cell("a"))
+    assert "the slowest worker is w0 with 2.0 frames/s" in capsys.readouterr().err
 
 
 def test_a_probe_is_a_line_with_its_bracket(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import vmaftune
 from clusters import GRID, Processes, Sweep, children_of, settle
+from vmaftune.engine import bench
 
 Make = Callable[..., Path]
 
@@ -45,23 +46,20 @@ def test_workers_elsewhere_get_the_sources_from_the_client(
     (tmp_path / "there").mkdir()
     for clip in clips:
         shutil.copy(clip, tmp_path / "there" / clip.name)
-    hidden = {"VMAF_TUNE_TEST_HIDE": "1"}
+    hide = "bench.BenchWorker._digest = lambda self, path, num_bytes: None"
     for name in ("a", "b"):
-        cluster.start_worker(name, "--preload", str(_hide(tmp_path)), env=hidden)
+        cluster.start_worker(name, "--preload", preload(tmp_path, "hide", hide))
     argv = ("corpus", "there", *GRID, "--out", "run", "--cluster", cluster.address)
     tool.process(*argv, env=cluster.env)
     same(read_run(tmp_path / "run"))
     settle(lambda: not cluster.scratch(), 10)
 
 
-def _hide(folder: Path) -> Path:
-    """A module that a worker loads first: it sees no file of a shared folder."""
-    path = folder / "hide.py"
-    path.write_text(
-        "from vmaftune.engine import bench\n"
-        "bench.BenchWorker._digest = lambda self, path, num_bytes: None\n"
-    )
-    return path
+def preload(folder: Path, name: str, text: str) -> str:
+    """A module that a worker loads first, which changes what its bench does."""
+    path = folder / f"{name}.py"
+    path.write_text(f"from vmaftune.engine import bench\n{text}\n")
+    return str(path)
 
 
 def test_a_storm_of_killed_workers_loses_nothing_and_does_nothing_twice(
@@ -170,17 +168,32 @@ def test_a_worker_that_sleeps_past_its_time_is_done_without(
     same(read_run(tmp_path / "run"))
 
 
-def test_a_worker_that_comes_late_works_too(
+def test_a_worker_that_comes_late_works_too_and_who_watches_sees_both(
     cluster: Processes,
     sweep: Callable[..., Sweep],
+    tool: Any,
     wrapper: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    run = sweep()
-    time.sleep(2)
+    """Also the address of the scheduler's page is told."""
+    slow = wrapper("if ENCODE: time.sleep(0.5)")
+    cluster.start_worker("early", slots=2)
+    run = sweep("--ffmpeg", slow)
+    run.cells(2)
     cluster.start_worker("late")
+    watching = tool.start("status", "run", "--watch", "--json")
     run.end()
+    out, _ = watching.communicate(timeout=30)
     assert (tmp_path / "run/cells.jsonl").read_bytes().count(b"\n") == 24
+    assert {e["worker"] for e in run.events if e["event"] == "cell"} == {"early", "late"}
+    looks = [json.loads(line) for line in out.splitlines()]
+    assert looks[-1]["num_left"] == 0 and not (tmp_path / "run/.workers.json").exists()
+    both = [look["workers"] for look in looks if len(look["workers"]) == 2]
+    assert both, "a look while both were there"
+    slowest, fastest = both[-1]
+    assert {slowest["name"], fastest["name"]} == {"early", "late"}
+    assert slowest["frames_per_s"] <= fastest["frames_per_s"] > 0
+    assert any(text.startswith("the cluster's page: http://127.0.0.1:") for text in run.notices)
 
 
 def test_workers_that_would_measure_something_else_are_refused_by_name(
@@ -203,15 +216,24 @@ def test_workers_that_would_measure_something_else_are_refused_by_name(
     cluster.start_worker("program", env={"PYTHONPATH": str(other)})
     broken = {"VMAF_TUNE_FFMPEG": wrapper("sys.exit(3)", "broken ffmpeg")}
     cluster.start_worker("nothing", env=broken)
-    settle(lambda: len(json.loads(_doctor(tool, cluster))) == 4, 60)
+    old = preload(tmp_path, "old", "bench.version = lambda: '0.1.0'")
+    cluster.start_worker("old", "--preload", old)
+    bits = "digests = bench.canaries\nbench.canaries = lambda *a: old(*a) | {'libx265': '=00ff'}"
+    cluster.start_worker("bits", "--preload", preload(tmp_path, "bits", bits))
+    settle(lambda: len(json.loads(_doctor(tool, cluster))) == 6, 90)
     shown = {entry["worker"]: entry for entry in json.loads(_doctor(tool, cluster))}
     assert shown["fine"]["usable"] and "libx264" in shown["fine"]["encoders"]
     assert "its ffmpeg is another one (sha256 " in shown["ffmpeg"]["problem"]
     assert "has other files (digest " in shown["program"]["problem"]
     assert "is not an ffmpeg" in shown["nothing"]["problem"]
+    assert shown["old"]["problem"] == f"it has vmaf-tune 0.1.0, and this is {bench.version()}"
+    assert re.search(
+        r"libx265 gives other bits .* sha256 00ff, here sha256 [0-9a-f]{12}$",
+        shown["bits"]["problem"],
+    )
     run = sweep()
     run.end()
-    for name in ("ffmpeg", "program", "nothing"):
+    for name in ("ffmpeg", "program", "nothing", "old", "bits"):
         assert any(text.startswith(f"worker {name} is left out: ") for text in run.notices)
     same(read_run(tmp_path / "run"))
 
@@ -259,6 +281,12 @@ if 'h264_nvenc' in argv:
 """  # noqa: E501
 
 
+PRETEND_GPU = """
+gpu = bench.Device(kind='nvenc', address='0', name='Pretended 1', driver='590.1')
+bench.devices_of = lambda kinds: {'nvenc': gpu}
+"""
+
+
 def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_shrinks_its_lane(
     cluster: Processes,
     tool: Any,
@@ -269,7 +297,9 @@ def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_sh
 ) -> None:
     pretending = wrapper(PRETEND)
     gpu = {"GPU": str(tmp_path / "session")}
-    cluster.start_worker("gpu", "--resources", "nvenc=2", slots=3, env=gpu)
+    told = preload(tmp_path, "gpus", PRETEND_GPU)
+    more = ("--resources", "nvenc=2", "--preload", told)
+    cluster.start_worker("gpu", *more, slots=3, env=gpu)
     cluster.start_worker("cpu")
     grid = ("--encoders", "h264_nvenc,x264", "--presets", "h264_nvenc=p4;x264=ultrafast")
     values = ("--quality", "30,34", "--ffmpeg", pretending)
@@ -277,7 +307,11 @@ def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_sh
     tool.process(*argv, env=cluster.env)
     rows = read_run(tmp_path / "run").rows.values()
     assert [row["status"] for row in rows] == ["ok"] * 12
-    assert {row["encoder"] for row in rows} == {"h264_nvenc", "libx264"}
+    devices = {(row["encoder"], row["device"]) for row in rows}
+    assert devices == {("h264_nvenc", "Pretended 1 590.1"), ("libx264", None)}
+    (start,) = [json.loads(line) for line in (tmp_path / "run/runs.jsonl").read_text().splitlines()]
+    gpus = {worker["name"]: worker["gpus"] for worker in start["workers"] if worker["gpus"]}
+    assert gpus in ({"gpu": ["Pretended 1 590.1"]}, {})
 
 
 def test_nobody_without_a_certificate_of_ours_gets_in(
@@ -325,7 +359,7 @@ def test_kept_encodes_come_back_to_the_client(
     assert vmaftune.__name__ == "vmaftune"
 
 
-def test_a_search_and_shots_are_measured_on_a_cluster_too(
+def test_a_search_a_ladder_and_shots_are_measured_on_a_cluster_too(
     tool: Any, clips: list[Path], tmp_path: Path
 ) -> None:
     how = ("--encoder", "x264", "--preset", "ultrafast", "--target", "80")
@@ -335,5 +369,10 @@ def test_a_search_and_shots_are_measured_on_a_cluster_too(
     assert rows and all(row["host"] for row in rows)
     tool.process("encode", clips[0], "-o", "o.mkv", "--shots", *how, "--workers", "2")
     assert (tmp_path / "o.mkv").is_file()
+    few = ("--sizes", "108,54", "--rungs", "2", "--samples", "2", "--sample-seconds", "0.3")
+    made = tool.process("ladder", clips[0], *how[:4], *few, "--out", "ladder", "--cluster", "local")
+    assert "x108" in made.stdout
+    rows = [json.loads(line) for line in (tmp_path / "ladder/cells.jsonl").read_text().splitlines()]
+    assert rows and all(row["host"] for row in rows)
     refused = tool.process("encode", clips[0], "-o", "p.mkv", *how, "--workers", "2", code=2)
     assert "--cluster goes with --shots" in refused.stderr

@@ -7,8 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from vmaftune.commands import status
+from vmaftune.engine import crew
+from vmaftune.engine.crew import Pace
+from vmaftune.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 SOFTWARE = ROOT / "runs/phase_a/software"
@@ -73,3 +77,27 @@ def test_what_is_left_is_foretold_with_the_frames_around_windows(runs: Path) -> 
             source["pads"] = [source["expected_frames"], source["expected_frames"]]
     (folder / "sweep.json").write_text(json.dumps(plan))
     assert 2 * before < status.read(folder).expected_s < 3 * before
+
+
+def test_watching_ends_when_nothing_is_left_and_shows_the_workers(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs / "runs/phase_a/old"
+    lines = (SOFTWARE / "cells.jsonl").read_text().splitlines()
+    pace = Pace(name="far", host="there", cells=2, frames=200, seconds=10.0)
+    (folder / crew.FILE).write_bytes(msgspec.json.encode([pace]))
+    looks = iter((lines[:4], lines))
+
+    def sleep(seconds: float) -> None:
+        (folder / "cells.jsonl").write_text("\n".join(next(looks)) + "\n")
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    status.status(folder, watch=True)
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in shown[::2]] == ["2/1428", "4/1428", "1428/1428"]
+    assert shown[1].split() == ["far", "2", "cells", "20.0", "frames/s"]
+    status.status(folder, watch=True, as_json=True)
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["num_done"], seen["workers"][0]["frames_per_s"]) == (1428, 20.0)
+    with pytest.raises(UsageError, match="looks at one folder"):
+        status.status(None, watch=True)

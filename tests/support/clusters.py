@@ -128,7 +128,7 @@ class Processes:
         self.scheduler = self._start(
             "scheduler",
             *("--host", "127.0.0.1", "--port", str(self.port), "--protocol", "tls"),
-            "--no-dashboard",
+            *("--dashboard-address", "127.0.0.1:0"),
             env={},
             cwd=self.folder,
         )

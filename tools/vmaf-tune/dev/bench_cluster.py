@@ -1,14 +1,17 @@
 """What a cluster costs, and how far it goes.
 
-    python tools/vmaf-tune/dev/bench_cluster.py [--rounds 2] [--cells 10000] [--simulate-only]
+    python tools/vmaf-tune/dev/bench_cluster.py [--rounds 2] [--cells 10000] [--only PART]
 
-1. A sweep of the project's own clips on this machine's lanes and on two worker processes, A B A B:
-   wall and CPU seconds.
-2. Cells that do nothing, through a scheduler and two workers: milliseconds of the client and of
-   the scheduler for each.
-3. Discrete events: 10, 100 and 1,000 workers of 16 slots, cell times drawn from the software
-   corpus, a client and a scheduler as slow as measured, a writer that commits in groups. Busy slots
-   in the steady state, in percent, and cells per second.
+1. `lanes`: a sweep of the project's own clips on this machine's lanes and on two worker processes,
+   A B A B: wall and CPU seconds. Goal: 1.05 times the lanes' wall at most.
+2. `writer`: cells that were measured already, through a study: wall milliseconds of a commit, and
+   of each cell in it (its row, its 45 frames, JSON, both files, two fsync).
+3. `cells`: cells that do nothing, through the project's own executor, a scheduler and two workers:
+   CPU milliseconds of the client and of the scheduler for each.
+4. Discrete events: 10, 100 and 1,000 workers of 16 slots, cell times drawn from the software
+   corpus, writer, client and scheduler as slow as 2 and 3 measured them. Busy slots in the steady
+   state, in percent, and cells per second. Goal: 100 workers at 1920x1080 at least 95% busy.
+   `simulate` does this alone, with the figures of the last full run on an idle machine.
 
 Run it on an otherwise idle machine. The figures for docs/cluster.md come from here.
 """
@@ -24,21 +27,48 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from vmaf_train.contract import FEATURES
+from vmaftune.cell import Cell, Color, Setting, Window
+from vmaftune.encoders import ENCODERS
+from vmaftune.engine.cluster import ClusterExecutor, Target, connect
+from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
+from vmaftune.engine.stages import Limits, Measured
+from vmaftune.engine.study import Options, Study
+from vmaftune.media.encode import Encode
+from vmaftune.media.ffmpeg import find_ffmpeg, identify
+from vmaftune.media.process import Runner
+from vmaftune.media.score import Decoded, Frame, Score
+from vmaftune.request.cells import Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIPS = ROOT / "tests/media/clips"
 CORPUS = ROOT / "runs/phase_a/software/cells.jsonl"
 SLOTS = 16
-# Wall ms of a commit: what it costs whatever is in it, and a cell's share. From two runs of fsync.
-COMMIT_MS, ROW_MS = 6.4, 0.2
-# Measured where no scheduler is at hand (--simulate-only): a trial on two shared cores.
-CLIENT_MS, SCHEDULER_MS = 2.9, 2.5
+PER_SOURCE, NUM_FRAMES = 192, 45
+GOAL_RATIO, GOAL_BUSY = 1.05, 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Milliseconds: of a commit whatever is in it, of each cell in it (wall), and of a cell for the
+    client and for the scheduler (CPU).
+    """
+
+    commit: float
+    row: float
+    client: float
+    scheduler: float
+
+
+LAST = Costs(commit=6.4, row=0.2, client=2.9, scheduler=2.5)
+"""For `--only simulate`."""
 
 
 def children_cpu_s() -> float:
@@ -79,7 +109,12 @@ def compare(rounds: int) -> None:
                 flush=True,
             )
     wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
-    print(f"median: {wall:.3f} x wall, {cpu:.3f} x CPU of the lanes")
+    verdict = "met" if wall <= GOAL_RATIO else "MISSED"
+    print(
+        f"median: {wall:.3f} x wall, {cpu:.3f} x CPU of the lanes; goal {GOAL_RATIO} x wall:"
+        f" {verdict}",
+        flush=True,
+    )
 
 
 def cpu_of(pid: int) -> float:
@@ -88,13 +123,129 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def no_ops(cells: int) -> tuple[float, float]:
-    """(client ms, scheduler ms) of CPU a cell, pinned and one by one, as the executor submits."""
-    from distributed import Client
+def made_up(count: int) -> list[Cell]:
+    """So many cells of windows with 192 cells each."""
+    settings = [
+        Setting(encoder=ENCODERS["libx264"], preset="fast", quality=q / 4)
+        for q in range(PER_SOURCE)
+    ]
+    windows = [_window(f"clip{i:04d}") for i in range(-(-count // PER_SOURCE))]
+    return [Cell(window=w, setting=setting) for w in windows for setting in settings][:count]
 
+
+def _window(name: str) -> Window:
+    return Window(
+        name=name,
+        group=name,
+        path=f"{name}.mkv",
+        sha256=f"{random.Random(name).getrandbits(256):064x}",
+        size_bytes=1 << 20,
+        start_frame=0,
+        num_frames=NUM_FRAMES,
+        expected_frames=NUM_FRAMES,
+        crop=None,
+        scale=None,
+        deinterlace=False,
+        width=640,
+        height=360,
+        pix_fmt="yuv420p",
+        fps="24",
+        sar="1",
+        color=Color(),
+        stream_index=0,
+        raw=None,
+    )
+
+
+def measured(place: Path) -> Measured:
+    """What a worker would send of a cell: a score with its frames."""
+    chance = random.Random(1)
+    frames = []
+    for i in range(NUM_FRAMES):
+        vmaf = round(chance.uniform(40, 99), 6)
+        features = tuple(round(chance.random(), 6) for _ in FEATURES)
+        frames.append(Frame(index=i, vmaf=vmaf, vmaf_unclipped=vmaf, features=features))
+    decoded = Decoded(
+        width=640,
+        height=360,
+        pix_fmt="yuv420p",
+        num_packets=NUM_FRAMES,
+        num_bytes=99_000,
+        num_frames=NUM_FRAMES,
+        num_errors=0,
+    )
+    score = Score(frames=tuple(frames), distorted=decoded, cpu_s=1.0, libvmaf_version="3")
+    made = Encode(path=place, wall_s=1.0, cpu_s=1.0, encoder_version="1")
+    return Measured(made=made, device=None, score=score)
+
+
+class Instant:
+    """An executor whose tasks have been done already; `at_once` end together. See Executor."""
+
+    is_here = False
+
+    def __init__(self, value: Measured, at_once: int) -> None:
+        self._value, self._at_once = value, at_once
+        self._tasks: list[Task] = []
+
+    def workers(self) -> list[dict[str, object]]:
+        """See Executor.workers."""
+        return [{"name": "one", "problem": None}]
+
+    def start(self, worker: object, *, keep_references: bool) -> None:
+        """See Executor.start."""
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """See Executor.submit."""
+        self._tasks += tasks
+
+    def events(self) -> Iterator[list[Happening]]:
+        """See Executor.events."""
+        for start in range(0, len(self._tasks), self._at_once):
+            part = self._tasks[start : start + self._at_once]
+            yield [Ended(task=t, value=self._value, host="one", worker="one") for t in part]
+
+    def close(self) -> None:
+        """See Executor.close."""
+
+
+def writer(count: int) -> tuple[float, float]:
+    """Wall ms of a commit, and of each cell in it, from commits of one and of 32 cells."""
+    ffmpeg = identify(Runner(), find_ffmpeg())
+    spent = {}
+    for at_once in (1, 32):
+        cells = tuple(made_up(count))
+        windows = tuple(dict.fromkeys(cell.window for cell in cells))
+        with tempfile.TemporaryDirectory(prefix="vmaf-tune-bench-", dir=".") as place:
+            executor = Instant(measured(Path(place)), at_once)
+            plan = Plan(cells=cells, sources=windows, name="")
+            with Study.open(
+                Path(place, "run"), plan, ffmpeg, Options(jobs=1), executor=executor
+            ) as study:
+                study.submit(cells)
+                begin = time.monotonic()
+                for _ in study.events():
+                    pass
+                spent[at_once] = 1000 * (time.monotonic() - begin) / count
+    commit = (spent[1] - spent[32]) / (1 - 1 / 32)
+    return commit, spent[1] - commit
+
+
+def nothing(cell: Cell, worker: object, value: object) -> bytes:
+    """A cell of no work, with a result of the usual size."""
+    return bytes(4200)
+
+
+def no_ops(count: int) -> tuple[float, float]:
+    """(client ms, scheduler ms) of CPU a cell, through the project's own executor."""
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-bench-") as place:
         file = Path(place, "scheduler.json")
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        here = os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]])
+        quiet: dict[str, Any] = {
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+            "env": {**os.environ, "PYTHONPATH": here},
+        }
         dask = (sys.executable, "-m", "dask")
         where = ("--scheduler-file", str(file))
         scheduler = subprocess.Popen(
@@ -103,32 +254,43 @@ def no_ops(cells: int) -> tuple[float, float]:
         more = ("--nthreads", "8", "--no-nanny", "--local-directory", place)
         children = [subprocess.Popen([*dask, "worker", *where, *more], **quiet) for _ in range(2)]
         try:
-            client = Client(scheduler_file=str(file))
-            client.wait_for_workers(2)
-            addresses = list(client.scheduler_info()["workers"])
-            before, own = cpu_of(scheduler.pid), time.process_time()
-            submit(client, addresses, cells)
-            own = time.process_time() - own
-            theirs = cpu_of(scheduler.pid) - before
-            client.close()
+            while not file.exists():
+                time.sleep(0.1)
+            own, theirs = _through(str(file), made_up(count), scheduler.pid)
         finally:
             for child in (*children, scheduler):
                 child.kill()
                 child.wait()
-    return 1000 * own / cells, 1000 * theirs / cells
+    return 1000 * own / count, 1000 * theirs / count
 
 
-def submit(client: Any, addresses: Sequence[str], cells: int) -> None:
-    """So many cells of no work, 64 at a time."""
-    free = threading.Semaphore(64)
-    for i in range(cells):
-        free.acquire()
-        # `bytes` is a cell of no work with a result of the usual size.
-        where = [addresses[i % 2]]
-        future = client.submit(bytes, 4200, key=f"no-op-{i}", workers=where, pure=False)
-        future.add_done_callback(lambda done: (done.result(), free.release()))
-    for _ in range(64):
-        free.acquire()
+def _through(address: str, cells: Sequence[Cell], pid: int) -> tuple[float, float]:
+    """CPU seconds of this process and of `pid` for all cells."""
+    # By its name in a module that the workers import, not in this script.
+    from bench_cluster import nothing as no_work
+
+    executor = ClusterExecutor(connect(Target(address=address)))
+    ffmpeg = identify(Runner(), find_ffmpeg())
+    executor.prepare(ffmpeg, cells[0].teacher, budget_bytes=8 << 30, limits=Limits())
+    while sum(bool(m.facts) for m in executor.survey()) < 2:
+        time.sleep(0.2)
+    tasks = [
+        Task(
+            id=cell.id,
+            stages=(Stage(name="nothing", lane=CPU, cost_s=1.0, run=partial(no_work, cell)),),
+            window=cell.window,
+            place=cell.id,
+            uses=cell.encoder.name,
+        )
+        for cell in cells
+    ]
+    before, own = cpu_of(pid), time.process_time()
+    executor.submit(tasks)
+    ended = sum(isinstance(h, Ended) for batch in executor.events() for h in batch)
+    spent = time.process_time() - own, cpu_of(pid) - before
+    executor.close()
+    assert ended == len(cells)
+    return spent
 
 
 def cell_seconds() -> list[float]:
@@ -150,7 +312,7 @@ class Server:
 
 
 def simulate(
-    workers: int, cells: Sequence[float], client_ms: float, scheduler_ms: float, scale: float
+    workers: int, cells: Sequence[float], costs: Costs, scale: float
 ) -> tuple[float, float]:
     """(share of busy slots, cells per second) in the steady state.
 
@@ -166,8 +328,8 @@ def simulate(
 
     def start(at: float) -> None:
         seconds = scale * chance.choice(cells)
-        sent = client.serve(at, client_ms / 2000)
-        there = scheduler.serve(sent, scheduler_ms / 1000)
+        sent = client.serve(at, costs.client / 2000)
+        there = scheduler.serve(sent, costs.scheduler / 1000)
         heapq.heappush(events, (there + seconds, len(events), seconds))
 
     for _ in range(slots):
@@ -180,24 +342,29 @@ def simulate(
         if finished == warm:
             warm_at, warm_busy = now, busy
         if now >= committed:  # the writer is idle: it takes what waits
-            committed = client.serve(now, (COMMIT_MS + ROW_MS * waiting) / 1000)
+            committed = client.serve(now, (costs.commit + costs.row * waiting) / 1000)
             waiting = 0
-        start(client.serve(now, client_ms / 2000))
+        start(client.serve(now, costs.client / 2000))
     span = now - warm_at
     return (busy - warm_busy) / (span * slots), (num_cells - warm) / span
 
 
-def table(client_ms: float, scheduler_ms: float) -> None:
+def table(costs: Costs) -> None:
     """The simulator's table, as docs/cluster.md has it."""
     cells = cell_seconds()
     mean = statistics.mean(cells)
-    print(f"client {client_ms:.2f} ms, scheduler {scheduler_ms:.2f} ms a cell; slots busy, cells/s")
-    print(f"| cells | mean | {' | '.join(f'{n} workers' for n in (10, 100, 1000))} |")
+    print(
+        f"a commit {costs.commit:.2f} ms and {costs.row:.2f} ms a cell in it; client"
+        f" {costs.client:.2f} ms, scheduler {costs.scheduler:.2f} ms a cell; slots busy, cells/s"
+    )
+    print(f"| cells | mean | {' | '.join(f'{n:,} workers' for n in (10, 100, 1000))} |")
     print("|---|---|---|---|---|")
     for name, scale in (("640x360", 1.0), ("1920x1080", 9.0)):
-        found = [simulate(n, cells, client_ms, scheduler_ms, scale) for n in (10, 100, 1000)]
+        found = [simulate(n, cells, costs, scale) for n in (10, 100, 1000)]
         columns = " | ".join(f"{100 * share:.0f}% ({rate:.0f})" for share, rate in found)
-        print(f"| {name} | {scale * mean:.1f} s | {columns} |")
+        print(f"| {name} | {scale * mean:.1f} s | {columns} |", flush=True)
+    verdict = "met" if found[1][0] >= GOAL_BUSY else "MISSED"
+    print(f"100 workers at 1920x1080: {found[1][0]:.1%} busy, goal {GOAL_BUSY:.0%}: {verdict}")
 
 
 def main() -> None:
@@ -207,14 +374,25 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cells", type=int, default=10_000)
-    parser.add_argument("--simulate-only", action="store_true")
+    parser.add_argument("--only", choices=("lanes", "writer", "cells", "simulate"))
     options = parser.parse_args()
-    costs: Any = (CLIENT_MS, SCHEDULER_MS)
-    if not options.simulate_only:
+    only, costs = options.only, LAST
+    if only in (None, "lanes"):
         compare(options.rounds)
-        costs = no_ops(options.cells)
-        print(f"no-op cells: client {costs[0]:.2f} ms, scheduler {costs[1]:.2f} ms of CPU each")
-    table(*costs)
+    if only in (None, "writer"):
+        commit, row = writer(min(options.cells, 1000))
+        costs = replace(costs, commit=commit, row=row)
+        print(f"writer: {commit:.2f} ms a commit and {row:.2f} ms a cell in it", flush=True)
+    if only in (None, "cells"):
+        client, scheduler = no_ops(options.cells)
+        costs = replace(costs, client=client, scheduler=scheduler)
+        print(
+            f"{options.cells:,} no-op cells: client {client:.2f} ms, scheduler {scheduler:.2f} ms"
+            " of CPU each",
+            flush=True,
+        )
+    if only in (None, "simulate"):
+        table(costs)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -228,7 +228,67 @@ class Steps(AbstractContextManager["Steps"]):
             say(f"{self._title}: {done:g}/{self._total:g} {text}".rstrip())
 
 
+class Changing(AbstractContextManager["Changing"]):
+    """Lines that take each other's place on a terminal; without one they are told anew when they
+    change.
+    """
+
+    def __init__(self) -> None:
+        self._live = (
+            Live(console=_console(sys.stderr), auto_refresh=False) if is_terminal() else None
+        )
+        self._last: Sequence[str] = ()
+
+    def __enter__(self) -> Changing:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show `lines` now."""
+        if self._live:
+            self._live.update(Group(*map(Text, lines)), refresh=True)
+        elif lines != self._last:
+            say("\n".join(lines))
+        self._last = lines
+
+
 WORKERS_SHOWN = 6
+
+
+class WorkerPace(Protocol):
+    """What a worker of a cluster has done so far."""
+
+    @property
+    def name(self) -> str:
+        """As the cluster calls it."""
+
+    @property
+    def cells(self) -> int:
+        """Finished cells."""
+
+    @property
+    def frames_per_s(self) -> float:
+        """Frames per second of wall time."""
+
+
+def worker_lines(paces: Sequence[WorkerPace]) -> list[str]:
+    """A line for each worker of a cluster, the slowest first as they come, and how many are not
+    shown.
+    """
+    lines = [
+        f"  {pace.name:<24.24}{pace.cells:6} cells {pace.frames_per_s:7.1f} frames/s"
+        for pace in paces[:WORKERS_SHOWN]
+    ]
+    if len(paces) > 1:
+        lines[0] += "  (the slowest)"
+    if len(paces) > WORKERS_SHOWN:
+        lines.append(f"  and {len(paces) - WORKERS_SHOWN} faster workers")
+    return lines
 
 
 class SweepView(AbstractContextManager["SweepView"]):
@@ -236,11 +296,20 @@ class SweepView(AbstractContextManager["SweepView"]):
     events with `as_json`.
 
     `feed` takes every event of a sweep. The ETA is the expected cost of what is left, corrected by
-    what the finished cells of the same encoder and preset really took.
+    what the finished cells of the same encoder and preset really took. `paces` tells of the workers
+    of a cluster, the slowest first.
     """
 
-    def __init__(self, costs: Mapping[str, tuple[str, float]], jobs: int, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        costs: Mapping[str, tuple[str, float]],
+        jobs: int,
+        *,
+        as_json: bool,
+        paces: Callable[[], Sequence[WorkerPace]] = tuple,
+    ) -> None:
         self._costs, self._jobs, self._json = dict(costs), jobs, as_json
+        self._paces = paces
         # Running sums by group, so that an ETA does not cost more with more cells.
         self._expected: dict[str, float] = {}
         self._measured: dict[str, float] = {}
@@ -249,7 +318,6 @@ class SweepView(AbstractContextManager["SweepView"]):
             self._left[group] = self._left.get(group, 0.0) + cost
         self._running: dict[str, tuple[str, float]] = {}
         self._ok = self._failed = self._frames = 0
-        self._workers: dict[str, tuple[int, int]] = {}
         self._begin = time.monotonic()
         self._said = self._begin
         self._total = len(self._costs)
@@ -298,9 +366,6 @@ class SweepView(AbstractContextManager["SweepView"]):
         if event["status"] == "ok":
             self._ok += 1
             self._frames += event["num_frames"]
-            if event.get("worker"):
-                cells, frames = self._workers.get(event["worker"], (0, 0))
-                self._workers[event["worker"]] = (cells + 1, frames + event["num_frames"])
             took = (event["encode_cpu_s"] or 0.0) + (event["score_cpu_s"] or 0.0)
             self._expected[group] = self._expected.get(group, 0.0) + cost
             self._measured[group] = self._measured.get(group, 0.0) + took
@@ -310,7 +375,7 @@ class SweepView(AbstractContextManager["SweepView"]):
         now = time.monotonic()
         if not self._live and not self._json and (now - self._said > 10 or not self._costs):
             self._said = now
-            say(self._line())
+            say(self._line() + self._slowest())
 
     def eta_s(self) -> float:
         """Expected seconds of wall time until the last cell is done."""
@@ -344,19 +409,14 @@ class SweepView(AbstractContextManager["SweepView"]):
             for cell, (stage, begin) in list(self._running.items())
         ]
         bar = ProgressBar(total=max(self._total, 1), completed=done, width=40)
-        return Group(bar, Text(f" {self._line()}"), *map(Text, self.worker_lines()), *lines)
+        return Group(bar, Text(f" {self._line()}"), *map(Text, worker_lines(self._paces())), *lines)
 
-    def worker_lines(self) -> list[str]:
-        """A line for each worker of a cluster, the slowest first, and how many are not shown."""
-        seconds = max(time.monotonic() - self._begin, 1e-3)
-        found = sorted(self._workers.items(), key=lambda worker: worker[1][1])
-        lines = [
-            f"  {name:<24.24}{cells:6} cells {frames / seconds:7.1f} frames/s"
-            for name, (cells, frames) in found[:WORKERS_SHOWN]
-        ]
-        if len(found) > WORKERS_SHOWN:
-            lines.append(f"  and {len(found) - WORKERS_SHOWN} faster workers")
-        return lines
+    def _slowest(self) -> str:
+        """The slowest worker of a cluster, as the end of a line."""
+        slowest = next(iter(self._paces()), None)
+        if slowest is None:
+            return ""
+        return f", the slowest worker is {slowest.name} with {slowest.frames_per_s:.1f} frames/s"
 
     def _print(self, message: str, style: str = "") -> None:
         if self._live:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +12,13 @@ from vmaf_train.corpus.pooling import STATISTICS, WORST_WINDOW
 from vmaf_train.prior import load as load_prior
 from vmaf_train.search import parse_stop
 
-from vmaftune.asking.running import OnEvent, Running
+from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window, digest
 from vmaftune.encoders import ENCODERS, OptionSet, Selection
-from vmaftune.engine.cluster import Target, join
+from vmaftune.engine.cluster import Target
 from vmaftune.engine.events import Event, NoticeEvent
-from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
-from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.metrics import VMAF, Goal, check_known, check_size, neg_of, ordered
@@ -39,7 +36,6 @@ from vmaftune.questions.find import (
 from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.questions.told import film_bytes, film_command, told_answers
 from vmaftune.request.asked import Request
-from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.values import parse_scale
@@ -223,30 +219,14 @@ def ask(
 
 
 def open_study(question: Question) -> Study:
-    """The question's folder, opened to measure into: here, or on a cluster, whose workers say for
-    themselves what they can run.
-    """
-    executor, hardware, options = None, None, question.options
-    if question.target is not None:
-        executor = join(
-            question.target,
-            question.ffmpeg,
-            question.request.teacher,
-            budget_bytes=options.budget_bytes,
-            limits=Limits(timeout_s=options.timeout_s),
-        )
-        options = replace(options, jobs=executor.num_slots)
-    else:
-        hardware = choose_encoders(_selection(question.request), question.ffmpeg)
-    return Study.open(
+    """The question's folder, opened to measure into."""
+    return open_folder(
         question.folder,
-        Plan(cells=(), sources=(), name=""),
         question.ffmpeg,
-        options,
-        argv=sys.argv,
-        hardware=hardware,
-        executor=executor,
-        open_plan=True,
+        question.options,
+        _selection(question.request),
+        teacher=question.request.teacher,
+        target=question.target,
     )
 
 

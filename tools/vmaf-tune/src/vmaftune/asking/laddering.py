@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,13 @@ from vmaftune.asking.finding import (
     option_set,
 )
 from vmaftune.asking.laddered import LadderResult, files_event, ladder_event
-from vmaftune.asking.running import OnEvent, Running
+from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window
 from vmaftune.encoders import Selection
+from vmaftune.engine.cluster import Target
 from vmaftune.engine.events import NoticeEvent
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
-from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.containers import companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.questions.film import stretches
@@ -36,7 +35,6 @@ from vmaftune.questions.ladder import LadderMaker, LadderRequest
 from vmaftune.questions.rungs import LadderFiles, RungsMaker, RungsRequest, check_folder
 from vmaftune.questions.sample import sample
 from vmaftune.request.asked import Request
-from vmaftune.request.cells import Plan
 from vmaftune.request.film import Film, resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.template import read_template
@@ -98,6 +96,7 @@ class LadderQuestion:
     notices: tuple[str, ...]
     encode: Path | None = None
     by_shots: bool = False
+    target: Target | None = None
 
 
 def ladder_question(texts: Texts, wanted: LadderWanted, running: Running) -> LadderQuestion:
@@ -135,6 +134,7 @@ def ladder_questions(
             notices=(*notices, *left_out),
             encode=place,
             by_shots=wanted.shots,
+            target=running.target,
         )
         for candidate, place in zip(candidates, places, strict=True)
     )
@@ -216,14 +216,13 @@ def make_ladder(
     prior = load_prior(model_dir)
     row = request.encoder
     chosen = Selection(encoders=(row,), named=frozenset({row.name}), auto=False)
-    with Study.open(
+    with open_folder(
         question.folder,
-        Plan(cells=(), sources=(), name=""),
         question.ffmpeg,
         question.options,
-        argv=sys.argv,
-        hardware=choose_encoders(chosen, question.ffmpeg),
-        open_plan=True,
+        chosen,
+        teacher=request.teacher,
+        target=question.target,
     ) as study:
         maker = LadderMaker(request, study, prior)
         for notice in question.notices:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vmaftune.engine.cluster import Target
+from vmaftune.encoders import Selection
+from vmaftune.engine.cluster import Target, join
 from vmaftune.engine.events import Event
+from vmaftune.engine.stages import Limits
+from vmaftune.engine.study import Options, Study
+from vmaftune.hardware.selection import choose_encoders
+from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.process import Runner
+from vmaftune.request.cells import Plan
 
 OnEvent = Callable[[Event], None]
 
@@ -31,3 +38,34 @@ class Running:
     model_dir: Path | None = None
     runner: Runner = field(default_factory=Runner)
     target: Target | None = None
+
+
+def open_folder(
+    folder: Path,
+    ffmpeg: Ffmpeg,
+    options: Options,
+    encoders: Selection,
+    *,
+    teacher: str,
+    target: Target | None,
+) -> Study:
+    """A question's folder, opened to measure into: here, or on a cluster, whose workers say for
+    themselves what they can run. Raises FolderError and ToolError.
+    """
+    executor, hardware = None, None
+    if target is not None:
+        limits = Limits(timeout_s=options.timeout_s)
+        executor = join(target, ffmpeg, teacher, budget_bytes=options.budget_bytes, limits=limits)
+        options = replace(options, jobs=executor.num_slots)
+    else:
+        hardware = choose_encoders(encoders, ffmpeg)
+    return Study.open(
+        folder,
+        Plan(cells=(), sources=(), name=""),
+        ffmpeg,
+        options,
+        argv=sys.argv,
+        hardware=hardware,
+        executor=executor,
+        open_plan=True,
+    )

@@ -14,7 +14,7 @@ from vmaftune.cell import TEACHER
 from vmaftune.commands.confirm import run
 from vmaftune.commands.options import FfmpegPath, Insecure, JsonDocument
 from vmaftune.encoders import ENCODERS, select
-from vmaftune.engine.cluster import Member, check_target, connect, survey
+from vmaftune.engine.cluster import Member, check_target, connect, gpu_names, survey
 from vmaftune.errors import ToolError
 from vmaftune.hardware.checkup import Libvmaf, Onnxruntime, Report, inspect, report
 from vmaftune.hardware.gpus import Gpu, Gpus, look
@@ -224,7 +224,7 @@ def show_cluster(ffmpeg: Ffmpeg, address: str, *, insecure: bool, as_json: bool)
     else:
         console.table(
             f"{len(members)} workers at {address}",
-            ("worker", "host", "slots", "hardware", "ffmpeg", "free GiB", "use"),
+            ("worker", "host", "slots", "hardware", "GPU", "ffmpeg", "free GiB", "use"),
             [worker_line(member) for member in members],
             left=2,
         )
@@ -241,6 +241,7 @@ def worker_facts(member: Member) -> dict[str, object]:
         "host": facts.host if facts else None,
         "slots": member.num_threads,
         "resources": dict(member.resources),
+        "gpus": gpu_names(member),
         "vmaf_tune": facts.version if facts else None,
         "ffmpeg_version": ffmpeg.ffmpeg_version if ffmpeg else None,
         "ffmpeg_sha256": ffmpeg.ffmpeg_sha256 if ffmpeg else None,
@@ -263,6 +264,7 @@ def worker_line(member: Member) -> tuple[object, ...]:
         facts["host"],
         member.num_threads,
         hardware or None,
+        ", ".join(gpu_names(member)) or None,
         str(sha)[:12] if sha else None,
         free,
         "yes" if facts["usable"] else facts["problem"],

@@ -12,12 +12,14 @@ import typer
 from vmaftune import console
 from vmaftune.commands.options import (
     Allow,
+    Cluster,
     Crop,
     Deinterlace,
     DryRun,
     EncoderOptions,
     FfmpegPath,
     Film,
+    Insecure,
     Jobs,
     OneEncoder,
     Presets,
@@ -26,6 +28,7 @@ from vmaftune.commands.options import (
     SampleSeconds,
     Teacher,
     Timeout,
+    Workers,
 )
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import TargetMissed, ToolError, UsageError
@@ -104,6 +107,9 @@ def ladder(
         typer.Option(help="The run's folder. Default: that of `find`.", metavar="PATH"),
     ] = None,
     jobs: Jobs = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    insecure: Insecure = False,
     timeout: Timeout = None,
     retry_failed: RetryFailed = False,
     model_dir: PriorFolder = None,
@@ -123,6 +129,7 @@ def ladder(
     """
     from vmaftune.asking.laddering import LadderWanted, ladder_questions
     from vmaftune.asking.running import Running
+    from vmaftune.engine.cluster import check_target
     from vmaftune.request.flags import Texts
 
     if encoder and encoders:
@@ -154,6 +161,7 @@ def ladder(
         ffmpeg=ffmpeg,
         model_dir=model_dir,
         runner=runner,
+        target=check_target(cluster, workers, insecure=insecure),
     )
     texts = Texts(
         sources=(film,),

@@ -34,7 +34,9 @@ def drive(
         with study:
             costs = {i.id: (i.kind, expected_seconds([i], 1)) for i in study.state(items).left}
             with (
-                console.SweepView(costs, study.options.jobs, as_json=as_json) as view,
+                console.SweepView(
+                    costs, study.options.jobs, as_json=as_json, paces=study.paces
+                ) as view,
                 closing(question(study)) as events,
             ):
                 for event in events:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from vmaf_train.corpus.ids import parse_id
 from vmaf_train.corpus.rows import RUNS, SWEEP, lines
@@ -16,13 +20,16 @@ from vmaftune import console
 from vmaftune.commands.options import JsonDocument
 from vmaftune.costs import duration, encode_s, score_s
 from vmaftune.encoders import ENCODERS
-from vmaftune.errors import VmafTuneError
+from vmaftune.engine.crew import Pace, read_paces
+from vmaftune.errors import UsageError, VmafTuneError
 from vmaftune.request.document import Document, require_plan
 
 if TYPE_CHECKING:
     from vmaf_train.corpus.ledger import Mark
 
 HERE = Path("runs")
+LOOK_S, RATE_S = 2.0, 60.0
+"""Seconds between two looks of --watch, and over which it takes the rate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +78,27 @@ def read(folder: Path, *, verify: bool = False) -> Progress:
 
     plan = require_plan(folder)
     ledger = read_ledger(folder, everything=verify)
-    ids = plan.cell_ids | ledger.last.keys() if plan.open else plan.cell_ids
+    ids = _ids(plan, ledger.last)
     known = {cell: mark for cell, mark in ledger.last.items() if cell in ids}
     damaged = [mark for mark in known.values() if mark.unit in ledger.damaged]
-    found = {cell: mark for cell, mark in known.items() if mark.unit not in ledger.damaged}
+    sound = {cell: mark for cell, mark in known.items() if mark.unit not in ledger.damaged}
+    sentences = {mark.cell: ledger.sentence(mark.unit) for mark in damaged}
+    return _progress(folder, plan, ids, sound, sentences)
+
+
+def _ids(plan: Document, last: Mapping[str, Mark]) -> frozenset[str]:
+    """All cells that the folder is about."""
+    return plan.cell_ids | last.keys() if plan.open else plan.cell_ids
+
+
+def _progress(
+    folder: Path,
+    plan: Document,
+    ids: frozenset[str],
+    found: Mapping[str, Mark],
+    damaged: Mapping[str, str],
+) -> Progress:
+    """Count `found`, the cells of `ids` that are not damaged."""
     failed = {cell: mark.message for cell, mark in found.items() if not mark.is_ok}
     left = ids - found.keys()
     return Progress(
@@ -87,7 +111,7 @@ def read(folder: Path, *, verify: bool = False) -> Progress:
         expected_s=round(_seconds_left(folder, plan, found, left), 1) if left else 0.0,
         finished_at=max((mark.finished_at for mark in found.values()), default="") or None,
         failed=failed,
-        damaged={mark.cell: ledger.sentence(mark.unit) for mark in damaged},
+        damaged=damaged,
         questions=_questions(folder),
     )
 
@@ -105,6 +129,55 @@ def _questions(folder: Path) -> tuple[Question, ...]:
             is_met=any(told.is_met for told in group.answers) if group.answers else None,
         )
         for group in read_groups(folder)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Glance:
+    """A run folder as it is measured into: counts without a look at the frames. `frames_per_s` is
+    that of the last minute, by the times of the rows; `workers` those of a cluster, the slowest
+    first.
+    """
+
+    progress: Progress
+    frames_per_s: float
+    workers: Sequence[Pace]
+
+    def to_json(self) -> dict[str, object]:
+        """As `--watch --json` prints it."""
+        workers = [
+            {**msgspec.to_builtins(pace), "frames_per_s": round(pace.frames_per_s, 3)}
+            for pace in self.workers
+        ]
+        speed = {"frames_per_s": round(self.frames_per_s, 3)}
+        return {**asdict(self.progress), **speed, "workers": workers}
+
+    def line(self) -> str:
+        """What a screen without a live panel shows."""
+        run = self.progress
+        line = (
+            f"{run.num_done + run.num_failed}/{run.num_cells} cells, {run.num_failed} failed,"
+            f" {self.frames_per_s:.0f} frames/s"
+        )
+        return f"{line}, {duration(run.expected_s)} left" if run.num_left else line
+
+
+def glance(folder: Path) -> Glance:
+    """What is done now. Its cost does not grow with the frames that were written since the run
+    began. Raises as `read`.
+    """
+    from vmaf_train.corpus.ledger import survey_cells
+
+    plan = require_plan(folder)
+    last = {mark.cell: mark for mark in survey_cells(folder).marks}
+    ids = _ids(plan, last)
+    found = {cell: mark for cell, mark in last.items() if cell in ids}
+    since = (datetime.now(UTC) - timedelta(seconds=RATE_S)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    frames = sum(mark.num_frames for mark in found.values() if mark.finished_at >= since)
+    return Glance(
+        progress=_progress(folder, plan, ids, found, {}),
+        frames_per_s=frames / RATE_S,
+        workers=read_paces(folder),
     )
 
 
@@ -178,6 +251,13 @@ def status(
             "--verify", help="Compare every row with its frames, also what was checked before."
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Look again and again until nothing is left; shows the workers of a cluster.",
+        ),
+    ] = False,
     as_json: JsonDocument = False,
 ) -> None:
     """Show how far a sweep is. It counts the cells that are done, failed and left, and says about
@@ -185,8 +265,13 @@ def status(
 
     Example: vmaf-tune status runs/phase_a/demo
     """
+    if watch and (folder is None or verify):
+        raise UsageError("--watch looks at one folder, without --verify: name the folder of a run")
     if folder is None:
         _show_all(as_json)
+        return
+    if watch:
+        watch_folder(folder, as_json=as_json)
         return
     found = read(folder, verify=verify)
     if as_json:
@@ -212,6 +297,22 @@ def _show_questions(questions: Sequence[Question]) -> None:
     ]
     console.out("")
     console.table("questions", ("film", "VMAF", "asked", "ended"), lines, left=4)
+
+
+def watch_folder(folder: Path, *, as_json: bool) -> None:
+    """Show a run folder as it fills, until nothing is left or Ctrl-C. Raises as `read`."""
+    with console.Changing() as screen, suppress(KeyboardInterrupt):
+        while True:
+            begin = time.monotonic()
+            seen = glance(folder)
+            if as_json:
+                console.json_line(seen.to_json())
+            else:
+                screen.show([seen.line(), *console.worker_lines(seen.workers)])
+            if not seen.progress.num_left:
+                return
+            # Large folders take longer to read: no more than a tenth of the time goes into that.
+            time.sleep(max(LOOK_S, 9 * (time.monotonic() - begin)))
 
 
 def _show_all(as_json: bool) -> None:

@@ -13,8 +13,8 @@ import os
 import platform
 import shutil
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from vmaftune.encoders import ENCODERS, Encoder
 from vmaftune.engine.executor import Task
 from vmaftune.engine.stages import Limits, Worker
 from vmaftune.errors import ToolError, VmafTuneError
+from vmaftune.hardware.gpus import Device, look
 from vmaftune.media.encode import COMMON, CellFailure
 from vmaftune.media.ffmpeg import ENV_FFMPEG, Ffmpeg, find_ffmpeg, identify, sha256_file
 from vmaftune.media.process import Runner
@@ -51,7 +52,8 @@ class Settings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a worker is. `canary` is the digest of a tiny encode by encoder, None for one that
-    cannot run there; `problem` says why it cannot be used at all.
+    cannot run there; `devices` are the GPUs that cells of a kind are sent to;
+    `problem` says why it cannot be used at all.
     """
 
     host: str
@@ -61,6 +63,7 @@ class Facts:
     ffmpeg: Tools | None
     canary: Mapping[str, str | None]
     free_bytes: int
+    devices: Mapping[str, Device] = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -114,29 +117,34 @@ def version() -> str:
     return metadata.version("vmaf-tune")
 
 
-def canary_argv(encoder: Encoder) -> list[str]:
+def canary_argv(encoder: Encoder, device: Device | None = None) -> list[str]:
     """The command that encodes some made-up frames and prints the digest of its packets."""
+    address = device.address if device else None
     quality = encoder.default_quality[len(encoder.default_quality) // 2]
     upload = f",{encoder.upload_filter}" if encoder.upload_filter else ""
     source = f"testsrc2=size={CANARY_SIZE}:rate=25"
     return [
         *(*COMMON, "-v", "error", "-filter_threads", "1"),
-        *encoder.input_arguments(None),
+        *encoder.input_arguments(address),
         *("-f", "lavfi", "-i", source, "-frames:v", str(CANARY_FRAMES)),
         *("-vf", f"format={encoder.pix_fmts[0]}{upload}"),
         *encoder.arguments(encoder.default_preset, quality, 1, num_frames=CANARY_FRAMES),
+        *encoder.gpu_arguments(address),
         *("-fflags", "+bitexact", "-flags:v", "+bitexact"),
         *("-f", "streamhash", "-hash", "sha256", "-"),
     ]
 
 
-def canaries(ffmpeg: Ffmpeg, kinds: tuple[str, ...]) -> dict[str, str | None]:
+def canaries(
+    ffmpeg: Ffmpeg, kinds: tuple[str, ...], devices: Mapping[str, Device]
+) -> dict[str, str | None]:
     """Digest of a tiny encode by encoder: all software ones, and hardware of `kinds`."""
     found: dict[str, str | None] = {}
     for name, row in ENCODERS.items():
         if row.kind is not None and row.kind not in kinds:
             continue
-        done = ffmpeg.run(canary_argv(row), timeout_s=CANARY_TIMEOUT_S)
+        device = devices.get(row.kind) if row.kind else None
+        done = ffmpeg.run(canary_argv(row, device), timeout_s=CANARY_TIMEOUT_S)
         fine = done.returncode == 0 and not done.timed_out
         text = done.stdout.decode("utf-8", "replace").strip()
         found[name] = text if fine and text else None
@@ -145,15 +153,28 @@ def canaries(ffmpeg: Ffmpeg, kinds: tuple[str, ...]) -> dict[str, str | None]:
 
 def facts_of(settings: Settings, ffmpeg: Ffmpeg | None, scratch: Path) -> Facts:
     """What this machine is, to be compared with the client's own."""
+    devices = devices_of(settings.kinds)
     return Facts(
         host=platform.node(),
         cpu=platform.processor() or platform.machine(),
         version=version(),
         package=package_digest(),
         ffmpeg=ffmpeg.identity if ffmpeg else None,
-        canary=canaries(ffmpeg, settings.kinds) if ffmpeg else {},
+        canary=canaries(ffmpeg, settings.kinds, devices) if ffmpeg else {},
         free_bytes=shutil.disk_usage(scratch).free,
+        devices=devices,
     )
+
+
+def devices_of(kinds: Sequence[str]) -> dict[str, Device]:
+    """The GPU that cells of each kind are sent to: the first that is here. None is named where the
+    machine does not tell; ffmpeg chooses then.
+    """
+    if not kinds:
+        return {}
+    gpus = look()
+    first = {kind: gpus.devices(kind)[0] for kind in kinds}
+    return {kind: device for kind, device in first.items() if device is not None}
 
 
 def ffmpeg_like(wanted: Tools, teacher: str, runner: Runner) -> Ffmpeg:
@@ -300,7 +321,9 @@ def open_bench(settings: Settings) -> Facts:
         place = scratch / str(os.getpid())
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        _BENCHES[settings.session] = Bench(BenchWorker(settings, place, ffmpeg))
+        worker = BenchWorker(settings, place, ffmpeg)
+        worker.devices = found.devices
+        _BENCHES[settings.session] = Bench(worker)
     return found
 
 

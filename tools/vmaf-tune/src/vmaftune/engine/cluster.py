@@ -204,7 +204,7 @@ class Connection:
     def dashboard(self) -> str | None:
         """The address of the scheduler's page; None where it has none."""
         link = self.client.dashboard_link
-        return str(link) if link and self._cluster is None else None
+        return str(link) if link else None
 
     def look(self) -> dict[str, Mapping[str, Any]]:
         """The workers by address, as the scheduler sees them. Raises ToolError when it is gone."""
@@ -255,6 +255,12 @@ class Member:
     problem: str | None = None
 
 
+def gpu_names(member: Member) -> list[str]:
+    """The GPUs that a worker's cells are sent to, with their drivers."""
+    devices = member.facts.devices.values() if member.facts else ()
+    return list(dict.fromkeys(f"{d.name} {d.driver or ''}".strip() for d in devices))
+
+
 def unlike(mine: Facts, theirs: Facts) -> str | None:
     """Why a worker would measure something else than the client, with both values; None if not."""
     if theirs.problem:
@@ -276,9 +282,18 @@ def unlike(mine: Facts, theirs: Facts) -> str | None:
     if other.libvmaf_version != ours.libvmaf_version:
         return f"its libvmaf is {other.libvmaf_version}, here {ours.libvmaf_version}"
     for name, digest in mine.canary.items():
-        if ENCODERS[name].kind is None and theirs.canary.get(name) != digest:
-            return f"{name} gives other bits there than here (a tiny encode differs)"
+        there = theirs.canary.get(name)
+        if ENCODERS[name].kind is None and there != digest:
+            return (
+                f"{name} gives other bits there than here: a tiny encode is {_short(there)}, here"
+                f" {_short(digest)}"
+            )
     return None
+
+
+def _short(digest: str | None) -> str:
+    """The beginning of the digest that ffmpeg's streamhash prints."""
+    return "none at all" if digest is None else f"sha256 {digest.rpartition('=')[2][:12]}"
 
 
 class ClusterExecutor:
@@ -347,6 +362,7 @@ class ClusterExecutor:
                 "host": member.facts.host if member.facts else None,
                 "slots": member.num_threads,
                 "resources": dict(member.resources),
+                "gpus": gpu_names(member),
                 "problem": member.problem,
             }
             for member in self._members.values()
@@ -598,7 +614,7 @@ class ClusterExecutor:
             if value is None:
                 self._floor.add([attempt.task])
                 return
-        self._finish(attempt.task, value=value, lane=attempt.lane, **self._who(place.name))
+        self._finish(attempt.task, value=value, lane=attempt.lane, **self._who(place.name, attempt))
 
     def _went_wrong(self, place: Place, attempt: Attempt, outcome: Outcome) -> None:
         error = outcome.error
@@ -620,7 +636,7 @@ class ClusterExecutor:
                 error=error,
                 value=outcome.value,
                 lane=attempt.lane,
-                **self._who(place.name),
+                **self._who(place.name, attempt),
             )
 
     def _refused(self, attempt: Attempt) -> bool:
@@ -648,11 +664,14 @@ class ClusterExecutor:
         self._unfinished.discard(task.id)
         self._told.append(Ended(task=task, **how))
 
-    def _who(self, address: str) -> dict[str, str | None]:
-        """Machine and name of a worker."""
+    def _who(self, address: str, attempt: Attempt) -> dict[str, Any]:
+        """Machine and name of a worker, and its GPU for the attempt's lane."""
         member = self._members.get(address)
-        facts = member.facts if member else None
-        return {"host": facts.host if facts else None, "worker": member.name if member else None}
+        if member is None or member.facts is None:
+            return {}
+        facts = member.facts
+        device = facts.devices.get(attempt.lane)
+        return {"host": facts.host, "worker": member.name, "device": device}
 
     # -- files ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vmaftune.cell import Window
+from vmaftune.hardware.gpus import Device
 
 CPU = "cpu"
 # What a stage calls: the worker that runs it, and what the stage before it returned (None for the
@@ -92,7 +93,8 @@ class Ended:
     """A task has ended: with the last stage's value, or with the error of the stage that failed.
 
     After an error, `value` is what that stage was given and `lane` where it ran. `host` is the
-    machine, None for this one, and `worker` the name of the process there.
+    machine, None for this one, `worker` the name of the process there, and `device` its GPU for the
+    lane.
     """
 
     task: Task
@@ -101,6 +103,7 @@ class Ended:
     lane: str = CPU
     host: str | None = None
     worker: str | None = None
+    device: Device | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

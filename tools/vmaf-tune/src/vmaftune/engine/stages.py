@@ -8,6 +8,7 @@ is bound to and returns can be pickled, and so can its error.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,8 @@ class Worker:
         scorer: GpuScorer | None = None,
     ) -> None:
         self.folder, self.ffmpeg, self.limits, self.scorer = folder, ffmpeg, limits, scorer
+        self.devices: Mapping[str, Device] = {}
+        """The GPU of a kind of encoder, for cells whose client does not name one."""
         self.references = References(folder, budget_bytes, self._make)
 
     def _make(self, window: Window, path: Path) -> int:
@@ -128,7 +131,8 @@ def prepare_stage(window: Window, worker: Worker, _: None) -> None:
 
 def encode_stage(work: CellWork, worker: Worker, _: None) -> Encoded:
     """Encode a cell. Raises CellFailure, also when its window cannot be prepared."""
-    cell, device = work.cell, work.device
+    cell, kind = work.cell, work.cell.encoder.kind
+    device = work.device or (worker.devices.get(kind) if kind else None)
     with worker.references.hold(cell.window) as reference:
         made = encode(
             cell,

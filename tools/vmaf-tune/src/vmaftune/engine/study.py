@@ -36,6 +36,7 @@ from vmaftune.engine.answers import (
     answers_of,
     stored_values,
 )
+from vmaftune.engine.crew import Crew, Pace, names_there
 from vmaftune.engine.events import (
     Asked,
     CellEvent,
@@ -198,6 +199,7 @@ class Study:
         self._keep: set[str] = set()
         self._planned = set(document.cell_ids)
         self._roomy: set[str] = set()
+        self._crew = Crew(folder)
         self._has_begun = False
 
     @classmethod
@@ -277,8 +279,16 @@ class Study:
         finally:
             if self._has_begun:
                 shutil.rmtree(self.folder / TMP, ignore_errors=True)
+                self._crew.close()
                 self._writer.close()
             self._release()
+
+    def paces(self) -> Sequence[Pace]:
+        """The workers of the cluster that measures, the slowest first; none on this machine."""
+        return self._crew.paces(self._there())
+
+    def _there(self) -> frozenset[str]:
+        return names_there(self._executor.workers()) if self._executor else frozenset()
 
     def state(self, items: Sequence[Item]) -> State[Item]:
         """Where `items` stand in the folder, before they are submitted."""
@@ -356,6 +366,7 @@ class Study:
             return
         for batch in self._executor.events():
             yield from self._settle(batch)
+            self._crew.write(self._there())
 
     def _key(self, item: Item) -> str:
         key = self._keys.get(item.id)
@@ -490,8 +501,13 @@ class Study:
                     if not self._has_ok(row):  # encoded again to be kept: its frames are there
                         rows.append((row, frames))
                     item = self._items[happening.task.id]
+                    if happening.worker is not None:
+                        frames_of = row.num_frames or 0 if row.is_ok else 0
+                        self._crew.ended(happening.worker, happening.host, frames_of)
                     told.append(self._told(item, row, happening.worker))
                 else:
+                    if isinstance(happening, Started) and happening.worker is not None:
+                        self._crew.began(happening.worker)
                     told.append(_event(happening))
         finally:
             if rows:
@@ -533,7 +549,7 @@ class Study:
             return ended.value.device
         if isinstance(item, Pair):
             return None
-        return lanes_of(item, self._devices_of(item)).get(ended.lane)
+        return ended.device or lanes_of(item, self._devices_of(item)).get(ended.lane)
 
     def _failure(self, ended: Ended) -> CellFailure | None:
         """Why a task failed, if that is its cell's matter: a full disk or an interrupt is raised,
