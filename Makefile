@@ -6,7 +6,7 @@ DEMO := runs/phase_a/demo
 SOURCE_DIRS := tools ai tests hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode bench-film bench-shots reproduce release fuzz soak bench-scale bench-cluster clean
+.PHONY: help demo test test-random test-fast test-cluster test-browser test-gpu contracts check bench bench-find bench-encode bench-film bench-shots reproduce release fuzz soak bench-scale bench-cluster soak-cluster clean
 
 # A virtual environment belongs to one folder and one interpreter: one that was copied, moved, half made, or whose
 # Python has gone is made anew.
@@ -102,6 +102,9 @@ fuzz: .venv/.test ## feed every reader 100,000 damaged files: about half an hour
 SECONDS := 3600
 soak: .venv/.test ## kill, starve and damage small sweeps for an hour (SECONDS=), and count what was survived
 	PYTHONPATH=tests/support $(BIN)/python tests/support/soak.py --seconds $(SECONDS)
+
+soak-cluster: .venv/.test ## kill workers, client and scheduler of a cluster at random instants, twenty sweeps: half an hour
+	PYTHONPATH=tests/support $(BIN)/python tests/support/storms.py --rounds 20
 
 bench-scale: .venv/.demo ## time and memory of run folders of 1,000 to 100,000 cells; wants an idle machine
 	$(BIN)/python tools/vmaf-tune/dev/bench_board.py

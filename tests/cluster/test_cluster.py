@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,8 @@ def test_worker_processes_here_give_the_rows_of_lanes(
     same(run)
     assert all(row["host"] for row in run.rows.values())
     started = json.loads((tmp_path / "run/runs.jsonl").read_text())
-    assert len(started["workers"]) == 2 and started["workers"][0]["slots"] >= 1
+    assert {worker["name"] for worker in started["workers"]} == {"0", "1"}
+    assert all(worker["host"] and worker["slots"] >= 1 for worker in started["workers"])
 
 
 def test_workers_elsewhere_get_the_sources_from_the_client(
@@ -176,23 +180,30 @@ def test_a_worker_that_comes_late_works_too_and_who_watches_sees_both(
     tmp_path: Path,
 ) -> None:
     """Also the address of the scheduler's page is told."""
-    slow = wrapper("if ENCODE: time.sleep(0.5)")
-    cluster.start_worker("early", slots=2)
+    go = tmp_path / "go"
+    slow = wrapper(
+        "while ENCODE and os.environ.get('GO') and not os.path.exists(os.environ['GO']):\n"
+        "    time.sleep(0.1)"
+    )
+    cluster.start_worker("early", slots=2, env={"GO": str(go)})
     run = sweep("--ffmpeg", slow)
-    run.cells(2)
+    settle(lambda: bool(cluster.encodes()), 60)
     cluster.start_worker("late")
+    run.cells(2)
+    assert {e["worker"] for e in run.events if e["event"] == "cell"} == {"late"}
     watching = tool.start("status", "run", "--watch", "--json")
+    workers: list[dict[str, Any]] = []
+    while len(workers) < 2:
+        workers = json.loads(watching.stdout.readline())["workers"]
+    slowest, fastest = workers
+    assert (slowest["name"], fastest["name"]) == ("early", "late")
+    assert slowest["frames_per_s"] == 0 < fastest["frames_per_s"] and fastest["cells"] >= 1
+    go.touch()
     run.end()
-    out, _ = watching.communicate(timeout=30)
     assert (tmp_path / "run/cells.jsonl").read_bytes().count(b"\n") == 24
-    assert {e["worker"] for e in run.events if e["event"] == "cell"} == {"early", "late"}
-    looks = [json.loads(line) for line in out.splitlines()]
-    assert looks[-1]["num_left"] == 0 and not (tmp_path / "run/.workers.json").exists()
-    both = [look["workers"] for look in looks if len(look["workers"]) == 2]
-    assert both, "a look while both were there"
-    slowest, fastest = both[-1]
-    assert {slowest["name"], fastest["name"]} == {"early", "late"}
-    assert slowest["frames_per_s"] <= fastest["frames_per_s"] > 0
+    out, _ = watching.communicate(timeout=60)
+    assert json.loads(out.splitlines()[-1])["num_left"] == 0
+    assert not (tmp_path / "run/.workers.json").exists()
     assert any(text.startswith("the cluster's page: http://127.0.0.1:") for text in run.notices)
 
 
@@ -216,7 +227,7 @@ def test_workers_that_would_measure_something_else_are_refused_by_name(
     cluster.start_worker("program", env={"PYTHONPATH": str(other)})
     broken = {"VMAF_TUNE_FFMPEG": wrapper("sys.exit(3)", "broken ffmpeg")}
     cluster.start_worker("nothing", env=broken)
-    old = preload(tmp_path, "old", "bench.version = lambda: '0.1.0'")
+    old = preload(tmp_path, "old", "bench.version = lambda: '0.0.9'")
     cluster.start_worker("old", "--preload", old)
     bits = "digests = bench.canaries\nbench.canaries = lambda *a: old(*a) | {'libx265': '=00ff'}"
     cluster.start_worker("bits", "--preload", preload(tmp_path, "bits", bits))
@@ -226,7 +237,7 @@ def test_workers_that_would_measure_something_else_are_refused_by_name(
     assert "its ffmpeg is another one (sha256 " in shown["ffmpeg"]["problem"]
     assert "has other files (digest " in shown["program"]["problem"]
     assert "is not an ffmpeg" in shown["nothing"]["problem"]
-    assert shown["old"]["problem"] == f"it has vmaf-tune 0.1.0, and this is {bench.version()}"
+    assert shown["old"]["problem"] == f"it has vmaf-tune 0.0.9, and this is {bench.version()}"
     assert re.search(
         r"libx265 gives other bits .* sha256 00ff, here sha256 [0-9a-f]{12}$",
         shown["bits"]["problem"],
@@ -310,8 +321,8 @@ def test_hardware_cells_go_to_workers_with_the_resource_and_a_refused_session_sh
     devices = {(row["encoder"], row["device"]) for row in rows}
     assert devices == {("h264_nvenc", "Pretended 1 590.1"), ("libx264", None)}
     (start,) = [json.loads(line) for line in (tmp_path / "run/runs.jsonl").read_text().splitlines()]
-    gpus = {worker["name"]: worker["gpus"] for worker in start["workers"] if worker["gpus"]}
-    assert gpus in ({"gpu": ["Pretended 1 590.1"]}, {})
+    gpus = {worker["name"]: worker["gpus"] for worker in start["workers"]}
+    assert gpus == {"gpu": ["Pretended 1 590.1"], "cpu": []}
 
 
 def test_nobody_without_a_certificate_of_ours_gets_in(
@@ -376,3 +387,53 @@ def test_a_search_a_ladder_and_shots_are_measured_on_a_cluster_too(
     assert rows and all(row["host"] for row in rows)
     refused = tool.process("encode", clips[0], "-o", "p.mkv", *how, "--workers", "2", code=2)
     assert "--cluster goes with --shots" in refused.stderr
+
+
+def test_a_cell_that_lost_three_workers_is_a_failed_row(
+    cluster: Processes, tool: Any, clips: list[Path], wrapper: Callable[..., str], tmp_path: Path
+) -> None:
+    deadly = wrapper("if ENCODE and '34' in argv: os.kill(os.getppid(), 9)")
+    for name in "abcd":
+        cluster.start_worker(name)
+    grid = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "28,34")
+    argv = ("corpus", clips[0], *grid, "--ffmpeg", deadly, "--out", "run")
+    done = tool.process(*argv, "--cluster", cluster.address, env=cluster.env, code=5)
+    assert "1 of 2 cells failed" in done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run/cells.jsonl").read_text().splitlines()]
+    assert {row["crf"]: row["status"] for row in rows} == {28: "ok", 34: "failed"}
+    (lost,) = [row for row in rows if row["status"] == "failed"]
+    assert lost["error"]["class"] == "worker_lost"
+    start = json.loads((tmp_path / "run/runs.jsonl").read_text())
+    assert sum(worker["problem"] == "it is gone" for worker in start["workers"]) == 3
+
+
+AT_ONCE = """
+import sys
+from vmaftune.cli import main
+from vmaftune.engine.cluster import ClusterExecutor
+ClusterExecutor.__init__.__kwdefaults__["nobody_s"] = 2.0
+sys.argv = ["vmaf-tune", *sys.argv[1:]]
+main()
+"""
+
+
+def test_without_a_worker_that_can_be_used_it_ends_with_the_reasons(
+    cluster: Processes, clips: list[Path], tmp_path: Path
+) -> None:
+    """After a minute; here after two seconds."""
+    old = preload(tmp_path, "old", "bench.version = lambda: '0.0.9'")
+    cluster.start_worker("old", "--preload", old)
+    argv = [sys.executable, "-c", AT_ONCE, "corpus", str(clips[0]), *GRID, "--out", "run"]
+    done = subprocess.run(
+        [*argv, "--cluster", cluster.address],
+        cwd=tmp_path,
+        env={**os.environ, **cluster.env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "the cluster has had no usable worker for 2 s" in done.stderr
+    assert "the same command goes on" in done.stderr and "Traceback" not in done.stderr

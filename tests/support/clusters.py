@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,9 +159,12 @@ class Processes:
         """Children of the workers: what they encode and score."""
         return [pid for worker in self.workers.values() for pid in children_of(worker.pid)]
 
-    def scratch(self) -> list[Path]:
-        """What is left of references, sources and encodes on the workers."""
-        return [p for p in self.folder.glob("*/dask-scratch-space/*/vmaf-tune-*/*/*")]
+    def scratch(self, of: Sequence[str] = ("*",)) -> list[Path]:
+        """What is left of references, sources and encodes on the workers, or on some of them: one
+        that was killed cannot clean up.
+        """
+        left = "dask-scratch-space/*/vmaf-tune-*/*/*"
+        return [path for name in of for path in self.folder.glob(f"{name}/{left}")]
 
     def end(self) -> None:
         for child in [*self.workers.values(), *([self.scheduler] if self.scheduler else [])]:

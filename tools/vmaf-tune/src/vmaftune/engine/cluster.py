@@ -20,6 +20,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,14 +204,35 @@ class Connection:
     @property
     def dashboard(self) -> str | None:
         """The address of the scheduler's page; None where it has none."""
-        link = self.client.dashboard_link
-        return str(link) if link else None
+        with suppress(LookupError, OSError, ValueError):  # it is gone already
+            link = self.client.dashboard_link
+            return str(link) if link else None
+        return None
+
+    def submit(self, address: str, function: Callable[..., Any], *args: Any, **how: Any) -> Any:
+        """Have the worker at `address` call a function; its future. Raises ToolError when the
+        scheduler is gone.
+        """
+        try:
+            return self.client.submit(
+                function,
+                *args,
+                workers=[address],
+                allow_other_workers=False,
+                pure=False,
+                **how,
+            )
+        except Exception as failure:
+            if self.is_alive():
+                raise
+            raise ToolError(SCHEDULER_GONE) from failure
 
     def look(self) -> dict[str, Mapping[str, Any]]:
         """The workers by address, as the scheduler sees them. Raises ToolError when it is gone."""
         try:
             found: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info()["workers"]
-        except (OSError, TimeoutError, ValueError, RuntimeError) as failure:
+        # What was known of a scheduler is empty once it is gone.
+        except (OSError, TimeoutError, ValueError, RuntimeError, LookupError) as failure:
             raise ToolError(SCHEDULER_GONE) from failure
         return dict(found)
 
@@ -238,6 +260,9 @@ SCHEDULER_GONE = (
     "the cluster's scheduler is gone; finished cells are kept, and the same command goes on when it"
     " is back"
 )
+
+
+GONE = "it is gone"
 
 
 @dataclass(slots=True)
@@ -303,6 +328,7 @@ class ClusterExecutor:
         self._connection, self._nobody_s = connection, nobody_s
         self._floor = Floor()
         self._members: dict[str, Member] = {}
+        self._gone: dict[str, Member] = {}
         self._futures: dict[int, Any] = {}
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._told: list[Happening] = []
@@ -356,6 +382,7 @@ class ClusterExecutor:
 
     def workers(self) -> list[dict[str, object]]:
         """See Executor.workers."""
+        found = {**self._gone, **{member.name: member for member in self._members.values()}}
         return [
             {
                 "name": member.name,
@@ -365,7 +392,7 @@ class ClusterExecutor:
                 "gpus": gpu_names(member),
                 "problem": member.problem,
             }
-            for member in self._members.values()
+            for member in found.values()
         ]
 
     def survey(self, is_enough: Callable[[], bool] = lambda: False) -> list[Member]:
@@ -450,16 +477,14 @@ class ClusterExecutor:
         assert self._settings is not None
         resources = {k: float(v) for k, v in dict(info.get("resources") or {}).items()}
         kinds = tuple(kind for kind in KINDS if kind in resources)
-        token = self._connection.client.submit(
+        token = self._connection.submit(
+            address,
             bench.open_bench,
             replace(self._settings, kinds=kinds),
             key=bench.token_of(self._settings.session, address) + f"-{uuid.uuid4().hex[:6]}",
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
         )
         self._members[address] = Member(
-            name=str(info.get("name") or address),
+            name=str(address if info.get("name") is None else info["name"]),
             token=token,
             id=str(info.get("id")),
             num_threads=int(info["nthreads"]),
@@ -499,6 +524,7 @@ class ClusterExecutor:
     def _lose(self, address: str) -> None:
         """A worker is gone: its cells go back, or are given up."""
         member = self._members.pop(address)
+        self._gone[member.name] = replace(member, token=None, problem=member.problem or GONE)
         lost = [n for n, (place, _) in self._floor.running.items() if place.name == address]
         given_up = self._floor.leave(address)
         for number in lost:
@@ -563,14 +589,12 @@ class ClusterExecutor:
     def _submit(self, address: str, attempt: Attempt) -> None:
         assert self._settings is not None
         session = self._settings.session
-        future = self._connection.client.submit(
+        future = self._connection.submit(
+            address,
             bench.run_attempt,
             session,
             attempt,
             key=f"{bench.PREFIX}-{session}-{attempt.number}",
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
         )
         self._futures[attempt.number] = future
         stage = attempt.task.stages[attempt.step]
@@ -598,8 +622,8 @@ class ClusterExecutor:
     def _broken(self, place: Place, attempt: Attempt, future: Any) -> None:
         """Dask itself could not run it: its worker is going, or the program is wrong."""
         failure = _exception_of(future)
-        lost = type(failure).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
-        if failure is None or lost or isinstance(failure, OSError):
+        lost = isinstance(failure, (OSError, CancelledError))
+        if failure is None or lost or type(failure).__name__ == "KilledWorker":
             self._looked_at = 0.0
             self._floor.again(replace(attempt, step=0) if attempt.step else attempt)
             return
@@ -717,22 +741,15 @@ class ClusterExecutor:
         and what the function raises.
         """
         assert self._settings is not None
-        future = self._connection.client.submit(
-            function,
-            self._settings.session,
-            *args,
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
-            priority=10,
-        )
+        session = self._settings.session
+        future = self._connection.submit(address, function, session, *args, priority=10)
         while True:
             try:
                 return future.result(timeout=2 * LOOK_S)
             except TimeoutError:
                 if address not in self._connection.look():
                     raise _Left from None
-            except (BenchGone, OSError) as failure:
+            except (BenchGone, OSError, CancelledError) as failure:
                 raise _Left from failure
 
 

@@ -30,7 +30,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def frames_per_s(self) -> float:
         """Frames per second of wall time."""
-        return self.frames / max(self.seconds, 1e-3)
+        return self.frames / max(self.seconds, 1.0)
 
 
 @dataclass(slots=True)

@@ -124,7 +124,9 @@ class Executor(Protocol):
         """True when references and encodes take this machine's disk."""
 
     def workers(self) -> list[dict[str, object]]:
-        """The machines that it runs on, for runs.jsonl; empty for this one alone."""
+        """The machines that it runs on or has run on, for runs.jsonl, by `name`; those that are not
+        used (any more) have a `problem`. Empty for this one alone.
+        """
 
     def start(self, worker: Any, *, keep_references: bool) -> None:
         """Called once, before the first task. `worker` is this machine's (engine/stages.py).

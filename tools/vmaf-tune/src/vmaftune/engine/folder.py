@@ -60,6 +60,13 @@ def append_run(folder: Path, row: Fields) -> None:
         file.write(to_lines([row]).decode())
 
 
+def amend_run(folder: Path, row: Mapping[str, Any]) -> None:
+    """Say more of the newest start: `row` takes the place of its line."""
+    *before, _ = (folder / RUNS).read_bytes().splitlines(keepends=True)
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(folder / RUNS, b"".join(before) + text.encode())
+
+
 class Held:
     """A run folder that this process holds; it is free again when this is closed, or the process
     ends, however it ends.

@@ -56,7 +56,7 @@ from vmaftune.engine.executor import (
     Started,
     Task,
 )
-from vmaftune.engine.folder import LOCK, Writer, append_run, lock, now
+from vmaftune.engine.folder import LOCK, Writer, amend_run, append_run, lock, now
 from vmaftune.engine.kept import keep, kept_file
 from vmaftune.engine.lanes import AHEAD_BYTES, LaneExecutor
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
@@ -200,6 +200,7 @@ class Study:
         self._planned = set(document.cell_ids)
         self._roomy: set[str] = set()
         self._crew = Crew(folder)
+        self._start: dict[str, Any] = {}
         self._has_begun = False
 
     @classmethod
@@ -275,6 +276,7 @@ class Study:
         self.ffmpeg.runner.stop()
         try:
             if self._executor is not None:
+                self._note_workers(self._executor)
                 self._executor.close()
         finally:
             if self._has_begun:
@@ -471,6 +473,15 @@ class Study:
         if workers:
             row["workers"] = workers
         append_run(self.folder, row)
+        self._start = row
+
+    def _note_workers(self, executor: Executor) -> None:
+        """Those that came since the start belong to it as well."""
+        workers = executor.workers()
+        if "workers" in self._start and workers != self._start["workers"]:
+            self._start = {**self._start, "workers": workers}
+            with suppress(OSError):  # so that nothing hides why we are here
+                amend_run(self.folder, self._start)
 
     def _devices_of(self, cell: Cell) -> tuple[Device | None, ...]:
         return tuple(self._devices.get(cell.encoder.name) or (None,))
