@@ -60,11 +60,10 @@ def append_run(folder: Path, row: Fields) -> None:
         file.write(to_lines([row]).decode())
 
 
-def amend_run(folder: Path, row: Mapping[str, Any]) -> None:
+def amend_run(folder: Path, row: Fields) -> None:
     """Say more of the newest start: `row` takes the place of its line."""
     *before, _ = (folder / RUNS).read_bytes().splitlines(keepends=True)
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / RUNS, b"".join(before) + text.encode())
+    write_bytes(folder / RUNS, b"".join(before) + to_lines([row]))
 
 
 class Held:
