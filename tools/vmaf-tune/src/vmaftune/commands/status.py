@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from vmaf_train.corpus.ids import parse_id
-from vmaf_train.corpus.rows import RUNS, SWEEP, lines
+from vmaf_train.corpus.rows import QUESTIONS, RUNS, SWEEP, lines
 from vmaf_train.errors import DatasetError
 
 from vmaftune import console
@@ -118,6 +118,8 @@ def _progress(
 
 def _questions(folder: Path) -> tuple[Question, ...]:
     """What was asked of a folder. Raises DatasetError naming a line that is none of ours."""
+    if not (folder / QUESTIONS).is_file():  # the report takes as long to load as all the rest
+        return ()
     from vmaftune.report.questions import read_groups
 
     return tuple(
