@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from vmaf_train.corpus import dataset
+from vmaf_train.corpus.folds import loso_folds
 from vmaf_train.corpus.synthetic import write_corpus
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import recipe
@@ -39,7 +40,7 @@ def main() -> None:
     pool = Pool(data, None, choose_device(args.device), torch.float32)
     jobs = [
         Job(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
-        for fold in dataset.loso_folds(data)
+        for fold in loso_folds(data)
         for seed in range(args.seeds)
     ]
     clock = (

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from vmaf_train.contract import MODELS
 from vmaf_train.corpus import dataset
-from vmaf_train.corpus.dataset import LOSO
+from vmaf_train.corpus.folds import LOSO
 from vmaf_train.errors import ModelError, TrainError
 from vmaf_train.results.card import COLUMN_NAMES
 from vmaf_train.results.tables import MODEL, summary

@@ -12,6 +12,8 @@ import pytest
 from vmaf_train.contract import FEATURES, VOCABULARY
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import Fold, kfold_folds, loeo_folds, loso_folds
+from vmaf_train.corpus.newest import newest_corpus, newest_usable
 from vmaf_train.errors import DatasetError
 
 VALUES = dict(zip(FEATURES, (0.9, 0.5, 0.6, 0.7, 0.8, 4.0), strict=True))
@@ -357,10 +359,8 @@ def test_unusable_files(tmp_path: Path, name: str, content: bytes | None) -> Non
         dataset.load(tmp_path / name, per_frame=False)
 
 
-@pytest.mark.parametrize("make", [dataset.loso_folds, lambda d: dataset.kfold_folds(d, 3)])
-def test_no_group_on_both_sides(
-    frames: Dataset, make: Callable[[Dataset], list[dataset.Fold]]
-) -> None:
+@pytest.mark.parametrize("make", [loso_folds, lambda d: kfold_folds(d, 3)])
+def test_no_group_on_both_sides(frames: Dataset, make: Callable[[Dataset], list[Fold]]) -> None:
     folds = make(frames)
     for fold in folds:
         assert not set(frames.group[fold.train]) & set(frames.group[fold.test])
@@ -374,7 +374,7 @@ def test_loso_holds_out_groups_not_sources(corpus: Path, tmp_path: Path) -> None
     for row in rows:
         row["group"] = "film" if row["src"] in ("smoke00", "smoke01") else row["src"]
     data = dataset.load(write(tmp_path / "cells.jsonl", rows), per_frame=False)
-    fold = next(f for f in dataset.loso_folds(data) if f.name == "film")
+    fold = next(f for f in loso_folds(data) if f.name == "film")
     assert set(data.src[fold.test]) == {"smoke00", "smoke01"} and not set(data.src[fold.train]) & {
         "smoke00",
         "smoke01",
@@ -405,7 +405,7 @@ def test_a_source_or_its_file_in_two_groups_is_refused(
 
 
 def test_loeo_holds_out_an_encoder(cells: Dataset) -> None:
-    folds = dataset.loeo_folds(cells)
+    folds = loeo_folds(cells)
     assert [f.name for f in folds] == ["libaom-av1", "libsvtav1", "libx264"]
     assert all(
         set(cells.encoder[f.test]) == {f.name} and f.name not in cells.encoder[f.train]
@@ -416,9 +416,9 @@ def test_loeo_holds_out_an_encoder(cells: Dataset) -> None:
 def test_too_few_groups(tmp_path: Path, cells: Dataset) -> None:
     one = dataset.load(write(tmp_path / "one.jsonl", [aggregated()]), per_frame=False)
     with pytest.raises(DatasetError, match="one group only"):
-        dataset.loso_folds(one)
+        loso_folds(one)
     with pytest.raises(DatasetError, match="5 folds of whole groups need 2..4"):
-        dataset.kfold_folds(cells, 5)
+        kfold_folds(cells, 5)
 
 
 def test_newest_corpus(corpus: Path, tmp_path: Path) -> None:
@@ -428,14 +428,14 @@ def test_newest_corpus(corpus: Path, tmp_path: Path) -> None:
         shutil.copy(corpus / "sweep.json", tmp_path / "phase_a" / name)
 
     with pytest.raises(DatasetError, match="no corpus under"):
-        dataset.newest_corpus(tmp_path)
+        newest_corpus(tmp_path)
     sweep("partial", "2026-04-01T00:00:00Z", drop=1)
     sweep("demo", "2026-05-01T00:00:00Z")
     with pytest.raises(DatasetError, match=r"partial \(95 of 96 cells\)"):
-        dataset.newest_corpus(tmp_path)
+        newest_corpus(tmp_path)
     sweep("b_old", "2026-01-01T00:00:00Z")
     sweep("a_new", "2026-02-01T00:00:00Z")
-    assert dataset.newest_corpus(tmp_path).name == "a_new"
+    assert newest_corpus(tmp_path).name == "a_new"
 
 
 def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
@@ -480,8 +480,8 @@ def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
     )
     for name in ("demo", "dense"):
         sweep(name, 6, pairs, {"grid": [], "pairs": [{"cell": r["cell"]} for r in pairs]})
-    found, notes = dataset.newest_usable(tmp_path, per_frame=False)
-    assert found.path.parent == good and dataset.newest_corpus(tmp_path).name == "pairs"
+    found, notes = newest_usable(tmp_path, per_frame=False)
+    assert found.path.parent == good and newest_corpus(tmp_path).name == "pairs"
     assert [note.split("phase_a/")[1].split()[0].rstrip(":") for note in notes] == [
         "broken0",
         "broken1",
@@ -497,7 +497,7 @@ def test_the_newest_corpus_is_one_that_is_whole_and_that_the_model_can_use(
     )
     shutil.rmtree(good)
     with pytest.raises(DatasetError, match="no corpus under .* can be used: .*pairs"):
-        dataset.newest_usable(tmp_path, per_frame=False)
+        newest_usable(tmp_path, per_frame=False)
 
 
 def test_rows_of_other_sizes_options_and_bounds_are_left_out(corpus: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from corpora import RunCli
 from vmaf_train.corpus import dataset, duplicates, several
+from vmaf_train.corpus.folds import loso_folds
 from vmaf_train.errors import DatasetError
 from vmaf_train.results.run_folder import load_run
 from vmaf_train.shipping.case import open_case
@@ -68,7 +69,7 @@ def test_one_film_is_one_group_and_one_name_may_be_two_films(two: list[Path]) ->
         "smoke01": (SHA["smoke01"],),
         "smoke02": (SHA["smoke02"],),
     }
-    (fold,) = [f for f in dataset.loso_folds(data) if f.name == "smoke02"]
+    (fold,) = [f for f in loso_folds(data) if f.name == "smoke02"]
     assert set(data.src[fold.test]) == {"smoke02", "other"}
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import loso_folds
 from vmaf_train.shipping import predictor
 from vmaf_train.shipping.registry import IDS
 from vmaf_train.training import experiment
@@ -47,7 +48,7 @@ def jobs_of(data: Dataset, folds: int, seeds: int) -> list[Job]:
     """The first `folds` held-out groups, each with `seeds` networks."""
     return [
         Job(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
-        for fold in dataset.loso_folds(data)[:folds]
+        for fold in loso_folds(data)[:folds]
         for seed in range(seeds)
     ]
 

@@ -24,6 +24,7 @@ import torch
 from typed import Done, typed
 from vmaf_train.contract import CODEC_DIM, MODELS, NUM_FEATURES, UNKNOWN, VOCABULARY
 from vmaf_train.corpus import dataset
+from vmaf_train.corpus.folds import LOSO, loso_folds
 from vmaf_train.corpus.synthetic import ENCODERS, write_corpus
 from vmaf_train.files import json_bytes
 from vmaf_train.model_file.graph import build_onnx
@@ -226,7 +227,7 @@ class Project:
         }
         metrics = {"model_id": model_id, "smoke": False, "scalers": scalers}
         predictions = _predictions(data, contract.has_codec, error, seed)
-        sidecar["loso"] = json.loads(json.dumps(summary(predictions)[dataset.LOSO]))
+        sidecar["loso"] = json.loads(json.dumps(summary(predictions)[LOSO]))
         return Parts(predictions, metrics, sidecar, onnx, dict(RECIPE))
 
     def write(self, parts: Parts, name: str = "20260101T000000Z") -> Path:
@@ -269,7 +270,7 @@ class Project:
 def _predictions(data: dataset.Dataset, has_codec: bool, error: float, seed: int) -> pd.DataFrame:
     rng, parts = np.random.default_rng(seed), []
     gap, linear = np.full(len(data), np.nan), np.full(len(data), np.nan)
-    for fold in dataset.loso_folds(data):
+    for fold in loso_folds(data):
         linear[fold.test] = ridge(
             data.features[fold.train], data.y[fold.train], data.features[fold.test]
         )

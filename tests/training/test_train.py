@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from vmaf_train.contract import NUM_FEATURES, UNKNOWN, VOCABULARY, blind_block
-from vmaf_train.corpus import dataset
 from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import loeo_folds, loso_folds
 from vmaf_train.errors import DependencyError
 from vmaf_train.training import experiment as rundir
 from vmaf_train.training import sampling
@@ -30,7 +30,7 @@ def pool_of(
 
 def ragged_jobs(data: Dataset) -> list[Job]:
     """Jobs of different sizes, in an order that is not theirs by size, one of them codec-blind."""
-    rows = [f.train for f in dataset.loso_folds(data)]
+    rows = [f.train for f in loso_folds(data)]
     cut = [rows[0], rows[1][:33], rows[2][:65], rows[3], rows[3][:5], rows[0]]
     return [
         Job(scheme="loso", fold=str(i), seed=i, rows=r, codec_blind=i == 3)
@@ -96,7 +96,7 @@ def test_a_network_depends_on_its_job_alone(cells: Dataset) -> None:
 
 def test_the_scaler_does_not_leak(cells: Dataset) -> None:
     """A held-out source with absurd features must change nothing in the fold that holds it out."""
-    fold = dataset.loso_folds(cells)[0]
+    fold = loso_folds(cells)[0]
     strange = cells.features.copy()
     strange[fold.test] *= 1000
     spoiled = replace(cells, features=strange, y=np.where(cells.group == fold.name, 0.0, cells.y))
@@ -111,7 +111,7 @@ def test_the_scaler_does_not_leak(cells: Dataset) -> None:
 
 
 def test_frames_of_a_held_out_source_are_never_seen(cells: Dataset, frames: Dataset) -> None:
-    fold = dataset.loso_folds(cells)[0]
+    fold = loso_folds(cells)[0]
     spoiled = replace(frames, y=np.where(frames.group == fold.name, 1e6, frames.y))
     job = Job(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
     trained = [
@@ -157,7 +157,7 @@ def test_codec_dropout_gives_the_blind_block(cells: Dataset) -> None:
 
 
 def test_a_slot_without_rows_answers_as_unknown(cells: Dataset) -> None:
-    fold = next(f for f in dataset.loeo_folds(cells) if f.name == "libx264")
+    fold = next(f for f in loeo_folds(cells) if f.name == "libx264")
     job = Job(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
     trained = train_batched(SHORT["default"], [job], cells, pool_of(cells))[0]
     assert trained.trained_encoders == ("libsvtav1", UNKNOWN)

@@ -6,7 +6,6 @@ Dataset --*_folds--> Fold
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +20,12 @@ from vmaf_train.contract import (
     DEFAULT_ORDINAL,
     NUM_FEATURES,
     ORDINARY_FEATURES,
-    Fields,
     codec_block,
     feature_set,
     knows_preset,
 )
 from vmaf_train.corpus.digests import digest as digest_of
 from vmaf_train.corpus.frames import Frames, digest_of_frames, files_of, read_frames
-from vmaf_train.corpus.ids import number_text
 from vmaf_train.corpus.ledger import (
     NO_FRAMES,
     check,
@@ -57,11 +54,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 Mask = NDArray[np.bool_]
-LOSO, LOEO = "loso", "loeo"
-NEVER_CHOSEN = ("demo", "dense")
-"""Folders of runs/phase_a that are used only when they are named: the demo's own, and the curves
-that no model may learn from.
-"""
 VARIANTS: Mapping[str, tuple[str, str]] = {
     "sizes": ("encode_width", "another size"),
     "options": ("options", "an option set"),
@@ -143,16 +135,6 @@ class Dataset:
             f"the scores of {self.name} are those of {self.teacher}, and its features those of"
             f" {self.features_of}; sweep again with this release, which records the teacher's own"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fold:
-    """Row numbers to train on and row numbers held out; `name` says what is held out."""
-
-    scheme: str
-    name: str
-    train: Ints
-    test: Ints
 
 
 def load(path: Path | str, *, per_frame: bool, kinds: Collection[str] = ()) -> Dataset:
@@ -318,149 +300,6 @@ def corpus_files(path: Path | str) -> list[Path]:
     """The files that `load` reads: the rows, and the frame rows that lie beside them."""
     file, frame_files = _files(Path(path))
     return [file, *frame_files]
-
-
-def newest_corpus(runs_dir: Path | str) -> Path:
-    """The folder of the newest complete corpus, as `complete_corpora` says. Raises DatasetError
-    when there is none.
-    """
-    return complete_corpora(runs_dir)[0][0]
-
-
-def newest_usable(
-    runs_dir: Path | str, *, per_frame: bool, kinds: Collection[str] = ()
-) -> tuple[Dataset, list[str]]:
-    """The newest complete corpus that `load` accepts, and sentences on the folders that were passed
-    over for it.
-
-    Raises DatasetError, with those sentences, when there is none.
-    """
-    folders, notes = complete_corpora(runs_dir)
-    for folder in folders:
-        try:
-            return load(folder, per_frame=per_frame, kinds=kinds), notes
-        except (DatasetError, OSError) as failure:
-            notes.append(f"passed over {folder}: {failure}")
-    raise DatasetError(
-        f"no corpus under {Path(runs_dir)} can be used: {'; '.join(notes)}; name one with --corpus"
-    )
-
-
-def complete_corpora(runs_dir: Path | str) -> tuple[list[Path], list[str]]:
-    """The folders under `runs_dir`/phase_a whose sweep is complete, and sentences on those which
-    are broken or are not.
-
-    The first is the newest: its newest row has the greatest `finished_at`. Complete = every cell of
-    the plan in `sweep.json` has a row. The folders of NEVER_CHOSEN are never among them. Raises
-    DatasetError when there is none.
-    """
-    complete: list[tuple[str, Path]] = []
-    notes: list[str] = []
-    for plan_file in sorted(Path(runs_dir).glob("phase_a/*/sweep.json")):
-        folder = plan_file.parent
-        if folder.name in NEVER_CHOSEN or not (folder / "cells.jsonl").is_file():
-            continue
-        try:
-            rows = [row for _, row in read_rows(folder / "cells.jsonl")]
-            num_done, planned = _progress(plan_file, rows)
-        except (DatasetError, OSError) as failure:
-            notes.append(f"passed over {folder}: {failure}")
-            continue
-        if num_done == planned:
-            complete.append(
-                (max((str(row.get("finished_at") or "") for row in rows), default=""), folder)
-            )
-        else:
-            notes.append(f"passed over {folder} ({num_done} of {planned} cells)")
-    where = Path(runs_dir) / "phase_a"
-    if not complete and notes:
-        raise DatasetError(
-            f"no complete corpus under {where}: {'; '.join(notes)}; finish the sweep, or name one"
-            " with --corpus"
-        )
-    if not complete:
-        raise DatasetError(
-            f"no corpus under {where}; run `vmaf-tune corpus`, or name one with --corpus"
-        )
-    return [folder for _, folder in sorted(complete, reverse=True)], notes
-
-
-def _progress(plan_file: Path, rows: Sequence[Row]) -> tuple[int, int]:
-    """How many cells of a sweep's plan have a row, and how many there are; a plan without a grid
-    tells only the number.
-    """
-    done = {cell_name(row) for row in rows}
-    try:
-        plan = json.loads(plan_file.read_text(encoding="utf-8"))
-        if "grid" not in plan:
-            return min(len(done), int(plan["num_cells"])), int(plan["num_cells"])
-        if plan.get("open"):  # complete when its question has ended
-            return len(done), len(done) + (plan.get("ended_at") is None)
-        planned = {str(pair["cell"]) for pair in plan.get("pairs", ())} | {
-            f"{source}/{block['encoder']}/{block['preset']}/{number_text(quality)}{_rest_of(block)}"
-            for block in plan["grid"]
-            for source in block["sources"]
-            for quality in block["quality"]
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as failure:
-        raise DatasetError(
-            f"{plan_file} is not a readable plan ({type(failure).__name__}: {failure})"
-        ) from failure
-    return len(planned & done), len(planned)
-
-
-def _rest_of(block: Fields) -> str:
-    """What the ids of a block's cells hold after the quality value."""
-    size, options, maxrate = (block.get(n) for n in ("size", "options", "maxrate_kbps"))
-    names = [str(options["name"])] if options else []
-    if maxrate is not None:
-        names.append(f"maxrate={maxrate}k:{block['bufsize_kbps']}k")
-    text = f"@{size[0]}x{size[1]}" if size else ""
-    return text + (f"+{','.join(names)}" if names else "")
-
-
-def loso_folds(data: Dataset) -> list[Fold]:
-    """One fold per group, holding exactly that group out. Raises DatasetError for fewer than two
-    groups.
-    """
-    if len(data.groups) < 2:
-        raise DatasetError(
-            f"{data.name} has one group only; holding a group out needs at least two sources"
-        )
-    return [_fold(LOSO, name, data.group == name) for name in data.groups]
-
-
-def loeo_folds(data: Dataset) -> list[Fold]:
-    """One fold per encoder, holding exactly its rows out; none for a corpus of one encoder. The
-    sources are shared.
-    """
-    names = sorted(set(data.encoder))
-    return [_fold(LOEO, name, data.encoder == name) for name in names] if len(names) > 1 else []
-
-
-def kfold_folds(data: Dataset, k: int) -> list[Fold]:
-    """`k` folds of whole groups, dealt by size so that folds are even. Raises DatasetError for k >
-    groups.
-    """
-    sizes = Counter(data.group)
-    if not 2 <= k <= len(sizes):
-        raise DatasetError(
-            f"{k} folds of whole groups need 2..{len(sizes)} folds: {data.name} has {len(sizes)}"
-            " groups"
-        )
-    load_of = [0] * k
-    fold_of: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda g: (-sizes[g], g)):
-        fold_of[name] = load_of.index(min(load_of))
-        load_of[fold_of[name]] += sizes[name]
-    where = np.array([fold_of[g] for g in data.group])
-    return [_fold(f"kfold{k}", f"fold{i}", where == i) for i in range(k)]
-
-
-def _fold(scheme: str, name: str, held_out: NDArray[np.bool_]) -> Fold:
-    return Fold(
-        scheme=scheme, name=name, train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out)
-    )
 
 
 def _files(path: Path) -> tuple[Path, list[Path]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from vmaf_train.contract import MODELS
-from vmaf_train.corpus.dataset import LOEO, LOSO
+from vmaf_train.corpus.folds import LOEO, LOSO
 from vmaf_train.results.metrics import METRICS
 from vmaf_train.results.run_folder import Run
 from vmaf_train.results.tables import BLIND_INPUT, CODEC_BLIND, MODEL, RIDGE, TEACHER

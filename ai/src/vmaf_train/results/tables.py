@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train.contract import QUALITY_MAX, QUALITY_SCALE
-from vmaf_train.corpus.dataset import LOEO, LOSO, Dataset
+from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import LOEO, LOSO
 from vmaf_train.errors import DatasetError
 from vmaf_train.results.metrics import METRICS, Floats, agreement
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from vmaf_train.contract import MODELS, ModelContract
 from vmaf_train.corpus import several
-from vmaf_train.corpus.dataset import LOSO, Dataset
+from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import LOSO
 from vmaf_train.errors import DatasetError
 from vmaf_train.results import tables
 from vmaf_train.results.run_folder import Run

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train.corpus import duplicates
-from vmaf_train.corpus.dataset import Dataset, Floats, loso_folds
+from vmaf_train.corpus.dataset import Dataset, Floats
+from vmaf_train.corpus.folds import loso_folds
 from vmaf_train.results import tables
 from vmaf_train.shipping.case import Case
 from vmaf_train.shipping.verdict import Check, at_least, must

@@ -24,14 +24,8 @@ import torch
 
 from vmaf_train import files
 from vmaf_train.contract import blind_block
-from vmaf_train.corpus.dataset import (
-    LOSO,
-    Dataset,
-    Fold,
-    kfold_folds,
-    loeo_folds,
-    loso_folds,
-)
+from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import LOSO, Fold, kfold_folds, loeo_folds, loso_folds
 from vmaf_train.errors import DatasetError
 from vmaf_train.model_file.graph import build_onnx
 from vmaf_train.model_file.sidecar import build_sidecar, save_candidate, self_test_rows

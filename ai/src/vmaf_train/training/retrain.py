@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from vmaf_train.corpus import several
-from vmaf_train.corpus.dataset import LOSO, Dataset
+from vmaf_train.corpus.dataset import Dataset
+from vmaf_train.corpus.folds import LOSO
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.results import tables
 from vmaf_train.training.experiment import Experiment, held_out, plan, train_all

@@ -31,11 +31,12 @@ def train(
 ) -> None:
     """Fit a prior on run folders, and with `loso` judge it on every source held out."""
     from vmaf_train.corpus import dataset
+    from vmaf_train.corpus.newest import newest_corpus
     from vmaf_train.results import prior_run
     from vmaf_train.shipping.provenance import run_provenance
     from vmaf_train.training import prior_experiment
 
-    paths = list(corpora or [dataset.newest_corpus(runs_dir)])
+    paths = list(corpora or [newest_corpus(runs_dir)])
     experiment = prior_experiment.plan(paths)
     cells = sum(len(content.cells) for content in experiment.known)
     console.say(

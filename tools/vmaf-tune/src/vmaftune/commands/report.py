@@ -100,7 +100,7 @@ def report(
 
 
 def _newest() -> Path:
-    from vmaf_train.corpus.dataset import newest_corpus
+    from vmaf_train.corpus.newest import newest_corpus
 
     folder = newest_corpus("runs")
     console.say(f"sweep: {folder}")

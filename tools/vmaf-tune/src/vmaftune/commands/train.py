@@ -254,13 +254,14 @@ def _corpus(
     before anything else.
     """
     from vmaf_train.corpus import dataset, several
+    from vmaf_train.corpus.newest import newest_usable
 
     how = "named by --corpus"
     passed_over: list[str] = []
     if smoke:
         paths, how = [_made_up(paths, folder)], "synthetic: this is a smoke run"
     if not paths:
-        data, passed_over = dataset.newest_usable(runs_dir, per_frame=wanted.per_frame, kinds=kinds)
+        data, passed_over = newest_usable(runs_dir, per_frame=wanted.per_frame, kinds=kinds)
         how = f"the newest complete one in {runs_dir}"
     else:
         data = several.load(paths, per_frame=wanted.per_frame, kinds=kinds)
@@ -352,7 +353,7 @@ def _run(experiment: Experiment, folder: Path, provenance: dict[str, Any]) -> No
 
 
 def _show(folder: Path, experiment: Experiment, *, as_json: bool) -> None:
-    from vmaf_train.corpus.dataset import LOSO
+    from vmaf_train.corpus.folds import LOSO
     from vmaf_train.results import card
     from vmaf_train.results.run_folder import load_run
 

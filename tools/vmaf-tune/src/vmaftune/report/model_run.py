@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from vmaf_train.corpus.dataset import LOSO, corpus_digest
+from vmaf_train.corpus.dataset import corpus_digest
+from vmaf_train.corpus.folds import LOSO
 from vmaf_train.errors import DatasetError
 from vmaf_train.results import run_folder, tables
 from vmaf_train.results.metrics import METRICS
