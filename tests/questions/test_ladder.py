@@ -18,6 +18,7 @@ from vmaftune.asking.laddered import crossovers, ladder_event
 from vmaftune.cli import main
 from vmaftune.engine.events import CellEvent, PointEvent
 from vmaftune.errors import UsageError
+from vmaftune.media.keyframes import keyframes
 from vmaftune.questions.hull import EACH, HullSearch, Point
 from vmaftune.request.film import resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
@@ -242,8 +243,75 @@ def test_sizes_follow_the_film(film: Callable[..., Any]) -> None:
     assert [s[1] for s in laddering.ladder_sizes(large, None)[0]] == [1080, 720, 540, 360]
     upright = replace(whole, width=1080, height=1920)
     assert laddering.ladder_sizes(upright, "1080,720")[0] == ((1080, 1920), (720, 1280))
+    wide = replace(whole, width=1998, height=836)
+    assert laddering.ladder_sizes(wide, "720,360")[0] == ((1720, 720), (860, 360))
     old = replace(whole, width=768, height=576)
     assert laddering.ladder_sizes(old, "576,360")[0] == ((768, 576), (480, 360))
+
+
+def test_a_top_that_is_out_of_reach_is_said(laddered: Any) -> None:
+    result = again(laddered, sizes="72", top=99.5, num_rungs=1)
+    assert result.rungs and result.rungs[0].score < 97
+    assert "the top rung is at" in result.sentences[0] and "not 99.5" in result.sentences[0]
+
+
+def test_no_rung_within_the_limits_is_said(laddered: Any) -> None:
+    result = again(laddered, min_kbps=90_000, max_kbps=100_000)
+    assert result.rungs == () and "no rung meets the limits" in result.sentences[-1]
+    assert ladder_event(result).curve is not None
+
+
+def again(laddered: Any, **changes: Any) -> api.LadderResult:
+    """Another ladder of the measured film."""
+    wanted = api.LadderWanted(sizes="144,96,72", top=92, bottom=45, step=8, gop_s=1)
+    return api.ladder(
+        laddered.source.path,
+        preset="ultrafast",
+        wanted=replace(wanted, **changes),
+        running=api.Running(out=laddered.result.folder, model_dir=MODEL, jobs=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sizes", "made"),
+    [
+        ("upright ladder.mkv", "96x160", "96,64", {(96, 160), (64, 106)}),
+        ("four thirds ladder.mkv", "130x98", "98,64", {(130, 98), (84, 64)}),
+    ],
+)
+def test_a_film_of_another_shape(
+    clip: Callable[..., Path],
+    tmp_path: Path,
+    name: str,
+    size: str,
+    sizes: str,
+    made: set[tuple[int, int]],
+) -> None:
+    film = clip(name, frames=8, size=size)
+    result = api.ladder(
+        film,
+        encoder="vp9",
+        preset="realtime",
+        wanted=api.LadderWanted(
+            sizes=sizes, top=90, bottom=20, num_rungs=2, gop_s=0.2, encode=tmp_path / "out"
+        ),
+        running=api.Running(out=tmp_path / "run", model_dir=MODEL, jobs=2),
+    )
+    assert {point.size for point in result.points} == made
+    assert "takes no bound on its bitrate" in result.sentences[0]
+    assert result.files is not None and result.rungs[0].setting.maxrate_kbps is None
+    for file in result.files.files:
+        assert keyframes(file.path) == (0, 5) and file.codec.startswith("vp09.00.")
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_first(
+    laddered: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["vmaf-tune", "ladder", str(laddered.source.path), "--plot", "a.xyz"]
+    monkeypatch.setattr("sys.argv", given)
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 2 and "must end in one of .png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,7 @@ def test_a_film_of_24_is_not_halved(laddered: Any, tmp_path: Path) -> None:
     [
         ({"encode": None}, "--encode"),
         ({"statistic": "p5"}, "holds the mean"),
+        ({"encode": None, "shots": False, "force": True}, "--force is about"),
     ],
 )
 def test_shots_say_what_they_go_with(
@@ -255,7 +256,7 @@ def test_shots_say_what_they_go_with(
     with pytest.raises(UsageError, match=said):
         api.ladder(
             laddered.source.path,
-            wanted=asked(tmp_path / "out", shots=True, **changes),
+            wanted=asked(tmp_path / "out", **{"shots": True, **changes}),
             running=api.Running(out=tmp_path / "run"),
         )
 

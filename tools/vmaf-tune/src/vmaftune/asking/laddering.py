@@ -179,6 +179,8 @@ def _places(wanted: LadderWanted, candidates: Sequence[Candidate]) -> list[Path 
     """
     folder = wanted.encode
     if folder is None:
+        if wanted.force:
+            raise UsageError("--force is about the folder of --encode; name one, or leave it out")
         return [None for _ in candidates]
     for candidate in candidates:
         if not candidate.encoder.gop_args:

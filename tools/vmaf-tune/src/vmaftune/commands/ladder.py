@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from vmaftune.questions.rungs import LadderFiles
 
 
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".webp")
+
+
 def ladder(
     film: Film,
     encoder: OneEncoder = None,
@@ -134,6 +137,7 @@ def ladder(
 
     if encoder and encoders:
         raise UsageError("--encoder names one and --encoders several; give one of the two")
+    check_picture(plot)
     runner = Runner(most_s=timeout, tell=console.say)
     wanted = LadderWanted(
         sizes=sizes,
@@ -336,6 +340,13 @@ def show_against(result: LadderResult) -> None:
     console.table("at equal VMAF", columns, rows)
     for sentence in gains(result):
         console.say(sentence)
+
+
+def check_picture(place: Path | None) -> None:
+    """Raise UsageError for a picture of an unknown kind, before hours of work."""
+    if place is not None and place.suffix.lower() not in _PICTURES:
+        known = ", ".join(_PICTURES)
+        raise UsageError(f"--plot {place}: the picture's name must end in one of {known}")
 
 
 def draw(result: LadderResult, place: Path) -> None:

@@ -148,6 +148,11 @@ class LadderMaker:
         self.sentences: list[str] = []
         self.num_rung_encodes = self.num_fixed_encodes = 0
         self._measured: Rung | None = None
+        if not row.cap_args:
+            self.sentences.append(
+                f"{row.name} takes no bound on its bitrate beside constant quality: rungs are not"
+                " capped, and BANDWIDTH is their mean"
+            )
 
     def run(self) -> Iterator[Event]:
         """Measure the hull, then the rungs. Yields the study's events, and a point each."""
