@@ -163,3 +163,9 @@ def test_what_is_typed_in_a_hurry_is_understood_or_explained() -> None:
             find(word)
     with pytest.raises(UsageError, match="no preset 'medum'; did you mean medium; use one of"):
         find("x264").check_preset("medum")
+
+
+@pytest.mark.parametrize("group", ["nvenc", "software", "AUTO"])
+def test_a_group_where_one_encoder_is_wanted_says_which_it_holds(group: str) -> None:
+    with pytest.raises(UsageError, match=f"{group} is a group, and this takes one encoder: "):
+        find(group)

@@ -469,6 +469,9 @@ def test_a_mistake_in_a_flag_comes_before_the_clips(planned: Any, tmp_path: Path
         planned(tmp_path / "missing.mp4", presets="medum")
     with pytest.raises(UsageError, match="out of range"):
         planned(tmp_path / "missing.mp4", quality="99")
+    for text in ("20-30", "20..30"):
+        with pytest.raises(UsageError, match="a range 20:30:5 with its end and step"):
+            planned(tmp_path / "missing.mp4", quality=text)
 
 
 def test_sizes_are_cells_of_their_own(planned: Any, clip: Any) -> None:

@@ -768,6 +768,10 @@ def find(word: str) -> Encoder:
         raise UsageError(
             f"{word} is a codec, and it has several encoders; name one of {', '.join(of_codec)}"
         )
+    of_group = [_usual_name(row) for row in ENCODERS.values() if wanted in (row.group, AUTO)]
+    if of_group:
+        # `select` takes groups before it comes here: whoever asks for one encoder does not.
+        raise UsageError(f"{word} is a group, and this takes one encoder: {', '.join(of_group)}")
     usual = [_usual_name(row) for row in ENCODERS.values()]
     aliases = [alias for row in ENCODERS.values() for alias in row.aliases]
     guess = did_you_mean(wanted, [*GROUPS, AUTO, *aliases, *ENCODERS])

@@ -345,7 +345,10 @@ def _quality(row: Encoder, text: str) -> float:
     try:
         value = float(text)
     except ValueError as failure:
-        raise UsageError(f"--quality of {row.name}: {text!r} is not a number") from failure
+        raise UsageError(
+            f"--quality of {row.name}: {text!r} is not a number; a list is 20,25,30, and a range"
+            " 20:30:5 with its end and step"
+        ) from failure
     return row.check_quality(value)
 
 
