@@ -101,8 +101,9 @@ def predict(
     model_dir: ModelFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row.")] = False,
 ) -> None:
-    """Predict VMAF from the features of a scored encode. They are libvmaf's six; fr_regressor_v2
-    takes the encoder's settings as well.
+    """Predict VMAF from the features of a scored encode. They are libvmaf's six, so the encode must
+    be finished; `vmaf-tune find` foretells encodes that are not. fr_regressor_v2 takes the
+    encoder's settings as well.
 
     Give the features as flags, or rows with --jsonl: flat, or with per_frame_features as in
     cells.jsonl. Leave out --encoder for the codec-blind answer.
