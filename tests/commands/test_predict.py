@@ -189,7 +189,7 @@ def test_rows_of_another_teacher_are_told(shipped: Any) -> None:
         ([FR, "--encoder", "x26", "--quality", "30", *FLAGS], "", 2, "no encoder"),
         ([FR, "--quality", "30", *FLAGS], "", 2, "--encoder"),
         ([FR, "--jsonl", "-", "--adm2", "1"], "{}", 2, "leave out the other flags"),
-        ([FR, "--jsonl", "gone.jsonl"], "", 2, "gone.jsonl"),
+        ([FR, "--jsonl", "gone.jsonl"], "", 2, "gone.jsonl cannot be read: No such file"),
         ([FR, *FLAGS, "--device", "tpu"], "", 2, "tpu"),
         ([FR, "--jsonl", "-"], "", 4, "no rows"),
         (
@@ -254,3 +254,11 @@ def test_what_cannot_be_predicted_gets_a_sentence(
     done = shipped.cli("predict", *args, stdin=stdin)
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("adm2", "said"), [("1e30", "1e+30"), ("-3", "-3")])
+def test_features_that_no_encode_has_are_told(shipped: Any, adm2: str, said: str) -> None:
+    done = shipped.cli("predict", FR, "--adm2", adm2, *FLAGS[2:])
+    assert done.returncode == 0
+    assert f"the command line: adm2 is {said}, and encodes have 0 to 1.1" in done.stderr
+    assert "the answer means nothing" in done.stderr

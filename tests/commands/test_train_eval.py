@@ -5,7 +5,10 @@ codes.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,10 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     )
     assert last == "next: vmaf-tune ship fr_regressor_v2"
     assert (
+        "`ship` will hold this run: it asks for 9 groups and 3 seeds or more, and this has 4 and 2"
+        in done.stderr.partition("training:")[0]
+    ), "said before the work"
+    assert (
         "leave one source out" in done.stdout and "smoke03" in done.stdout and "left" in done.stderr
     )
     (folder,) = (tmp_path / "runs" / "fr_regressor_v2").iterdir()
@@ -44,7 +51,14 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     # eval must not need torch: a folder with a broken one comes first on the path
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text("raise ImportError('eval imported torch')")
-    shown = cli("eval", "--card", "cards/v2.md", PYTHONPATH=str(tmp_path / "broken"))
+    path = os.pathsep.join([str(tmp_path / "broken"), os.environ.get("PYTHONPATH", "")])
+    shown = subprocess.run(
+        [sys.executable, "-m", "vmaftune", "eval", "--card", "cards/v2.md"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0, shown.stderr
     titles = [
         line for line in shown.stdout.splitlines() if line.startswith(("loso", "loeo", "kfold"))

@@ -37,8 +37,8 @@ def frames(corpus: Path) -> Dataset:
 def cli(tmp_path: Path) -> RunCli:
     """Run `vmaf-tune ARGS` in an empty folder."""
 
-    def run(*args: object, cwd: Path = tmp_path, **env: str) -> Done:
-        return typed(*map(str, args), cwd=cwd, env=env)
+    def run(*args: object, cwd: Path = tmp_path) -> Done:
+        return typed(*map(str, args), cwd=cwd)
 
     return run
 

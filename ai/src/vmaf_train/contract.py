@@ -27,6 +27,8 @@ Fields = Mapping[str, Any]
 """A row or document of JSON as it was read, to be looked at."""
 
 SCORE_RANGE = (0.0, 100.0)
+FEATURE_BOX = ((0.0, 1.1),) * 5 + ((0.0, 100.0),)
+"""Where the raw features of encodes lie: adm2 and vif_scale* 0..1.1, motion2 0..100."""
 """VMAF points of the teacher, which clips its answers; ours are held in the same range."""
 
 UNKNOWN = "unknown"

@@ -9,6 +9,7 @@ import numpy as np
 
 from vmaf_train.contract import (
     CODEC_DIM,
+    FEATURE_BOX,
     NUM_FEATURES,
     SCORE_RANGE,
     UNKNOWN,
@@ -29,8 +30,6 @@ from vmaf_train.shipping.verdict import Check, at_least, at_most, must
 
 MIN_SELF_TEST_ROWS = 16
 MAX_RMSE_LOSS = 0.1
-CORNERS = ((0.0, 1.1),) * (NUM_FEATURES - 1) + ((0.0, 100.0),)
-"""Input box in raw features: adm2 and vif_scale* 0..1.1, motion2 0..100."""
 IN_RANGE = 1e-3  # VMAF points: float32 near 100
 
 
@@ -117,7 +116,7 @@ def _corner_rows(contract: ModelContract) -> tuple[Floats, Floats | None]:
     """Every corner of the feature box, each with every slot and every corner of preset and quality
     (if a codec).
     """
-    corners = np.array(list(itertools.product(*CORNERS)))
+    corners = np.array(list(itertools.product(*FEATURE_BOX)))
     if not contract.has_codec:
         return corners, None
     knobs = list(itertools.product(range(len(VOCABULARY)), (0, 1), (0, 1)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from vmaf_train import locate, prior
 from vmaf_train.contract import (
+    FEATURE_BOX,
     FEATURES,
     ORDINARY_FEATURES,
     codec_block,
@@ -209,8 +210,10 @@ def _read(name: str) -> Iterator[Located]:
             if name == "-"
             else Path(name).read_text(encoding="utf-8").splitlines()
         )
-    except (OSError, UnicodeDecodeError) as failure:
-        raise UsageError(f"{name} cannot be read as text: {failure}") from failure
+    except OSError as failure:
+        raise UsageError(f"{name} cannot be read: {failure.strerror}") from failure
+    except UnicodeDecodeError as failure:
+        raise UsageError(f"{name} cannot be read as text: it is no UTF-8") from failure
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -235,6 +238,7 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
     has_codec = loaded.contract.has_codec
     _tell_teachers(loaded, rows)
     inputs = [_inputs(where, row, has_codec) for where, row in rows]
+    _tell_strange([where for where, _ in rows], [features for features, _, _ in inputs])
     notes = [loaded.notes(*settings) for _, _, settings in inputs]
     for note in dict.fromkeys(note for of_row in notes for note in of_row):
         console.warn(note)
@@ -251,6 +255,18 @@ def _answers(loaded: Predictor, rows: list[Located]) -> list[dict[str, Any]]:
         _answer(row, settings[0], float(value), of_row)
         for (_, row), (_, _, settings), value, of_row in parts
     ]
+
+
+def _tell_strange(places: list[str], rows: list[list[float]]) -> None:
+    """Say where the first features are that no encode has."""
+    for where, features in zip(places, rows, strict=True):
+        for name, value, (low, high) in zip(FEATURES, features, FEATURE_BOX, strict=True):
+            if not low <= value <= high:
+                console.warn(
+                    f"{where}: {name} is {value:g}, and encodes have {low:g} to {high:g}; the"
+                    " answer means nothing"
+                )
+                return
 
 
 def _tell_teachers(loaded: Predictor, rows: list[Located]) -> None:

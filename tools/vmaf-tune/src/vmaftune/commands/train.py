@@ -168,6 +168,8 @@ def train(
     teacher, missing = load_or_reason(teacher_model)
     if missing and loso:
         console.warn(missing)
+    if loso and not smoke:
+        _tell_gate(len(data.groups), num_seeds)
     experiment = plan(
         wanted,
         data,
@@ -183,6 +185,17 @@ def train(
     _run(experiment, folder, provenance)
     _show(folder, experiment, as_json=as_json)
     _next(folder, model, loso=loso, smoke=smoke, moved=out is not None, runs_dir=runs_dir)
+
+
+def _tell_gate(num_groups: int, num_seeds: int) -> None:
+    """Say before the work what `ship` would hold in any case."""
+    from vmaf_train.shipping.evidence import MIN_GROUPS, MIN_SEEDS
+
+    if num_groups < MIN_GROUPS or num_seeds < MIN_SEEDS:
+        console.warn(
+            f"`ship` will hold this run: it asks for {MIN_GROUPS} groups and {MIN_SEEDS} seeds or"
+            f" more, and this has {num_groups} and {num_seeds}"
+        )
 
 
 def _check(loso: bool, seeds: int | None, kfold: int | None, device: str) -> None:
