@@ -153,6 +153,33 @@ def test_by_shots_a_rung_has_its_score_over_the_film(
     assert not list((laddered.result.folder / "encodes").glob("*")), "probes are removed"
 
 
+def test_sound_keeps_its_distance_and_what_hls_does_not_play_lies_apart(
+    laddered: Any,
+    run_ffmpeg: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film, source = tmp_path / "late.mkv", laddered.source.path
+    maps = ("-map", "0:v", "-map", "1:a", "-map", "1:a", "-c", "copy", "-c:a:1", "pcm_s16le")
+    named = ("-metadata:s:a:0", "language=fre")
+    run_ffmpeg("-itsoffset", "0.5", "-i", source, "-i", source, *maps, *named, film)
+    result = api.ladder(
+        film,
+        preset="ultrafast",
+        wanted=asked(tmp_path / "out", sizes="72", num_rungs=1),
+        running=api.Running(out=tmp_path / "run", model_dir=MODEL, jobs=2),
+    )
+    assert result.files is not None
+    assert [path.name for path in result.files.sounds] == ["audio-1.mp4", "audio-2.mka"]
+    assert "audio-2.mka is pcm_s16le" in result.files.sentences[0]
+    text = result.files.playlist.read_text()
+    assert 'NAME="1 fre",LANGUAGE="fre"' in text and "audio-2" not in text
+    monkeypatch.chdir(tmp_path / "out")
+    with av.open("main.m3u8") as opened:
+        starts = {s.type: float(s.start_time * s.time_base) for s in opened.streams}
+    assert starts["video"] - starts["audio"] == pytest.approx(0.5, abs=0.03)
+
+
 def test_a_command_that_is_pasted_gives_what_was_shown(
     ladder: Any, tmp_path: Path, ffmpeg: str
 ) -> None:
