@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,18 @@ def test_an_unknown_setting_borrows_the_nearest_curve_and_says_so(
     assert told.z_sd[15] > belief.predict(own.encoder, own.preset, [25]).z_sd[0]
     belief.observe(encoder, preset, 30, 70.0)
     assert belief.predict(encoder, preset, [30]).score[0] == pytest.approx(70, abs=0.5)
+
+
+def test_an_encoder_without_its_own_format_borrows_one_of_the_same_scale() -> None:
+    prior = shipped()
+    without = replace(
+        prior, curves=tuple(c for c in prior.curves if c.encoder not in ("libvpx-vp9", "libx265"))
+    )
+    lent = {
+        encoder: without.curves[without.relative(encoder, preset).curve].encoder
+        for encoder, preset in (("libvpx-vp9", "realtime"), ("libx265", "fast"), ("x", "y"))
+    }
+    assert lent == {"libvpx-vp9": "libaom-av1", "libx265": "libx264", "x": "libx264"}
 
 
 def test_statistics_without_curves_have_stand_ins_or_are_refused() -> None:

@@ -102,18 +102,24 @@ def quality_max(encoder: str) -> float:
     return QUALITY_MAX.get(encoder, QUALITY_SCALE if "av1" in encoder else 51.0)
 
 
+_RELATIVES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("264", "avc"), ("libx264", "libx265")),
+    (("265", "hevc"), ("libx265", "libx264")),
+    (("av1",), ("libsvtav1", "libaom-av1", "libvpx-vp9")),
+    (("vvc", "266", "vvenc"), ("libvvenc", "libx265")),
+    (("vp9", "vp8"), ("libvpx-vp9", "libaom-av1", "libsvtav1")),
+)
+"""Words in an encoder's name, and whose curves stand for it, the nearest first: the same format,
+then a format of the same lineage, whose quality values mean the same."""
+
+
 def _family(encoder: str, known: set[str]) -> str:
-    """The encoder whose curves stand for one that the prior does not know: of the same format."""
-    relatives = (
-        (("264", "avc"), "libx264"),
-        (("265", "hevc"), "libx265"),
-        (("av1",), "libsvtav1"),
-        (("vvc", "266"), "libvvenc"),
-        (("vp9", "vp8"), "libvpx-vp9"),
-    )
-    for words, relative in relatives:
-        if relative in known and any(word in encoder for word in words):
-            return relative
+    """The encoder whose curves stand for one that the prior does not know."""
+    for words, relatives in _RELATIVES:
+        if any(word in encoder for word in words):
+            for relative in relatives:
+                if relative in known:
+                    return relative
     return "libx264" if "libx264" in known else min(known)
 
 
