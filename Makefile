@@ -81,7 +81,8 @@ test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stoppe
 	$(BIN)/python -m pytest tests/cluster
 
 # What trains, draws many pages or builds a wheel takes longer, though it starts no ffmpeg.
-SLOW := browser faults cluster gpu recipes training shipping report model_file test_wheel.py test_manifest.py
+SLOW := browser faults cluster gpu recipes training shipping report model_file test_wheel.py test_manifest.py \
+  commands/test_train_eval.py commands/test_train_kinds.py corpus/test_duplicates.py dev/test_plots.py dev/test_reproduce.py
 test-fast: .venv/.test ## the tests that start no ffmpeg: under a minute
 	$(BIN)/python -m pytest -q -m "not real" -n auto --dist loadfile $(SLOW:%=--ignore tests/%)
 
