@@ -206,6 +206,68 @@ METRICS: Mapping[str, Metric] = {
 }
 """The metrics beside VMAF, by name, in the order in which they are kept."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What a report's curves are drawn and compared on: VMAF or another metric.
+
+    `targets` are looked up, `usual` is the one of a fresh page. Curves that share less than
+    `least_common` have no BD-rate.
+    """
+
+    name: str
+    label: str
+    digits: int
+    targets: tuple[float, ...]
+    usual: float
+    least_common: float = 1.0
+    is_better_high: bool = True
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 where more is worse: what a value is times, so that more is better."""
+        return 1.0 if self.is_better_high else -1.0
+
+    @property
+    def at_least(self) -> str:
+        """The sign between the metric and a target that is met."""
+        return "≥" if self.is_better_high else "≤"
+
+
+_POINTS = tuple(range(60, 100))
+_DECIBELS = tuple(range(25, 56))
+_SHARES = tuple(round(0.8 + 0.005 * i, 3) for i in range(40))
+_BANDING = tuple(range(1, 21))
+VMAF_SCALE = Scale(name=VMAF, label="VMAF", digits=2, targets=_POINTS, usual=93)
+_TARGETS: Mapping[str, tuple[tuple[float, ...], float]] = {
+    "neg": (_POINTS, 93),
+    "xpsnr": (_DECIBELS, 40),
+    "psnr": (_DECIBELS, 40),
+    "ssim": (_SHARES, 0.98),
+    "ms_ssim": (_SHARES, 0.98),
+    "cambi": (_BANDING, 5),
+    "ciede2000": (_DECIBELS, 40),
+}
+
+
+def scale_of(name: str) -> Scale:
+    """The scale of a metric. Raises UsageError for one that there is not."""
+    check_known("--metric", name, "mean")
+    if name == VMAF:
+        return VMAF_SCALE
+    metric = METRICS[name]
+    targets, usual = _TARGETS[name]
+    return Scale(
+        name=name,
+        label=metric.label,
+        digits=metric.digits,
+        targets=targets,
+        usual=usual,
+        least_common=metric.least_common,
+        is_better_high=metric.is_better_high,
+    )
+
+
 NAMES = (VMAF, *METRICS)
 COLUMNS = (VMAF, *(column for metric in METRICS.values() for column in metric.columns))
 """Columns of a frame row that hold scores, VMAF's first."""

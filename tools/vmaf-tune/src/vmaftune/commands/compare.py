@@ -50,6 +50,10 @@ def compare(
             help="Exit code 7 when encoding with B takes more than this many times as long.",
         ),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="BD-rates on another metric that both measured: xpsnr, ..."),
+    ] = "vmaf",
     json_output: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Compare one encoder build or option set with another. On the cells that both measured: bits
@@ -67,7 +71,7 @@ def compare(
             raise UsageError(f"{name} is {value}; give a finite number")
     from vmaftune.report.compare import compare_folders, missed
 
-    found = compare_folders(a, b, a_options, b_options)
+    found = compare_folders(a, b, a_options, b_options, metric=metric)
     broken = missed(found, max_bd_rate, max_slowdown)
     if json_output:
         console.json_document({**asdict(found), "verdict": found.verdict, "missed": broken})
@@ -87,7 +91,7 @@ def _print(found: Comparison) -> None:
     columns = ["source", "encoder and preset", "BD-rate", "none because"]
     console.out("")
     console.table(
-        "Bits of B against A for the same VMAF",
+        f"Bits of B against A for the same {found.label}",
         columns if explained else columns[:3],
         rows if explained else [row[:3] for row in rows],
         left=2,
@@ -100,21 +104,29 @@ def _print_worst(found: Comparison) -> None:
     console.out("")
     console.table(
         "Where B costs most",
-        ("source", "encoder and preset", "value", "bits", "VMAF", "kbit/s of A", "kbit/s of B"),
+        (
+            "source",
+            "encoder and preset",
+            "value",
+            "bits",
+            found.label,
+            "kbit/s of A",
+            "kbit/s of B",
+        ),
         [
             [
                 cell.source,
                 cell.setting,
                 format_quality(cell.quality),
                 _percent(cell.percent),
-                f"{cell.vmaf_difference:+.2f}",
+                f"{cell.vmaf_difference:+.{found.digits}f}",
                 f"{cell.kbps_a:,.0f}",
                 f"{cell.kbps_b:,.0f}",
             ]
             for cell in found.worst
         ],
         left=2,
-        caption="bits: of B, against what A's curve asks for the VMAF that B has; VMAF: B minus A",
+        caption="bits: of B, against what A's curve asks for its quality; then B minus A",
     )
 
 
@@ -127,8 +139,8 @@ def _bits(found: Comparison) -> str:
     if found.low is not None:
         interval = f", 95% interval {_percent(found.low)} to {_percent(found.high)}"
     return (
-        f"{cells}. Bits of B against A for the same VMAF: {_percent(found.mean)} on average over"
-        f" {films}{interval}: {found.verdict}."
+        f"{cells}. Bits of B against A for the same {found.label}: {_percent(found.mean)} on"
+        f" average over {films}{interval}: {found.verdict}."
     )
 
 

@@ -30,17 +30,22 @@ def report(
         ),
     ] = None,
     target: Annotated[
-        int | None,
+        float | None,
         typer.Option(
             "--target",
-            min=60,
-            max=99,
             help=(
-                "VMAF that quality values, sizes and commands are looked up for. Default: the"
-                " newest question's, else 93."
+                "VMAF (60 to 99) that quality values, sizes and commands are looked up for."
+                " Default: the newest question's, else 93."
             ),
         ),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            help="Curves, tables and BD-rates on another metric that was measured: xpsnr, cambi...",
+        ),
+    ] = "vmaf",
     model_run: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +93,7 @@ def report(
     from vmaftune.report.build import build
 
     chosen = folders or [_newest()]
-    made = build(*chosen, training=_run_folder(model_run), target=target)
+    made = build(*chosen, training=_run_folder(model_run), target=target, metric=metric)
     printed = text or csv or json_output
     _print(made, text=text, csv=csv, json_output=json_output)
     if png is not None:

@@ -10,12 +10,13 @@ from statistics import fmean, geometric_mean
 from vmaftune.cell import parse_crop
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.paste import FILM, user_command
+from vmaftune.metrics import VMAF_SCALE, Scale
 from vmaftune.report import bdrate
 from vmaftune.report.bdrate import Comparison, RateCurve
 from vmaftune.report.sweep import Curve, Point, Sweep
 from vmaftune.request.document import SourceEntry
 
-TARGETS: tuple[int, ...] = tuple(range(60, 100))
+TARGETS = VMAF_SCALE.targets
 """VMAF targets for which the quality value is looked up."""
 
 DEFAULT_TARGET = 93
@@ -71,9 +72,10 @@ class Analysis:
     """Figures of one Sweep, keyed by its indices.
 
     `comparisons[source, test, anchor]` holds test > anchor only (the other way is the negative log
-    ratio); `quality[source, curve]` one value or None per entry of `TARGETS`; `hulls[source]` the
+    ratio); `quality[source, curve]` one value or None per entry of `targets`; `hulls[source]` the
     points of the convex hull, cheapest first; `defaults` the curves shown where all are too many;
-    `anchor` the curve others are compared with; `target` the VMAF that values are looked up for.
+    `anchor` the curve others are compared with; `target` the VMAF, or the value of the sweep's
+    scale, that quality values are looked up for.
     """
 
     sweep: Sweep
@@ -82,7 +84,23 @@ class Analysis:
     hulls: Mapping[int, tuple[Point, ...]]
     defaults: tuple[int, ...]
     anchor: int
-    target: int
+    target: float
+    targets: tuple[float, ...] = TARGETS
+
+    @property
+    def label(self) -> str:
+        """What points are measured in: VMAF, or another metric."""
+        return self.sweep.scale.label
+
+    @property
+    def goal(self) -> str:
+        """The target with what it is of: `VMAF 93`."""
+        return f"{self.label} {self.target:g}"
+
+    @property
+    def digits(self) -> int:
+        """Decimals of a score that readers see."""
+        return self.sweep.scale.digits
 
     def bd_rate(self, source: int, test: int, anchor: int) -> Comparison:
         """BD-rate of curve `test` against curve `anchor` on one source, either way round."""
@@ -120,11 +138,11 @@ class Analysis:
         most = len(self.bd_rates(self.anchor, self.anchor))
         return f"{num_sources} of {most} sources" if num_sources < most else None
 
-    def quality_for(self, curve: int, target: int) -> dict[int, float | None]:
+    def quality_for(self, curve: int, target: float) -> dict[int, float | None]:
         """Per source that has the curve, the coarsest quality value which reaches `target`; None =
         out of reach.
         """
-        column = TARGETS.index(target)
+        column = self.targets.index(target)
         swept = range(len(self.sweep.sources))
         return {s: self.quality[s, curve][column] for s in swept if (s, curve) in self.quality}
 
@@ -186,19 +204,27 @@ class Analysis:
         return (point for point in self.sweep.points if point.curve == curve)
 
 
-def analyse(sweep: Sweep, target: int = DEFAULT_TARGET) -> Analysis:
-    """Every figure of the report from the measured points. `target` is one of `TARGETS`."""
+def analyse(sweep: Sweep, target: float | None = None) -> Analysis:
+    """Every figure of the report from the measured points; `target` None is the scale's own."""
+    wanted = sweep.scale.usual if target is None else target
+    targets = tuple(sorted({*sweep.scale.targets, wanted}))
     sources = range(len(sweep.sources))
     defaults = _default_curves(sweep.curves)
     return Analysis(
         sweep=sweep,
         comparisons=_comparisons(sweep),
-        quality=_qualities(sweep),
-        hulls={s: _hull([p for p in sweep.points if p.source == s]) for s in sources},
+        quality=_qualities(sweep, targets),
+        targets=targets,
+        hulls={s: _hull([p for p in sweep.points if p.source == s], sweep.scale) for s in sources},
         defaults=defaults,
         anchor=defaults[0] if defaults else 0,
-        target=target,
+        target=wanted,
     )
+
+
+def score_digits(scale: Scale) -> int:
+    """Decimals of a score that are drawn."""
+    return VMAF_DIGITS + scale.digits - VMAF_SCALE.digits
 
 
 def _comparisons(sweep: Sweep) -> dict[tuple[int, int, int], Comparison]:
@@ -214,7 +240,8 @@ def _comparisons(sweep: Sweep) -> dict[tuple[int, int, int], Comparison]:
 
 def _rate_curve(sweep: Sweep, source: int, curve: int) -> RateCurve | None:
     points = sweep.points_of(source, curve)
-    return bdrate.rate_curve((p.kbps, p.vmaf_unclipped) for p in points)
+    sign = sweep.scale.sign
+    return bdrate.rate_curve((p.kbps, sign * p.vmaf_unclipped) for p in points)
 
 
 def _compare(
@@ -223,7 +250,7 @@ def _compare(
     missing = [c for c in (test, anchor) if not sweep.points_of(source, c)]
     if missing:
         return _not_measured(sweep, missing)
-    return bdrate.compare(lines[test], lines[anchor])
+    return bdrate.compare(lines[test], lines[anchor], sweep.scale)
 
 
 def _not_measured(sweep: Sweep, curves: Sequence[int]) -> Comparison:
@@ -231,13 +258,17 @@ def _not_measured(sweep: Sweep, curves: Sequence[int]) -> Comparison:
     return Comparison(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
 
 
-def _qualities(sweep: Sweep) -> dict[tuple[int, int], Sequence[float | None]]:
+def _qualities(
+    sweep: Sweep, targets: Sequence[float]
+) -> dict[tuple[int, int], Sequence[float | None]]:
+    sign = sweep.scale.sign
+    wanted = [sign * target for target in targets]
     found: dict[tuple[int, int], Sequence[float | None]] = {}
     for at, points in sweep.of_curve.items():
-        measured = [(p.quality, p.vmaf) for p in points if p.quality is not None]
+        measured = [(p.quality, sign * p.vmaf) for p in points if p.quality is not None]
         if measured:
             step = _step(sweep.curves[at[1]].encoder)
-            found[at] = bdrate.quality_for(TARGETS, measured, step)
+            found[at] = bdrate.quality_for(wanted, measured, step)
     return found
 
 
@@ -246,10 +277,11 @@ def _step(encoder: str) -> float:
     return 1.0 if encoder in ENCODERS and ENCODERS[encoder].quality_step is not None else 0.1
 
 
-def _hull(points: Sequence[Point]) -> tuple[Point, ...]:
+def _hull(points: Sequence[Point], scale: Scale) -> tuple[Point, ...]:
     # As rounded as the page has them, where the hull follows the filters: a gain of 0.0001 VMAF is
     # no corner of either.
-    rounded = [(round(p.kbps, KBPS_DIGITS), round(p.vmaf, VMAF_DIGITS)) for p in points]
+    digits = score_digits(scale)
+    rounded = [(round(p.kbps, KBPS_DIGITS), scale.sign * round(p.vmaf, digits)) for p in points]
     return tuple(points[i] for i in bdrate.convex_hull(rounded))
 
 

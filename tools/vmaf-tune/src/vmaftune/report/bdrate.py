@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-MIN_COMMON_VMAF = 1.0
+from vmaftune.metrics import VMAF_SCALE, Scale
+
+MIN_COMMON_VMAF = VMAF_SCALE.least_common
 """Curves that share less than this many VMAF points are not compared: the mean would rest on next
 to nothing.
 """
@@ -68,9 +70,11 @@ def rate_curve(points: Iterable[tuple[float, float]]) -> RateCurve | None:
     return RateCurve(low=quality[0], high=quality[-1], integral=log_rate.antiderivative())
 
 
-def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
+def compare(
+    test: RateCurve | None, anchor: RateCurve | None, scale: Scale = VMAF_SCALE
+) -> Comparison:
     """BD-rate of `test` against `anchor`: mean difference of ln(bitrate) over the VMAF range both
-    reach.
+    reach, or that of another `scale`, whose values the curves hold times its sign.
 
     Source: G. Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic of JCTVC-L1100.
     """
@@ -82,10 +86,10 @@ def compare(test: RateCurve | None, anchor: RateCurve | None) -> Comparison:
         )
     low, high = max(test.low, anchor.low), min(test.high, anchor.high)
     common = max(high - low, 0.0)
-    if common < MIN_COMMON_VMAF:
-        ranges = (
-            f"VMAF {test.low:.1f} to {test.high:.1f} against {anchor.low:.1f} to {anchor.high:.1f}"
-        )
+    if common < scale.least_common:
+        ends = [scale.sign * end for end in (test.low, test.high, anchor.low, anchor.high)]
+        shown = [f"{end:.{max(1, scale.digits - 1)}f}" for end in ends]
+        ranges = f"{scale.label} {shown[0]} to {shown[1]} against {shown[2]} to {shown[3]}"
         return Comparison(
             log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}"
         )

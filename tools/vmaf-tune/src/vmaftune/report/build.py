@@ -14,9 +14,9 @@ from pathlib import Path
 from vmaf_train.files import write_text
 
 from vmaftune.errors import ToolError, UsageError
-from vmaftune.metrics import VMAF
+from vmaftune.metrics import VMAF, scale_of
 from vmaftune.report import model_run
-from vmaftune.report.analysis import DEFAULT_TARGET, TARGETS, Analysis, analyse
+from vmaftune.report.analysis import Analysis, analyse
 from vmaftune.report.document import Json, document
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.page.render import render
@@ -38,27 +38,38 @@ class Report:
         return document(self.analysis, self.model)
 
 
-def build(*folders: Path, training: Path | None = None, target: int | None = None) -> Report:
-    """The report of the runs in `folders` and of the training run in `training`.
+def build(
+    *folders: Path,
+    training: Path | None = None,
+    target: float | None = None,
+    metric: str = VMAF,
+) -> Report:
+    """The report of the runs in `folders` and of the training run in `training`, on VMAF or on
+    another metric that the rows hold.
 
-    `target` None is that of the newest question, and DEFAULT_TARGET where nothing was asked.
-    Raises UsageError when one is not a corpus, DatasetError when rows or the training run cannot be
-    used.
+    `target` None is that of the newest question, and the metric's usual one where nothing was
+    asked. Raises UsageError when one is not a corpus, or for a target that is out of the metric's
+    range, DatasetError when rows or the training run cannot be used.
     """
-    sweep = read(*folders)
+    scale = scale_of(metric)
+    low, high = scale.targets[0], scale.targets[-1]
+    if target is not None and not low <= target <= high:
+        raise UsageError(f"--target {target:g}: {scale.label} takes {low:g} to {high:g} here")
+    sweep = read(*folders, scale=scale)
     analysis = analyse(sweep, _usual_target(sweep) if target is None else target)
     model = model_run.read(training, *folders) if training else None
     return Report(analysis=analysis, model=model)
 
 
-def _usual_target(sweep: Sweep) -> int:
-    """The target of the newest question, as one of TARGETS."""
+def _usual_target(sweep: Sweep) -> float | None:
+    """The target of the newest question on the sweep's scale, as one of its targets."""
+    scale = sweep.scale
     questions = [q.asked for q in sweep.questions]
-    asked = [q for q in questions if q.statistic == "mean" and q.metric == VMAF]
+    asked = [q for q in questions if q.statistic == "mean" and q.metric == scale.name]
     if not asked:
-        return DEFAULT_TARGET
+        return None
     newest = max(asked, key=lambda question: question.asked_at)
-    return min(max(round(newest.target), TARGETS[0]), TARGETS[-1])
+    return min(scale.targets, key=lambda target: abs(target - newest.target))
 
 
 def page_of(folders: Sequence[Path]) -> Path:

@@ -21,6 +21,7 @@ from vmaf_train.results.tables import bootstrap
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
+from vmaftune.metrics import VMAF, VMAF_SCALE, Scale, mean_of, scale_of
 from vmaftune.report import bdrate
 from vmaftune.report.cells import MeasuredCell
 from vmaftune.report.frames import FrameScores, read_frames
@@ -103,6 +104,8 @@ class Comparison:
     slowdown: float | None
     worst: tuple[WorstCell, ...]
     tools: tuple[str, ...]
+    label: str = VMAF_SCALE.label
+    digits: int = VMAF_SCALE.digits
 
     @property
     def verdict(self) -> str:
@@ -117,9 +120,15 @@ class Comparison:
 
 
 def compare_folders(
-    a: Path, b: Path, a_options: str | None = None, b_options: str | None = None
+    a: Path,
+    b: Path,
+    a_options: str | None = None,
+    b_options: str | None = None,
+    *,
+    metric: str = VMAF,
 ) -> Comparison:
-    """B against A on the cells they share.
+    """B against A on the cells they share; bits are for the same VMAF, or for the same value of
+    another metric that both measured.
 
     `a_options` and `b_options` choose one option set of each (`none` = the cells without one); when
     not given, sets of the same name are compared. Raises UsageError for one folder twice without
@@ -136,12 +145,20 @@ def compare_folders(
     before = _chosen(runs[0], a_options, named)
     after = _chosen(runs[1], b_options, named)
     shared = [_shared(at, before[at], after[at]) for at in before if at in after]
+    scale = scale_of(metric)
+    if shared and scale.name != VMAF:
+        shared = [cell for cell in shared if _has(cell.a, scale) and _has(cell.b, scale)]
+        if not shared:
+            raise UsageError(
+                f"{a} and {b} share no cell that both measured with {scale.name}; measure it with"
+                f" `vmaf-tune corpus --metrics {scale.name}`"
+            )
     if not shared:
         raise DatasetError(
             f"{a} and {b} share no cell: no source with the same pictures was encoded with the"
             " same encoder, preset and quality value in both"
         )
-    return _compared(runs, sorted(shared, key=_place))
+    return _compared(runs, sorted(shared, key=_place), scale)
 
 
 _At = tuple[str, Curve, float]
@@ -172,7 +189,19 @@ def _place(cell: SharedCell) -> tuple[str, str, float]:
     return cell.source, cell.curve.label, cell.quality
 
 
-def _compared(runs: Sequence[RunFolder], shared: Sequence[SharedCell]) -> Comparison:
+def _has(cell: MeasuredCell, scale: Scale) -> bool:
+    return _score(cell, scale) is not None
+
+
+def _score(cell: MeasuredCell, scale: Scale) -> float | None:
+    """The cell's value on a scale; VMAF as the corpus holds it."""
+    if scale.name == VMAF:
+        return cell.row.vmaf_score
+    held = mean_of(cell.row.metrics, scale.name)
+    return held.mean if held is not None else None
+
+
+def _compared(runs: Sequence[RunFolder], shared: Sequence[SharedCell], scale: Scale) -> Comparison:
     frames = [
         read_frames(runs[0].folder, {cell.a.row.key for cell in shared}),
         read_frames(runs[1].folder, {cell.b.row.key for cell in shared}),
@@ -180,11 +209,11 @@ def _compared(runs: Sequence[RunFolder], shared: Sequence[SharedCell]) -> Compar
     curves: dict[tuple[str, Curve], list[SharedCell]] = defaultdict(list)
     for cell in shared:
         curves[cell.source, cell.curve].append(cell)
-    rates = [_rate(cells, frames) for cells in curves.values()]
+    rates = [_rate(cells, frames, scale) for cells in curves.values()]
     means = _group_means(rates)
     low, high = _interval(means)
     times = [cell.slowdown for cell in shared if cell.slowdown]
-    worst = [found for cells in curves.values() for found in _excesses(cells)]
+    worst = [found for cells in curves.values() for found in _excesses(cells, scale)]
     worst.sort(key=lambda cell: cell.percent, reverse=True)
     return Comparison(
         a=runs[0].label,
@@ -199,14 +228,19 @@ def _compared(runs: Sequence[RunFolder], shared: Sequence[SharedCell]) -> Compar
         slowdown=geometric_mean(times) if times else None,
         worst=tuple(worst[:NUM_WORST]),
         tools=_tools(shared),
+        label=scale.label,
+        digits=scale.digits,
     )
 
 
-def _rate(cells: Sequence[SharedCell], frames: Sequence[Mapping[str, FrameScores]]) -> SourceRate:
+def _rate(
+    cells: Sequence[SharedCell], frames: Sequence[Mapping[str, FrameScores]], scale: Scale
+) -> SourceRate:
     first = cells[0]
     found = bdrate.compare(
-        bdrate.rate_curve(_points((cell.b for cell in cells), frames[1])),
-        bdrate.rate_curve(_points((cell.a for cell in cells), frames[0])),
+        bdrate.rate_curve(_points((cell.b for cell in cells), frames[1], scale)),
+        bdrate.rate_curve(_points((cell.a for cell in cells), frames[0], scale)),
+        scale,
     )
     return SourceRate(
         source=first.source,
@@ -218,15 +252,17 @@ def _rate(cells: Sequence[SharedCell], frames: Sequence[Mapping[str, FrameScores
 
 
 def _points(
-    cells: Iterable[MeasuredCell], frames: Mapping[str, FrameScores]
+    cells: Iterable[MeasuredCell], frames: Mapping[str, FrameScores], scale: Scale
 ) -> list[tuple[float, float]]:
-    """(kbit/s, VMAF) of the cells; unclipped means, where the frames have them."""
+    """(kbit/s, value times the scale's sign) of the cells; of VMAF unclipped means, where the
+    frames have them.
+    """
     found = []
     for cell in cells:
         scores = frames.get(cell.row.key)
-        unclipped = scores.unclipped_mean if scores else None
-        vmaf = cell.row.vmaf_score if unclipped is None else unclipped
-        found.append((cell.row.bitrate_kbps or 0.0, vmaf or 0.0))
+        unclipped = scores.unclipped_mean if scores and scale.name == VMAF else None
+        value = _score(cell, scale) if unclipped is None else unclipped
+        found.append((cell.row.bitrate_kbps or 0.0, scale.sign * (value or 0.0)))
     return found
 
 
@@ -245,20 +281,23 @@ def _interval(means: Sequence[float]) -> tuple[float | None, float | None]:
     return bootstrap(np.array(means))
 
 
-def _excesses(cells: Sequence[SharedCell]) -> Iterable[WorstCell]:
-    """How many bits more than A's own curve each of B's cells needs for the VMAF it has."""
-    curve = [(cell.a.row.vmaf_score or 0.0, cell.a.row.bitrate_kbps or 0.0) for cell in cells]
-    logs = [(vmaf, math.log(kbps)) for vmaf, kbps in sorted(curve, reverse=True) if kbps > 0]
+def _excesses(cells: Sequence[SharedCell], scale: Scale) -> Iterable[WorstCell]:
+    """How many bits more than A's own curve each of B's cells needs for the quality it has."""
+    curve = [
+        (scale.sign * (_score(cell.a, scale) or 0.0), cell.a.row.bitrate_kbps or 0.0)
+        for cell in cells
+    ]
+    logs = [(value, math.log(kbps)) for value, kbps in sorted(curve, reverse=True) if kbps > 0]
     for cell in cells:
-        vmaf, kbps = cell.b.row.vmaf_score or 0.0, cell.b.row.bitrate_kbps or 0.0
-        needed = bdrate.between(logs, vmaf)
+        value, kbps = _score(cell.b, scale) or 0.0, cell.b.row.bitrate_kbps or 0.0
+        needed = bdrate.between(logs, scale.sign * value)
         if needed is not None and kbps > 0:
             yield WorstCell(
                 source=cell.source,
                 setting=cell.curve.label,
                 quality=cell.quality,
                 percent=100 * math.expm1(math.log(kbps) - needed),
-                vmaf_difference=vmaf - (cell.a.row.vmaf_score or 0.0),
+                vmaf_difference=value - (_score(cell.a, scale) or 0.0),
                 kbps_a=cell.a.row.bitrate_kbps or 0.0,
                 kbps_b=kbps,
             )

@@ -6,7 +6,7 @@ from statistics import fmean, median
 
 import msgspec
 
-from vmaftune.report.analysis import TARGETS, Analysis, for_share
+from vmaftune.report.analysis import Analysis, for_share
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.outline import (
     Command,
@@ -47,6 +47,7 @@ def outline(analysis: Analysis, model: ModelRun | None = None) -> Outline:
         name=sweep.name,
         folders=[str(folder) for folder in sweep.folders],
         summary=summary(analysis),
+        metric=sweep.scale.name,
         target=analysis.target,
         commands=[Command(reason=reason, command=line) for reason, line in commands(analysis)],
         notes=list(sweep.notes),
@@ -98,11 +99,11 @@ def _speed(analysis: Analysis, curve: int) -> SpeedLine:
 def _targets(analysis: Analysis, curve: int) -> CurveTargets:
     return CurveTargets(
         curve=analysis.sweep.curves[curve].label,
-        targets={str(target): _target(analysis, curve, target) for target in TARGETS},
+        targets={str(target): _target(analysis, curve, target) for target in analysis.targets},
     )
 
 
-def _target(analysis: Analysis, curve: int, target: int) -> TargetValues:
+def _target(analysis: Analysis, curve: int, target: float) -> TargetValues:
     values = analysis.quality_for(curve, target)
     found = TargetValues(
         median=for_share(values.values(), 0.5),

@@ -141,7 +141,11 @@ def _rate(analysis: Analysis, source: int, folder: Path) -> Path:
                 x, y = [p.kbps for p in points], [p.vmaf for p in points]
                 axes.plot(x, y, markersize=4, linewidth=1.3, **asdict(_look(analysis, c)))
         _log_scale(axes)
-        axes.set(xlabel="Bitrate, kbit/s", ylabel="VMAF (mean over frames)", title=_plain(name))
+        axes.set(
+            xlabel="Bitrate, kbit/s",
+            ylabel=f"{analysis.label} (mean over frames)",
+            title=_plain(name),
+        )
         _legend(axes, fontsize=6.5, ncols=2)
     return file
 
@@ -193,7 +197,7 @@ def _signed(value: float | None) -> str:
 
 def _reach(analysis: Analysis, folder: Path) -> Path:
     target = analysis.target
-    file = _file(folder, f"quality_for_vmaf_{target}")
+    file = _file(folder, f"quality_for_{analysis.sweep.scale.name}_{target:g}")
     with _axes(file) as axes:
         for c in analysis.defaults:
             values = list(analysis.quality_for(c, target).values())
@@ -206,7 +210,8 @@ def _reach(analysis: Analysis, folder: Path) -> Path:
             look = asdict(_look(analysis, c))
             axes.plot(steps, shares, drawstyle="steps-pre", linewidth=1.6, markersize=4, **look)
         axes.set_xlabel("Quality value (each encoder's own scale)")
-        axes.set_ylabel(f"Sources with VMAF ≥ {target}, %")
+        sign = analysis.sweep.scale.at_least
+        axes.set_ylabel(f"Sources with {analysis.label} {sign} {target:g}, %")
         _legend(axes, fontsize=7.5)
     return file
 

@@ -148,7 +148,7 @@ class ModelPart(msgspec.Struct, kw_only=True):
 
 
 class Outline(msgspec.Struct, kw_only=True):
-    """Every figure of the report."""
+    """Every figure of the report. What is called `vmaf` is a value of `metric`."""
 
     name: str
     folders: list[str]
@@ -171,3 +171,4 @@ class Outline(msgspec.Struct, kw_only=True):
     ladders: list[WholeLadder]
     failed: list[FailedCell]
     model_run: ModelPart | None
+    metric: str = "vmaf"

@@ -18,6 +18,9 @@ from vmaf_train.corpus.rows import CellRow
 from vmaf_train.errors import DatasetError
 
 from vmaftune.encoders import ENCODERS
+from vmaftune.engine.answers import FrameValues, stored_values
+from vmaftune.errors import UsageError
+from vmaftune.metrics import METRICS, VMAF, VMAF_SCALE, Scale, mean_of
 from vmaftune.report.cells import MeasuredCell, read_cells, read_plan
 from vmaftune.report.facts import (
     facts,
@@ -54,8 +57,9 @@ class RunFolder:
         return row.src_sha256, row.width, row.height, row.fps, row.num_frames, *window
 
 
-def read(*folders: Path) -> Sweep:
-    """The sweep in `folders`, without points when every cell failed.
+def read(*folders: Path, scale: Scale = VMAF_SCALE) -> Sweep:
+    """The sweep in `folders`, without points when every cell failed. Points are on `scale`: cells
+    that were measured without that metric are left out, and a note says how many.
 
     Raises UsageError when one is not a run folder, DatasetError when one has no rows, a malformed
     one (with its line), or when folders were scored by different VMAF models.
@@ -65,26 +69,66 @@ def read(*folders: Path) -> Sweep:
         check_teachers(runs)
         runs = _with_origins(same_names(runs))
     cells = _newest(runs)
-    drawn = [cell for cell in cells if cell.drawable]
+    drawn, without = _on_scale([cell for cell in cells if cell.drawable], scale, folders)
     frames: dict[str, FrameScores] = {}
     wanted = {cell.row.key for cell in drawn}
     for run in runs:
         frames.update(read_frames(run.folder, wanted))
     pooled, num_lacking = pool_windows(drawn, frames)
+    values = _further_values(runs, pooled, scale)
     plans = [run.plan for run in runs if run.plan]
     told = [n for run in runs if run.plan for n in folder_notes(run.plan, len(run.cells))]
     return replace(
-        _sweep(runs, pooled),
+        _sweep(runs, pooled, scale, values),
         failures=tuple(cell.failure for cell in cells if cell.failure),
         facts=facts(plans, sorted(drawn or cells, key=lambda cell: _order(cell.curve))),
         start_facts=tuple(fact for run in runs for fact in start_facts(run.folder)),
         grid=grid_lines(plans),
         source_lines=source_lines(plans, cells),
-        notes=notes(told, cells, num_lacking),
+        notes=(*notes(told, cells, num_lacking), *without),
         cpu_s=sum(_cpu_s(cell.row) for cell in cells if cell.row.is_ok),
         questions=tuple(q for run in runs for q in read_questions(run.folder, run.cells, frames)),
         ladders=tuple(ladder for run in runs for ladder in read_ladders(run.folder)),
     )
+
+
+def _on_scale(
+    cells: Sequence[MeasuredCell], scale: Scale, folders: Sequence[Path]
+) -> tuple[list[MeasuredCell], tuple[str, ...]]:
+    """The cells that hold the scale's metric, and a note on those that do not. Raises UsageError
+    where none does.
+    """
+    if scale.name == VMAF:
+        return list(cells), ()
+    found = [cell for cell in cells if _mean_of(cell.row, scale) is not None]
+    missing = len(cells) - len(found)
+    if cells and not found:
+        raise UsageError(
+            f"no cell of {', '.join(map(str, folders))} was measured with {scale.name}; measure it"
+            f" with `vmaf-tune corpus --metrics {scale.name}`, or with --rescore where encodes were"
+            " kept"
+        )
+    if not missing:
+        return found, ()
+    return found, (f"{missing} cells have no value of {scale.label}; they are left out.",)
+
+
+def _mean_of(row: CellRow, scale: Scale) -> float | None:
+    held = mean_of(row.metrics, scale.name)
+    return held.mean if held is not None else None
+
+
+def _further_values(
+    runs: Sequence[RunFolder], pooled: Sequence[PooledCell], scale: Scale
+) -> Mapping[str, FrameValues]:
+    """The metric's columns of the frames of films that are pooled from windows, by key."""
+    if scale.name == VMAF:
+        return {}
+    keys = frozenset(c.row.key for one in pooled if len(one.cells) > 1 for c in one.cells)
+    found: dict[str, FrameValues] = {}
+    for run in runs if keys else ():
+        found |= stored_values(run.folder, keys, METRICS[scale.name].columns)
+    return found
 
 
 def _cpu_s(row: CellRow) -> float:
@@ -170,12 +214,21 @@ def _newest(runs: Sequence[RunFolder]) -> list[MeasuredCell]:
     return list(found.values())
 
 
-def _sweep(runs: Sequence[RunFolder], pooled: Sequence[PooledCell]) -> Sweep:
+def _sweep(
+    runs: Sequence[RunFolder],
+    pooled: Sequence[PooledCell],
+    scale: Scale,
+    values: Mapping[str, FrameValues],
+) -> Sweep:
     sources = tuple(sorted({cell.source for cell in pooled}))
     curves = tuple(sorted({cell.first.curve for cell in pooled}, key=_order))
     place = {curve: i for i, curve in enumerate(curves)}
     at = {source: i for i, source in enumerate(sources)}
     points = [_point(c, at[c.source], place[c.first.curve]) for c in pooled]
+    if scale.name != VMAF:
+        points = [
+            _moved(point, cell, scale, values) for point, cell in zip(points, pooled, strict=True)
+        ]
     points.sort(key=lambda p: (p.source, p.curve, p.kbps if p.quality is None else p.quality))
     group_of = {cell.source: cell.first.row.group for cell in pooled}
     return Sweep(
@@ -195,6 +248,7 @@ def _sweep(runs: Sequence[RunFolder], pooled: Sequence[PooledCell]) -> Sweep:
         cpu_s=0.0,
         of_curve=_by_curve(points),
         film=_one_film(runs),
+        scale=scale,
     )
 
 
@@ -218,6 +272,29 @@ def _order(curve: Curve) -> tuple[int, str, int, str, tuple[int, ...], str]:
     place = known.index(curve.encoder) if curve.encoder in known else len(known)
     speed = preset_ordinal(curve.encoder, curve.preset)
     return place, curve.encoder, speed, curve.preset or "", curve.size or (), curve.label
+
+
+def _moved(
+    point: Point, cell: PooledCell, scale: Scale, values: Mapping[str, FrameValues]
+) -> Point:
+    """A point on another scale than VMAF: its mean, and its worst frame and fifth percentile from
+    the worse end.
+    """
+    held = mean_of(cell.first.row.metrics, scale.name)
+    assert held is not None
+    mean, worst = held.mean, (held.min, held.p5) if scale.is_better_high else (held.max, held.p95)
+    if len(cell.cells) > 1:
+        metric = METRICS[scale.name]
+        joined = {
+            column: [v for c in cell.cells for v in values[c.row.key][column]]
+            for column in metric.columns
+        }
+        mean = metric.pool("mean", joined, 1.0)
+        worst = metric.pool("min", joined, 1.0), metric.pool("p5", joined, 1.0)
+    known = 0.0 if mean is None else mean
+    return replace(
+        point, vmaf=known, vmaf_unclipped=known, harmonic=None, lowest=worst[0], p5=worst[1]
+    )
 
 
 def _point(cell: PooledCell, source: int, curve: int) -> Point:

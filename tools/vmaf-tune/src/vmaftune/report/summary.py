@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from vmaftune.encoders import format_quality
-from vmaftune.metrics import label_of
+from vmaftune.metrics import Scale, label_of
 from vmaftune.report.analysis import Analysis, Choice
 from vmaftune.report.sweep import AskedQuestion, ToldLadder
 
@@ -75,10 +75,11 @@ def _fewest_bits(analysis: Analysis) -> str | None:
     anchor = sweep.curves[analysis.anchor].label
     mean = fmean(found.values())
     if mean >= 0:
-        return f"No other setting needs fewer bits than {anchor} for the same VMAF."
+        return f"No other setting needs fewer bits than {anchor} for the same {analysis.label}."
     return (
-        f"Fewest bits for the same VMAF: {sweep.curves[best].label}, {signed(mean)} against"
-        f" {anchor} on average over {_count(len(found), 'source')}{_spread(analysis, found)}."
+        f"Fewest bits for the same {analysis.label}: {sweep.curves[best].label},"
+        f" {signed(mean)} against {anchor} on average over {_count(len(found), 'source')}"
+        f"{_spread(analysis, found)}."
     )
 
 
@@ -108,7 +109,9 @@ def _settings(analysis: Analysis) -> str | None:
     parts = [_setting(analysis, choice) for choice in choices if choice]
     if not parts:
         return None
-    return f"VMAF {analysis.target} on at least 90% of the sources: {', '.join(parts)}."
+    return (
+        f"{analysis.label} {analysis.target:g} on at least 90% of the sources: {', '.join(parts)}."
+    )
 
 
 def _setting(analysis: Analysis, choice: Choice) -> str:
@@ -128,14 +131,15 @@ def commands(analysis: Analysis) -> list[tuple[str, str]]:
         choice = None if curve is None else analysis.choice(curve)
         command = analysis.command(choice.curve, choice.quality) if choice else None
         if choice and command:
-            reason = f"{words}, {cost(choice)}"
+            reason = f"{words}, {cost(choice, analysis.sweep.scale)}"
             found.setdefault(command, reason)
     return [(reason, command) for command, reason in found.items()]
 
 
-def cost(choice: Choice) -> str:
+def cost(choice: Choice, scale: Scale) -> str:
     """`VMAF 94.1, 1,234 kbit/s, 0.56 GB an hour`."""
-    return f"VMAF {choice.vmaf:.1f}, {choice.kbps:,.0f} kbit/s, {choice.gb_per_hour:.2f} GB an hour"
+    score = f"{scale.label} {choice.vmaf:.{scale.digits - 1}f}"
+    return f"{score}, {choice.kbps:,.0f} kbit/s, {choice.gb_per_hour:.2f} GB an hour"
 
 
 def signed(percent: float) -> str:

@@ -19,6 +19,7 @@ from vmaftune.engine.events import (
     ProbeEvent,
     QuestionEvent,
 )
+from vmaftune.metrics import VMAF_SCALE, Scale
 from vmaftune.report.hulls import SizedPoint
 from vmaftune.request.document import SourceEntry
 
@@ -58,8 +59,9 @@ class Point:
     """One measured cell, or the cells of all windows of one film. None = not measured.
 
     `cell` is its readable id; `source` and `curve` are indices into the Sweep. `vmaf` is the mean
-    that the corpus holds (clipped to 0..100); `vmaf_unclipped` the mean without clipping where the
-    frames have it, else the same number. `cpu_s` is CPU seconds of the encode per frame.
+    that the corpus holds (clipped to 0..100), or that of the sweep's `scale`; `vmaf_unclipped` the
+    mean without clipping where the frames have it, else the same number. `cpu_s` is CPU seconds of
+    the encode per frame.
     """
 
     cell: str
@@ -194,9 +196,9 @@ class Sweep:
     `sources` are names of clips, or of films whose windows are pooled; `frames` maps the key of a
     point to its scores. `facts` and `start_facts` are about the tools and the last start of the
     command; `notes` are sentences about cells that are missing or stand out. `cpu_s` is what
-    encoding and scoring took. `questions` are those that had cells measured, and `ladders` the last
-    one of each encoder and preset, oldest first. `film` is a window of the one file that all cells
-    are of, prepared alike; None where there are several.
+    encoding and scoring took. `scale` is what points hold as `vmaf`. `questions` are those that had
+    cells measured, and `ladders` the last one of each encoder and preset, oldest first. `film` is a window of the one
+    file that all cells are of, prepared alike; None where there are several.
     """
 
     name: str
@@ -215,6 +217,7 @@ class Sweep:
     cpu_s: float
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
     questions: tuple[AskedQuestion, ...] = ()
+    scale: Scale = VMAF_SCALE
     ladders: tuple[ToldLadder, ...] = ()
     film: SourceEntry | None = None
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from vmaftune.encoders import format_quality
+from vmaftune.metrics import label_of
 from vmaftune.report.analysis import Analysis, for_share, gb_per_hour
 from vmaftune.report.model_run import ModelRun
 from vmaftune.report.sweep import Answered, AskedQuestion, Point, ToldLadder
@@ -77,14 +78,15 @@ def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
 
 def _probes(question: AskedQuestion) -> TextTable:
     asked = question.asked
+    label = label_of(asked.metric)
     return TextTable(
-        title=f"Measured for {asked.statistic} VMAF {asked.target:g} on {question.film}, in order",
-        columns=("setting", "quality", "VMAF", "+-", "kbit/s", "windows", "meets", "misses"),
+        title=f"Measured for {asked.statistic} {label} {asked.target:g} on {question.film}",
+        columns=("setting", "quality", label, "+-", "kbit/s", "windows", "meets", "misses"),
         rows=[
             [
                 f"{p.encoder} {p.preset}",
                 format_quality(p.quality),
-                f"{p.score:.2f}",
+                None if p.score is None else f"{p.score:.2f}",
                 f"{p.standard_error:.2f}",
                 round(p.kbps),
                 p.num_windows,
@@ -92,14 +94,15 @@ def _probes(question: AskedQuestion) -> TextTable:
             ]
             for p in question.probes
         ],
-        caption="+- is the standard error; the answer lies between the last two columns",
+        caption="in order; +- is the standard error; the answer lies between the last two columns",
     )
 
 
 def _answers(question: AskedQuestion) -> TextTable:
+    label = label_of(question.asked.metric)
     return TextTable(
-        title=f"Answers for {question.asked.statistic} VMAF {question.asked.target:g}",
-        columns=("setting", "quality", "VMAF", "kbit/s", "encodes", "ended"),
+        title=f"Answers for {question.asked.statistic} {label} {question.asked.target:g}",
+        columns=("setting", "quality", label, "kbit/s", "encodes", "ended"),
         rows=[_answer_row(answer) for answer in question.answers],
     )
 
@@ -184,7 +187,7 @@ def _fixed(ladder: ToldLadder) -> TextTable:
 def _matrix(analysis: Analysis) -> TextTable:
     curves, shown = analysis.sweep.curves, analysis.defaults
     return TextTable(
-        title="BD-rate: bits of the row against the column for the same VMAF",
+        title=f"BD-rate: bits of the row against the column for the same {analysis.label}",
         columns=("", *(curves[c].label for c in shown)),
         rows=[
             [curves[test].label, *(_bd_text(analysis, test, anchor) for anchor in shown)]
@@ -211,7 +214,7 @@ def _targets(analysis: Analysis) -> TextTable:
     curves = range(len(analysis.sweep.curves))
     columns = ("encoder and preset", "knob", "for half", "for 90%", "for all", "out of reach")
     return TextTable(
-        title=f"Coarsest quality value that still gives VMAF {analysis.target}",
+        title=f"Coarsest quality value that still gives {analysis.goal}",
         columns=(*columns, "sources"),
         rows=[_target_row(analysis, c) for c in curves if analysis.swept(c)],
         left=2,
@@ -246,11 +249,15 @@ def _costs(analysis: Analysis) -> TextTable:
         if choice:
             value = _value_text(analysis, index, choice.quality)
             size = f"{choice.gb_per_hour:.2f}"
-            cost: list[Value] = [f"{choice.vmaf:.1f}", f"{choice.kbps:,.0f}", size]
+            cost: list[Value] = [
+                f"{choice.vmaf:.{analysis.digits - 1}f}",
+                f"{choice.kbps:,.0f}",
+                size,
+            ]
             rows.append([curve.label, value, *cost, choice.num_sources])
     return TextTable(
-        title=f"What the value for 90% costs (VMAF {analysis.target})",
-        columns=("encoder and preset", "value", "VMAF", "kbit/s", "GB an hour", "sources"),
+        title=f"What the value for 90% costs ({analysis.goal})",
+        columns=("encoder and preset", "value", analysis.label, "kbit/s", "GB an hour", "sources"),
         rows=rows,
         caption="means over the sources, at the size that was measured; an hour without its sound",
     )
@@ -259,7 +266,7 @@ def _costs(analysis: Analysis) -> TextTable:
 def _by_source(analysis: Analysis) -> TextTable:
     sweep, shown = analysis.sweep, analysis.defaults
     return TextTable(
-        title=f"Coarsest quality value for VMAF {analysis.target} by source",
+        title=f"Coarsest quality value for {analysis.goal} by source",
         columns=("source", *(sweep.curves[c].label for c in shown)),
         rows=[
             [name, *(_source_value(analysis, source, c) for c in shown)]
@@ -282,7 +289,7 @@ def _source_value(analysis: Analysis, source: int, curve: int) -> str | None:
 def _sizes(analysis: Analysis) -> TextTable:
     sweep, shown = analysis.sweep, analysis.defaults
     return TextTable(
-        title=f"kbit/s at that value by source, and GB for an hour (VMAF {analysis.target})",
+        title=f"kbit/s at that value by source, and GB for an hour ({analysis.goal})",
         columns=("source", *(sweep.curves[c].label for c in shown)),
         rows=[
             [name, *(_source_size(analysis, source, c) for c in shown)]
@@ -365,7 +372,8 @@ def cells_csv(analysis: Analysis) -> str:
     on_hull = {point.key for points in analysis.hulls.values() for point in points}
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(CSV_COLUMNS)
+    name = analysis.sweep.scale.name
+    lines.writerow([column.replace("vmaf_", f"{name}_") for column in CSV_COLUMNS])
     for point in analysis.sweep.points:
         lines.writerow(_csv_row(analysis, point, point.key in on_hull))
     return text.getvalue().rstrip("\n")

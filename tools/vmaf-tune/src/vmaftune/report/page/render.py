@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple
 from importlib import resources
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,8 @@ from vmaf_train.results.metrics import METRICS
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.events import to_json
 from vmaftune.errors import ToolError
-from vmaftune.metrics import label_of
-from vmaftune.report.analysis import KBPS_DIGITS, TARGETS, VMAF_DIGITS, Analysis
+from vmaftune.metrics import VMAF_SCALE, label_of
+from vmaftune.report.analysis import KBPS_DIGITS, Analysis, score_digits
 from vmaftune.report.bdrate import Comparison
 from vmaftune.report.document import Json
 from vmaftune.report.hulls import bd_rate, hull_of
@@ -60,7 +61,9 @@ def render(analysis: Analysis, model: ModelRun | None) -> str:
         tiles=_tiles(analysis),
         links=_links(analysis, model),
         target=analysis.target,
-        targets=TARGETS,
+        targets=analysis.targets,
+        scale=sweep.scale,
+        score_step=min(b - a for a, b in pairwise(sweep.scale.targets)),
         grid=[astuple(line) for line in sweep.grid],
         source_lines=[astuple(line) for line in sweep.source_lines],
         **(_model_tables(model) if model else {}),
@@ -184,7 +187,14 @@ def page_data(analysis: Analysis, model: ModelRun | None) -> Json:
         "curves": [_curve(analysis, c) for c in range(len(sweep.curves))],
         "defaults": analysis.defaults,
         "anchor": analysis.anchor,
-        "targets": TARGETS,
+        "targets": analysis.targets,
+        "scale": {
+            "name": sweep.scale.name,
+            "label": sweep.scale.label,
+            "digits": sweep.scale.digits,
+            "sign": sweep.scale.sign,
+            "meets": sweep.scale.at_least,
+        },
         "target": analysis.target,
         "commands": texts,
         "cells": _cells(analysis, {text: i for i, text in enumerate(texts)}),
@@ -255,10 +265,10 @@ def _cells(analysis: Analysis, command: Mapping[str, int]) -> Json:
         "q": [p.quality for p in points],
         "id": [p.cell if p.quality is None else None for p in points],
         "kbps": [_rounded(p.kbps, KBPS_DIGITS) for p in points],
-        "vmaf": [_rounded(p.vmaf, VMAF_DIGITS) for p in points],
+        "vmaf": [_rounded(p.vmaf, score_digits(analysis.sweep.scale)) for p in points],
         "hm": [_rounded(p.harmonic, 2) for p in points],
-        "min": [_rounded(p.lowest, 2) for p in points],
-        "p5": [_rounded(p.p5, 2) for p in points],
+        "min": [_rounded(p.lowest, analysis.digits) for p in points],
+        "p5": [_rounded(p.p5, analysis.digits) for p in points],
         "cpu": [_rounded(None if p.cpu_s is None else 1000 * p.cpu_s, 2) for p in points],
         "fps": [_rounded(p.fps, 3) for p in points],
         "cmd": [command[p.command] for p in points],
@@ -295,6 +305,7 @@ def _comparisons(analysis: Analysis) -> Json:
     """ln(test / anchor) by source for test > anchor, row by row; a missing one has its reason under
     its position.
     """
+    places = 1 if analysis.digits == VMAF_SCALE.digits else analysis.digits
     ratios: list[float | None] = []
     common: list[float] = []
     reasons: dict[str, int] = {}
@@ -303,7 +314,7 @@ def _comparisons(analysis: Analysis) -> Json:
         if found.reason is not None:
             why[len(ratios)] = reasons.setdefault(found.reason, len(reasons))
         ratios.append(_rounded(found.log_ratio, 5))
-        common.append(round(found.common, 1))
+        common.append(round(found.common, places))
     return {"ratio": ratios, "common": common, "reasons": list(reasons), "why": why}
 
 

@@ -1,12 +1,13 @@
 "use strict";
 /* The figures of a sweep. Each draw function reads the filters and its own controls, and nothing else. */
+const scale = data.scale, good = (i) => scale.sign * cells.vmaf[i];
 
 /* ---- rate against quality ---- */
 function hover(i) {
   const c = data.curves[cells.c[i]];
   const cost = cells.cpu[i] === null ? "" : `<br>encode ${fixed(cells.cpu[i], 1)} ms CPU per frame`;
   return `<b>${escaped(c.label)}</b> · ${escaped(setting(i))}<br>${escaped(data.sources[cells.s[i]])}` +
-    `<br>VMAF ${fixed(cells.vmaf[i], 2)} (worst frame ${fixed(cells.min[i], 1)}, 5% below ${fixed(cells.p5[i], 1)})` +
+    `<br>${scale.label} ${fixed(cells.vmaf[i], scale.digits)} (worst frame ${fixed(cells.min[i], scale.digits - 1)}, 5% ${scale.sign > 0 ? "below" : "above"} ${fixed(cells.p5[i], scale.digits - 1)})` +
     `<br>${grouped(cells.kbps[i])} kbit/s${cost}<br><br>${wrapped(data.commands[cells.cmd[i]], narrow() ? 40 : 72)}`;
 }
 function rateTraces(source, axes, legend, size) {
@@ -25,11 +26,11 @@ function rateTraces(source, axes, legend, size) {
 }
 /* Upper convex hull over ln(kbit/s), cheapest first, of the shown cells of one source. */
 function hull(source) {
-  const points = curves().flatMap((c) => cellsOf(source, c)).sort((a, b) => cells.kbps[a] - cells.kbps[b] || cells.vmaf[b] - cells.vmaf[a]);
-  const slope = (a, b) => (cells.vmaf[b] - cells.vmaf[a]) / Math.log(cells.kbps[b] / cells.kbps[a]);
+  const points = curves().flatMap((c) => cellsOf(source, c)).sort((a, b) => cells.kbps[a] - cells.kbps[b] || good(b) - good(a));
+  const slope = (a, b) => (good(b) - good(a)) / Math.log(cells.kbps[b] / cells.kbps[a]);
   const kept = [];
   for (const i of points) {
-    if (kept.length && cells.vmaf[i] <= cells.vmaf[kept.at(-1)]) continue;
+    if (kept.length && good(i) <= good(kept.at(-1))) continue;
     while (kept.length > 1 && slope(kept.at(-2), kept.at(-1)) <= slope(kept.at(-2), i)) kept.pop();
     kept.push(i);
   }
@@ -48,7 +49,7 @@ function drawRate() {
   const value = byId("rate-source").value, wantsHull = byId("rate-hull").checked;
   const grid = value === "all", shown = grid ? all : [Number(value)];
   const columns = grid ? Math.min(shown.length, narrow() ? 1 : 3) : 1, rows = Math.ceil(shown.length / columns);
-  const shape = layout(logAxis("Bitrate, kbit/s (log)", grid || narrow()), { title: "VMAF, mean over frames" }, curves().length + 1);
+  const shape = layout(logAxis("Bitrate, kbit/s (log)", grid || narrow()), { title: `${scale.label}, mean over frames` }, curves().length + 1);
   const traces = [], axis = { ...shape.xaxis }, upright = { ...shape.yaxis };
   shape.annotations = [];
   shown.forEach((s, k) => {
@@ -60,7 +61,7 @@ function drawRate() {
     const wide = (1 - gapX * (columns - 1)) / columns, tall = (1 - gapY * (rows - 1)) / rows;
     const x = [column * (wide + gapX), column * (wide + gapX) + wide], top = 1 - row * (tall + gapY);
     shape["xaxis" + n] = { ...axis, ...(k ? { matches: "x" } : {}), tickfont: { size: 10 }, domain: x, anchor: "y" + n, title: { text: row === rows - 1 ? "kbit/s" : "" } };
-    shape["yaxis" + n] = { ...upright, ...(k ? { matches: "y" } : {}), tickfont: { size: 10 }, domain: [Math.max(0, top - tall), top], anchor: "x" + n, title: { text: column ? "" : "VMAF" } };
+    shape["yaxis" + n] = { ...upright, ...(k ? { matches: "y" } : {}), tickfont: { size: 10 }, domain: [Math.max(0, top - tall), top], anchor: "x" + n, title: { text: column ? "" : scale.label } };
     shape.annotations.push({ text: escaped(data.sources[s]), x: x[0], y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 12 } });
   });
   if (grid) {
@@ -68,10 +69,10 @@ function drawRate() {
     shape.margin.t = 30;
   }
   const what = grid ? plural(shown.length, "source") : data.sources[shown[0]];
-  draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean VMAF, ${plural(curves().length, "encoder and preset pair")}.`);
+  draw("rate-plot", traces, shape, `Rate-quality curves of ${what}: bitrate on a logarithmic axis against mean ${scale.label}, ${plural(curves().length, "encoder and preset pair")}.`);
   const listed = shown.flatMap((s) => curves().flatMap((c) => cellsOf(s, c))), corners = new Set(shown.flatMap(hull));
-  table(byId("rate-table"), `Measured cells of ${what}`, [...(grid ? ["Source"] : []), "Encoder and preset", "Quality value", "kbit/s", "VMAF", "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
-    listed.map((i) => [...(grid ? [data.sources[cells.s[i]]] : []), label(cells.c[i]), setting(i), grouped(cells.kbps[i]), fixed(cells.vmaf[i], 2), fixed(cells.hm[i], 2), fixed(cells.min[i]), fixed(cells.cpu[i]), corners.has(i) ? "yes" : ""]));
+  table(byId("rate-table"), `Measured cells of ${what}`, [...(grid ? ["Source"] : []), "Encoder and preset", "Quality value", "kbit/s", scale.label, "Harmonic", "Worst frame", "ms CPU per frame", "On the hull"],
+    listed.map((i) => [...(grid ? [data.sources[cells.s[i]]] : []), label(cells.c[i]), setting(i), grouped(cells.kbps[i]), fixed(cells.vmaf[i], scale.digits), fixed(cells.hm[i], 2), fixed(cells.min[i], scale.digits - 1), fixed(cells.cpu[i]), corners.has(i) ? "yes" : ""]));
 }
 
 /* ---- BD-rate ---- */
@@ -96,7 +97,7 @@ function drawMatrix() {
   const head = element("tr", {}, element("th", { class: "text", scope: "col" }, "Bits of ↓ against →"), ...shown.map((c) => element("th", { scope: "col" }, label(c))));
   const body = shown.map((test) => element("tr", {}, element("th", { scope: "row" }, label(test)), ...shown.map((anchor) => matrixCell(test, anchor, pool))));
   byId("bd-table").replaceChildren(element("table", { class: "matrix" },
-    element("caption", {}, `BD-rate, ${byId("bd-pool").value} over ${plural(sources().length, "source")}, percent. Negative (blue): the row needs fewer bits than the column for the same VMAF. Small print: the number of sources, where some have none.`, element("span", { class: "hint" }, " Press a figure to see it by source.")),
+    element("caption", {}, `BD-rate, ${byId("bd-pool").value} over ${plural(sources().length, "source")}, percent. Negative (blue): the row needs fewer bits than the column for the same ${scale.label}. Small print: the number of sources, where some have none.`, element("span", { class: "hint" }, " Press a figure to see it by source.")),
     element("thead", {}, head), element("tbody", {}, ...body)));
 }
 function matrixCell(test, anchor, pool) {
@@ -125,13 +126,16 @@ function drawPair() {
   const words = same ? "" : `${label(Number(test.value))} against ${label(Number(anchor.value))}`;
   draw("pair-plot", [{
     type: "bar", orientation: "h", x: usable.map((r) => r.percent), y: usable.map((r) => escaped(data.sources[r.s])), marker: { color: usable.map((r) => `rgba(${r.percent < 0 ? t.less : t.more}, .5)`) }, textfont: { color: t.ink },
-    customdata: usable.map((r) => fixed(r.common)), hovertemplate: "%{y}<br>%{x:+.2f}%<br>over %{customdata} VMAF points that both reach<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
+    customdata: usable.map((r) => fixed(r.common)), hovertemplate: "%{y}<br>%{x:+.2f}%<br>over %{customdata} " + scale.label + " that both reach<extra></extra>", text: usable.map((r) => signed(r.percent)), textposition: "auto",
   }], shape, `BD-rate by source, ${words}: ${usable.map((r) => data.sources[r.s] + " " + signed(r.percent)).join(", ")}`, none);
   byId("pair-missing").replaceChildren(...found.filter((r) => r.percent === null).map((r) => element("li", {}, `${data.sources[r.s]}: none, ${r.reason}`)));
 }
 
 /* ---- quality values ---- */
-const target = () => Math.min(Math.max(Math.round(Number(byId("target").value) || data.target), data.targets[0]), data.targets.at(-1));
+const target = () => {
+  const wanted = Number(byId("target").value) || data.target;
+  return data.targets.reduce((near, one) => (Math.abs(one - wanted) < Math.abs(near - wanted) ? one : near));
+};
 const UNKNOWN = "No quality value of these cells is known.";
 function drawQuality() {
   const select = byId("quality-curve");
@@ -151,13 +155,13 @@ function drawQuality() {
   traces.unshift({ ...edge, x: values, y: middle.map((m, k) => m - spread[k]) }, { ...edge, x: values, y: middle.map((m, k) => m + spread[k]), fill: "tonexty", fillcolor: colour + "33", name: "± one standard deviation over sources", showlegend: true });
   traces.push({ type: "scatter", mode: "lines+markers", name: "mean over sources", x: values, y: middle, line: { color: colour, width: 3 }, marker: { size: 8 }, hovertemplate: "mean %{y:.2f} at %{x}<extra></extra>" });
   const knob = data.curves[c].knob.toUpperCase();
-  const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: "VMAF" }, 2);
+  const shape = layout({ title: `${knob} of ${label(c)} (coarser to the right)` }, { title: scale.label }, 2);
   shape.shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target(), y1: target(), line: { color: t.bad, dash: "dot", width: 1.5 } }];
   shape.annotations = [{ xref: "paper", x: 1, y: target(), text: "target " + target(), showarrow: false, xanchor: "right", yanchor: "bottom", font: { color: t.bad, size: 12 } }];
-  draw("quality-plot", traces, shape, `${knob} against VMAF for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`, sources().length ? UNKNOWN : undefined);
-  table(byId("quality-table"), `VMAF of ${label(c)}`, [knob, "Mean over sources", "Standard deviation", "Sources"], values.map((q, k) => [String(q), fixed(middle[k], 2), fixed(spread[k], 2), String(byValue.get(q).length)]));
+  draw("quality-plot", traces, shape, `${knob} against ${scale.label} for ${label(c)}: mean ${values.map((q, k) => `${fixed(middle[k])} at ${q}`).join(", ")}; the grey lines are single sources.`, sources().length ? UNKNOWN : undefined);
+  table(byId("quality-table"), `${scale.label} of ${label(c)}`, [knob, "Mean over sources", "Standard deviation", "Sources"], values.map((q, k) => [String(q), fixed(middle[k], scale.digits), fixed(spread[k], scale.digits), String(byValue.get(q).length)]));
 }
-const needed = (c) => sources().map((s) => data.quality[s + ":" + c]).filter(Boolean).map((row) => row[target() - data.targets[0]]);
+const needed = (c) => sources().map((s) => data.quality[s + ":" + c]).filter(Boolean).map((row) => row[data.targets.indexOf(target())]);
 /* The coarsest value that reaches the target on `share` of the sources. */
 function forShare(values, share) {
   const reached = values.filter((v) => v !== null).sort((a, b) => b - a), count = Math.max(1, Math.ceil(share * values.length - 1e-9));
@@ -177,9 +181,9 @@ function drawReach() {
     const film = filmCommand(c, forShare(values, 0.9));
     if (film) typed.push(element("li", {}, label(c), element("pre", {}, film)));
   }
-  const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with VMAF ≥ ${target()}`, range: [-3, 103], ticksuffix: "%" }, traces.length);
-  draw("reach-plot", traces, shape, `Share of sources that reach VMAF ${target()}, against the quality value. The numbers are in the table below the figure.`, shown.length && sources().length ? UNKNOWN : undefined);
-  table(byId("reach-table"), `Coarsest quality value that still gives VMAF ${target()} or more`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
+  const shape = layout({ title: "Quality value (each encoder's own scale, coarser to the right)" }, { title: `Share of sources with ${scale.label} ${scale.meets} ${target()}`, range: [-3, 103], ticksuffix: "%" }, traces.length);
+  draw("reach-plot", traces, shape, `Share of sources that reach ${scale.label} ${target()}, against the quality value. The numbers are in the table below the figure.`, shown.length && sources().length ? UNKNOWN : undefined);
+  table(byId("reach-table"), `Coarsest quality value that still gives ${scale.label} ${target()} or better`, ["Encoder and preset", "Knob", "For half of the sources", "For 90%", "For all", "Swept", "Sources out of reach"], rows);
   byId("reach-commands").replaceChildren(...(typed.length ? typed : [element("li", {}, "No value that was swept is enough for 90% of the sources.")]));
 }
 

@@ -21,7 +21,7 @@ function fillCellChoice(keep) {
   options(s, sources().map((i) => [i, data.sources[i]]), keep === undefined ? undefined : cells.s[keep]);
   options(c, curves().filter((i) => cellsOf(Number(s.value), i).length).map((i) => [i, label(i)]), keep === undefined ? undefined : cells.c[keep]);
   const mine = cellsOf(Number(s.value), Number(c.value || -1));
-  options(q, mine.map((i) => [i, `${setting(i)} · VMAF ${fixed(cells.vmaf[i])}`]), keep);
+  options(q, mine.map((i) => [i, `${setting(i)} · ${scale.label} ${fixed(cells.vmaf[i], scale.digits - 1)}`]), keep);
 }
 function drawFrames(keep) {
   fillCellChoice(keep);
