@@ -327,3 +327,19 @@ def test_a_picture_of_an_unknown_kind_is_refused_first(
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         laddering.ladder_question(Texts(), api.LadderWanted(**changes), api.Running())
+
+
+def test_metrics_of_each_rung(film: Callable[..., Any], tmp_path: Path) -> None:
+    source = film("ladder metrics.mkv", shots=2, size="192x108", sound=False)
+    result = api.ladder(
+        source.path,
+        preset="ultrafast",
+        wanted=api.LadderWanted(
+            sizes="108", top=80, bottom=60, num_rungs=1, samples=2, sample_seconds=0.5
+        ),
+        running=api.Running(out=tmp_path / "run", model_dir=MODEL, jobs=2),
+        texts=Texts(metrics="psnr,ssim"),
+    )
+    (rung,) = result.rungs
+    assert rung.metrics.keys() == {"psnr", "ssim"} and 15 < (rung.metrics["psnr"] or 0) < 60
+    assert ladder_event(result).rungs[0].metrics == dict(rung.metrics)

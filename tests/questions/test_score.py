@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +212,104 @@ def test_a_pair_that_cannot_be_scored_ends_with_5(
     assert "would squeeze the picture" in capsys.readouterr().err
     assert run_command(monkeypatch, *given, "--offset", "two") == 2
     assert run_command(monkeypatch, *given, "--vmaf-model", "vmaf_none") == 3
+
+
+def test_further_metrics_are_shown_written_and_kept(
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["score", files["reference"], files["same.mp4"], "--out", tmp_path / "run"]
+    given += ["--metrics", "psnr,ssim"]
+    table, frames = tmp_path / "t.csv", tmp_path / "f.parquet"
+    assert run_command(monkeypatch, *given, "--csv", table, "--frames", frames) == 0
+    shown = capsys.readouterr().out
+    assert "PSNR" in shown and "SSIM" in shown
+    (row,) = csv.DictReader(table.open())
+    written = parquet.read_table(frames).to_pydict()
+    assert len(written["psnr"]) == len(written["vmaf"]) == 96
+    errors = [10 ** (-value / 10) for value in written["psnr"]]
+    assert float(row["psnr_mean"]) == pytest.approx(-10 * math.log10(sum(errors) / 96), abs=1e-5)
+    assert float(row["ssim_mean"]) == pytest.approx(sum(written["ssim"]) / 96, abs=1e-5)
+    assert float(row["ssim_min"]) == pytest.approx(min(written["ssim"]), abs=1e-5)
+    assert run_command(monkeypatch, *given, "--json") == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["metrics"]["psnr"]["mean"] == pytest.approx(float(row["psnr_mean"]), abs=1e-6)
+    fewer = [word for word in given if word not in ("--metrics", "psnr,ssim")]
+    assert run_command(monkeypatch, *fewer) == 0
+    assert len((tmp_path / "run/cells.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_model_from_a_file_is_named_by_its_digest(
+    files: dict[str, Path],
+    ffmpeg: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = tmp_path / "it's my: model.json"
+    binary = Path(ffmpeg).read_bytes()
+    starts = [m.start() for m in re.finditer(rb'\{\s*"param_dict"\s*:', binary)]
+    texts = [binary[at : at + 200_000].decode("latin-1") for at in starts]
+    found = [json.JSONDecoder().raw_decode(text)[0] for text in texts]
+    ours = next(one for one in found if abs(one["model_dict"]["slopes"][0] - 0.0120207) < 1e-6)
+    model.write_text(json.dumps(ours))
+    running = api.Running(out=tmp_path / "file", jobs=2)
+    (one,) = api.score(files["reference"], files["same.mp4"], teacher=str(model), running=running)
+    (plain,) = api.score(
+        files["reference"], files["same.mp4"], running=api.Running(out=tmp_path / "plain", jobs=2)
+    )
+    assert one.pair.teacher.startswith("it_s_my_model-") and one.row.teacher == one.pair.teacher
+    assert one.scores == pytest.approx(plain.scores, abs=1e-6)
+    given = ["score", files["reference"], files["same.mp4"], "--out", tmp_path / "bad"]
+    for text, code, said in (
+        ("{}", 2, "it has no model_dict"),
+        ("not json", 2, "it has no model_dict"),
+        ('{"model_dict": 3}', 3, "cannot score with"),
+    ):
+        model.write_text(text)
+        assert run_command(monkeypatch, *given, "--vmaf-model", model) == code
+        assert said in capsys.readouterr().err
+    assert run_command(monkeypatch, *given, "--vmaf-model", tmp_path / "gone.json") == 2
+    model.write_text(json.dumps(ours))
+    assert run_command(monkeypatch, *given, "--vmaf-model", model, "--neg") == 2
+    assert "leave it out beside a model file" in capsys.readouterr().err
+
+
+def test_odd_files_end_in_a_sentence(
+    files: dict[str, Path],
+    run_ffmpeg: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good = files["same.mp4"]
+    made = {"zero.mp4": b"", "cut.mp4": good.read_bytes()[:3000], "it's: [100%] a,b.mp4": None}
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(good.read_bytes() if data is None else data)
+    run_ffmpeg("-f", "lavfi", "-i", "sine=440:duration=1", tmp_path / "sound.m4a")
+    run_ffmpeg("-r", "50", "-i", good, "-c", "copy", tmp_path / "fast.mp4")
+    run_ffmpeg("-i", good, "-frames:v", "1", tmp_path / "one.mp4")
+    cases = (
+        ("zero.mp4", 2, "is empty (0 bytes)"),
+        ("cut.mp4", 2, "cannot be read as a video"),
+        ("sound.m4a", 2, "holds no video stream"),
+        ("gone.mp4", 2, "there is no file"),
+        ("it's: [100%] a,b.mp4", 0, "96 frames"),
+        ("fast.mp4", 0, "has 50 frames a second and the reference 23.976"),
+        ("one.mp4", 5, "the reference has 96 frames and the distorted file 1"),
+    )
+    for name, code, said in cases:
+        given = [
+            "score",
+            files["reference"],
+            tmp_path / name,
+            "--out",
+            tmp_path / f"to {code}{name}",
+        ]
+        assert run_command(monkeypatch, *given) == code, name
+        assert said in " ".join(capsys.readouterr().err.split()), name
+    given = ["score", tmp_path / "one.mp4", tmp_path / "one.mp4", "--out", tmp_path / "own"]
+    assert run_command(monkeypatch, *given) == 0
+    assert "is the reference itself, byte for byte" in " ".join(capsys.readouterr().err.split())

@@ -174,6 +174,7 @@ def _rung(result: LadderResult, rung: Rung) -> LadderRung:
         bufsize_kbps=rung.setting.bufsize_kbps,
         command=result.command(rung),
         playlist=result.playlist(rung),
+        metrics=dict(rung.metrics),
     )
 
 

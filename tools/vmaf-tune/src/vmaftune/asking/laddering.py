@@ -27,8 +27,10 @@ from vmaftune.engine.cluster import Target
 from vmaftune.engine.events import NoticeEvent
 from vmaftune.engine.study import Options, Study
 from vmaftune.errors import UsageError
+from vmaftune.media import further
 from vmaftune.media.containers import companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
+from vmaftune.metrics import check_size, neg_of
 from vmaftune.questions.film import stretches
 from vmaftune.questions.find import FIRST_WINDOWS, Candidate
 from vmaftune.questions.ladder import LadderMaker, LadderRequest
@@ -117,6 +119,10 @@ def ladder_questions(
     request = request_from(parse_flags(texts))
     ffmpeg = identify(running.runner, find_ffmpeg(running.ffmpeg), request.teacher)
     film, notices = resolve_film(request)
+    further.require(ffmpeg, request.metrics)
+    check_size(request.metrics, film.whole.width, film.whole.height, film.whole.name)
+    if "neg" in request.metrics:
+        neg_of(request.teacher)
     candidates = candidates_of(request, Wanted())
     sizes, left_out = ladder_sizes(film.whole, wanted.sizes)
     asked = _request(request, wanted, film, candidates[0], sizes)
@@ -166,6 +172,7 @@ def _request(
         options=option_set(request),
         threads=request.threads,
         teacher=request.teacher,
+        metrics=request.metrics,
         template=_fixed(film.whole, wanted.template),
         gop=2 * max(1, round(gop / 2)) if halved else max(1, round(gop)),
         half=sample(film.halved(), wanted.sample_seconds, most=wanted.samples) if halved else None,

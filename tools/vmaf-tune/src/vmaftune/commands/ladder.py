@@ -21,6 +21,7 @@ from vmaftune.commands.options import (
     Film,
     Insecure,
     Jobs,
+    Metrics,
     OneEncoder,
     Presets,
     PriorFolder,
@@ -33,11 +34,13 @@ from vmaftune.commands.options import (
 from vmaftune.commands.signals import interruptible
 from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
+from vmaftune.metrics import METRICS
 
 if TYPE_CHECKING:
     from vmaftune.asking.laddered import LadderResult
     from vmaftune.asking.laddering import LadderQuestion
     from vmaftune.engine.events import LaddersEvent
+    from vmaftune.questions.ladder import Rung
     from vmaftune.questions.rungs import LadderFiles
 
 
@@ -104,6 +107,7 @@ def ladder(
     allow: Allow = None,
     deinterlace: Deinterlace = False,
     vmaf_model: Teacher = None,
+    metrics: Metrics = None,
     plot: Annotated[Path | None, typer.Option(help="Draw hull and rungs into this file.")] = None,
     out: Annotated[
         str | None,
@@ -177,6 +181,7 @@ def ladder(
         allow=allow,
         deinterlace=deinterlace,
         vmaf_model=vmaf_model,
+        metrics=metrics,
         out=out,
     )
     with interruptible(runner):
@@ -278,11 +283,13 @@ def show_ladder(result: LadderResult) -> None:
             f"{Z95 * rung.error:.2f}",
             f"{rung.kbps:.0f}",
             rung.setting.maxrate_kbps,
+            *(_beside(rung, name) for name in request.metrics),
         )
         for rung in result.rungs
     ]
     title = f"{Path(request.sample.film.path).name}, {request.encoder.name} {request.preset}"
-    console.table(title, ("size", "q", "VMAF", "+-", "kbit/s", "bound"), rows)
+    beside = [METRICS[name].label for name in request.metrics]
+    console.table(title, ("size", "q", "VMAF", "+-", "kbit/s", "bound", *beside), rows)
     more = result.num_fixed_encodes
     fixed = f", {more} for the fixed ladder" if more else ""
     console.say(
@@ -300,6 +307,12 @@ def show_ladder(result: LadderResult) -> None:
         console.out(result.command(rung))
     for rung in result.rungs:
         console.out(result.playlist(rung))
+
+
+def _beside(rung: Rung, name: str) -> str | None:
+    """A rung's mean of a metric beside VMAF."""
+    value = rung.metrics.get(name)
+    return None if value is None else f"{value:.{METRICS[name].digits}f}"
 
 
 def show_files(made: LadderFiles) -> None:

@@ -232,6 +232,7 @@ class LadderRung(msgspec.Struct, frozen=True, kw_only=True):
     bufsize_kbps: int | None
     command: str
     playlist: str
+    metrics: dict[str, float | None] = {}
 
 
 class LadderCrossing(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ What is printed is what was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vmaf_train.corpus.rows import CellRow
 from vmaf_train.prior import Prior
@@ -22,8 +22,9 @@ from vmaftune.encoders import Encoder, OptionSet
 from vmaftune.engine.events import Event, NoticeEvent, PointEvent
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
+from vmaftune.metrics import METRICS
 from vmaftune.questions.hull import MARGIN, Curve, HullSearch, Point, Size
-from vmaftune.questions.sample import Sample, pooled, standard_error
+from vmaftune.questions.sample import Sample, pooled, pooled_metric, standard_error
 
 APART = 1.3
 """Bitrates of neighbouring rungs are at least this factor apart."""
@@ -65,6 +66,7 @@ class LadderRequest:
     options: OptionSet | None = None
     threads: int = 1
     teacher: str = TEACHER
+    metrics: tuple[str, ...] = ()
     template: tuple[tuple[Size, float], ...] = ()
     gop: int = 48
     half: Sample | None = None
@@ -90,7 +92,7 @@ class LadderRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """A rung, measured as it ships: its setting, size, score (VMAF points) with its standard error,
-    kbit/s, and frames per second.
+    kbit/s, and frames per second. `metrics` are the means of what was measured beside VMAF.
     """
 
     setting: Setting
@@ -99,6 +101,7 @@ class Rung:
     error: float
     kbps: float
     frame_rate: float
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +314,13 @@ class LadderMaker:
         sample = request.sample_of(setting.size or request.display)
         windows = sample.windows[: request.num_windows]
         cells = [
-            Cell(window=window, setting=setting, threads=request.threads, teacher=request.teacher)
+            Cell(
+                window=window,
+                setting=setting,
+                threads=request.threads,
+                teacher=request.teacher,
+                metrics=request.metrics,
+            )
             for window in windows
         ]
         self._study.submit(cells)
@@ -354,6 +363,7 @@ class LadderMaker:
         num_frames = sum(len(of_cell) for of_cell in scores)
         share = num_frames / max(1, sample.num_frames)
         num_bytes = sum(self._row(cell).size_bytes or 0 for cell in cells)
+        values = [self._study.values(cell) for cell in cells]
         return Rung(
             setting=setting,
             size=setting.size or request.display,
@@ -361,6 +371,9 @@ class LadderMaker:
             error=standard_error(request.statistic, scores, rate, share=share),
             kbps=num_bytes * 8 / 1000 / (num_frames / rate),
             frame_rate=rate,
+            metrics={
+                name: pooled_metric(METRICS[name], "mean", values, rate) for name in request.metrics
+            },
         )
 
     def _row(self, cell: Cell) -> CellRow:

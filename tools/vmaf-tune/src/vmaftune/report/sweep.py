@@ -197,8 +197,8 @@ class Sweep:
     point to its scores. `facts` and `start_facts` are about the tools and the last start of the
     command; `notes` are sentences about cells that are missing or stand out. `cpu_s` is what
     encoding and scoring took. `scale` is what points hold as `vmaf`. `questions` are those that had
-    cells measured, and `ladders` the last one of each encoder and preset, oldest first. `film` is a window of the one
-    file that all cells are of, prepared alike; None where there are several.
+    cells measured, and `ladders` the last one of each encoder and preset, oldest first. `film` is
+    a window of the one file that all cells are of, prepared alike; None where there are several.
     """
 
     name: str
