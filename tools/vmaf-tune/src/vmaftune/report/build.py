@@ -55,6 +55,8 @@ def build(
     low, high = scale.targets[0], scale.targets[-1]
     if target is not None and not low <= target <= high:
         raise UsageError(f"--target {target:g}: {scale.label} takes {low:g} to {high:g} here")
+    if target is not None and metric in (VMAF, "neg") and target != round(target):
+        raise UsageError(f"--target {target:g}: {scale.label} is looked up for whole points")
     sweep = read(*folders, scale=scale)
     analysis = analyse(sweep, _usual_target(sweep) if target is None else target)
     model = model_run.read(training, *folders) if training else None
