@@ -34,7 +34,7 @@ from vmaf_train.corpus.rows import CELLS, read_rows
 from vmaftune.media.encode import fill
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.join import concat_script, join_argv, measure
-from vmaftune.media.prepare import frame_digests, prepare
+from vmaftune.media.prepare import digest_argv, frame_digests, prepare
 from vmaftune.media.probe import probe
 from vmaftune.media.process import Runner
 from vmaftune.media.remembered import SETTLED_S
@@ -155,7 +155,9 @@ def sweep(film: Film, folder: Path, args: argparse.Namespace) -> tuple[int, int,
     argv = [sys.executable, "-m", "vmaftune", "corpus", str(film.path)]
     argv += ["--samples", str(args.windows), "--sample-seconds", str(args.seconds)]
     argv += ["--encoders", "x264,svtav1", "--presets", "x264=ultrafast;svtav1=11"]
-    argv += ["--quality", "x264=26,36;svtav1=35,55", "--out", str(run), "--ffmpeg", str(stand_in)]
+    values = [("26", "36", "31")[: args.values], ("35", "55", "45")[: args.values]]
+    quality = f"x264={','.join(values[0])};svtav1={','.join(values[1])}"
+    argv += ["--quality", quality, "--out", str(run), "--ffmpeg", str(stand_in)]
     argv += ["--jobs", str(args.jobs)]
     begin = time.monotonic()
     with Disk(run, cache) as disk:
@@ -182,9 +184,7 @@ def wrong_frames(film: Film, args: argparse.Namespace, folder: Path) -> tuple[in
     wanted = Preparation(samples=args.windows, sample_seconds=Fraction(args.seconds))
     windows = resolve_clip(Clip(path=film.path, preparation=wanted), "film").windows
     out = folder / "window.yuv"
-    whole = resolve_clip(Clip(path=film.piece), "piece").windows[0]
-    prepare(whole, ffmpeg, out, 3600)
-    own = frame_digests(out, whole.frame_bytes)
+    own = _piece_digests(film.piece)
     wrong = total = 0
     for window in windows:
         prepare(window, ffmpeg, out, 3600)
@@ -195,6 +195,15 @@ def wrong_frames(film: Film, args: argparse.Namespace, folder: Path) -> tuple[in
         total += len(found)
     out.unlink()
     return wrong, total, sum(window.seek is not None for window in windows)
+
+
+def _piece_digests(piece: Path) -> list[str]:
+    """md5 of each frame of the piece, decoded from its start."""
+    (whole,) = resolve_clip(Clip(path=piece), "piece").windows
+    argv = [find_ffmpeg(), *fill(digest_argv(whole), src=str(piece))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    return [line.split(",")[-1].strip() for line in lines]
 
 
 def report(film: Film, folder: Path, args: argparse.Namespace) -> bool:
@@ -239,6 +248,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=2)
     parser.add_argument("--windows", type=int, default=12)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--values", type=int, default=2, help="of each encoder, up to 3")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--size", default="1920x1080")
     args = parser.parse_args()
