@@ -55,9 +55,8 @@ if not pid:
     os.execv({ffmpeg!r}, [{ffmpeg!r}, *sys.argv[1:]])
 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 told = open("/proc/%d/io" % pid).read()
-if any(a == {film!r} for a in sys.argv):
-    with open({log!r}, "a") as log:
-        log.write(told.split()[1] + "\\n")
+with open({log!r}, "a") as log:
+    log.write("%s %d\\n" % (told.split()[1], {film!r} in sys.argv))
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.exit(code if code >= 0 else 128 - code)
 """
@@ -108,7 +107,7 @@ def make_film(folder: Path, hours: float, width: int, height: int) -> Film:
     if not piece.exists():
         _make_piece(piece, width, height)
     piece_frames = probe(piece).num_packets
-    copies = max(1, round(hours * 3600 * FPS / piece_frames))
+    copies = round(hours * 3600 * FPS / piece_frames) | 1  # odd: no two windows are the same
     if not out.exists():
         parts = [measure(piece, piece_frames, FPS)] * copies
         script = folder / "list.ffconcat"
@@ -141,12 +140,21 @@ def _ffmpeg(*args: str) -> None:
         sys.exit(done.stderr)
 
 
-def sweep(film: Film, folder: Path, args: argparse.Namespace) -> tuple[int, int, list[int], float]:
-    """Sample and sweep the film: the most bytes on the disk, those that vmaf-tune itself read and
-    those of each ffmpeg that opened the film, and wall seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """A sweep: the most bytes on the disk, those that vmaf-tune itself read and those of each
+    ffmpeg that opened the film, and wall seconds.
     """
+
+    most: int
+    own: int
+    reads: tuple[int, ...]
+    wall_s: float
+
+
+def sweep(film: Film, folder: Path, args: argparse.Namespace) -> Swept:
+    """Sample and sweep the film."""
     run, cache, log = folder / "run", folder / "cache", folder / "reads.txt"
-    cache.mkdir(exist_ok=True)
     log.write_text("", encoding="utf-8")
     stand_in = folder / "ffmpeg that counts"
     names = {"python": sys.executable, "ffmpeg": find_ffmpeg(), "log": str(log)}
@@ -161,14 +169,20 @@ def sweep(film: Film, folder: Path, args: argparse.Namespace) -> tuple[int, int,
     argv += ["--jobs", str(args.jobs)]
     begin = time.monotonic()
     with Disk(run, cache) as disk:
-        num_read = _run(argv, {**os.environ, "XDG_CACHE_HOME": str(cache)})
+        num_read = _run(argv)
     wall_s = time.monotonic() - begin
-    return disk.most, num_read, [int(line) for line in log.read_text().split()], wall_s
+    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
+    return Swept(
+        most=disk.most,
+        own=num_read - sum(int(count) for count, _ in lines),
+        reads=tuple(int(count) for count, is_film in lines if is_film == "1"),
+        wall_s=wall_s,
+    )
 
 
-def _run(argv: Sequence[str], env: dict[str, str]) -> int:
-    """Run a program to its end: the bytes that it read itself."""
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=env)
+def _run(argv: Sequence[str]) -> int:
+    """Run a program to its end: the bytes that it and its children read."""
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     num_read = int(Path(f"/proc/{child.pid}/io").read_text().split()[1])
     if child.wait():
@@ -210,32 +224,33 @@ def report(film: Film, folder: Path, args: argparse.Namespace) -> bool:
     """Measure and print; whether all is as it should be."""
     size = film.path.stat().st_size
     print(f"film: {film.num_frames} frames, {float(film.num_frames / FPS) / 3600:.2f} h, {size} B")
-    most, num_read, reads, wall_s = sweep(film, folder, args)
+    first = sweep(film, folder, args)
     rows = [row for _, row in read_rows(folder / "run" / CELLS)]
     frames = sorted({row["num_frames"] for row in rows})
     print(
         f"sweep: {len(rows)} cells of {len({row['src'] for row in rows})} windows, frames a window"
-        f" {frames}, {sum(row['status'] == 'ok' for row in rows)} ok, {wall_s:.0f} s"
+        f" {frames}, {sum(row['status'] == 'ok' for row in rows)} ok, {first.wall_s:.0f} s"
     )
-    print(f"disk: at most {most / 2**30:.2f} GiB beside the film")
+    print(f"disk: at most {first.most / 2**30:.2f} GiB beside the film")
     print(
-        f"reading: vmaf-tune {num_read / size:.2f} x the film (its hash and the list of its packets"
-        f" are 2), {len(reads)} times ffmpeg, at most {max(reads) / size:.4f} x"
+        f"reading: vmaf-tune {first.own / size:.2f} x the film (its hash and the list of its"
+        f" packets are 2), {len(first.reads)} times ffmpeg, at most"
+        f" {max(first.reads) / size:.4f} x"
     )
-    _, again, more, wall_s = sweep(film, folder, args)
+    again = sweep(film, folder, args)
     print(
-        f"again, nothing to do: vmaf-tune {again / size:.4f} x the film, {len(more)} times ffmpeg,"
-        f" {wall_s:.1f} s"
+        f"again, nothing to do: vmaf-tune {again.own / size:.4f} x the film,"
+        f" {len(again.reads)} times ffmpeg, {again.wall_s:.1f} s"
     )
     wrong, total, num_sought = wrong_frames(film, args, folder)
     print(f"frames: {wrong} of {total} differ; {num_sought} windows were reached by seeking")
     expected = round(Fraction(args.seconds) * FPS)
     return (
-        most < MOST_BYTES
+        first.most < MOST_BYTES
         and frames == [expected]
         and wrong == 0
-        and max(reads) < MOST_SHARE * size
-        and again < MOST_SHARE * size
+        and max(first.reads) < MOST_SHARE * size
+        and again.own < MOST_SHARE * size
     )
 
 
@@ -256,6 +271,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-film-") as place:
         folder = (args.folder or Path(place)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # also of the child
+        (folder / "cache").mkdir(exist_ok=True)
         film = make_film(folder, args.hours, width, height)
         good = report(film, folder, args)
     print(json.dumps({"ok": good}))
