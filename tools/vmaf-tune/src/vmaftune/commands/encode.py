@@ -26,7 +26,6 @@ from vmaftune.commands.options import (
     PriorFolder,
     SampleSeconds,
     Stop,
-    Target,
     Teacher,
     Timeout,
     WithinPoints,
@@ -46,7 +45,7 @@ def encode(
     out: Annotated[str, typer.Option("--out", "-o", help="The file to make: .mkv, .mp4 or .webm.")],
     encoder: Annotated[str, typer.Option(help="The encoder.")] = "x264",
     preset: Annotated[str | None, typer.Option(help="Its preset. Default: the middle one.")] = None,
-    target: Target = 93.0,
+    target: Annotated[float, typer.Option(help="VMAF to meet.")] = 93.0,
     quality: Annotated[
         float | None, typer.Option(help="Take this quality value instead of a search.")
     ] = None,

@@ -50,7 +50,6 @@ Metrics = Annotated[
 ]
 
 # What a search looks for.
-Target = Annotated[float, typer.Option(help="VMAF to meet.")]
 Stop = Annotated[
     str, typer.Option(help="When to stop: confident, proven, or tolerance=0.5 (VMAF points).")
 ]
