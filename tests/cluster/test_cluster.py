@@ -227,24 +227,21 @@ def test_workers_that_would_measure_something_else_are_refused_by_name(
     cluster.start_worker("program", env={"PYTHONPATH": str(other)})
     broken = {"VMAF_TUNE_FFMPEG": wrapper("sys.exit(3)", "broken ffmpeg")}
     cluster.start_worker("nothing", env=broken)
-    old = preload(tmp_path, "old", "bench.version = lambda: '0.0.9'")
-    cluster.start_worker("old", "--preload", old)
     bits = "digests = bench.canaries\nbench.canaries = lambda *a: old(*a) | {'libx265': '=00ff'}"
     cluster.start_worker("bits", "--preload", preload(tmp_path, "bits", bits))
-    settle(lambda: len(json.loads(_doctor(tool, cluster))) == 6, 90)
+    settle(lambda: len(json.loads(_doctor(tool, cluster))) == 5, 200)
     shown = {entry["worker"]: entry for entry in json.loads(_doctor(tool, cluster))}
     assert shown["fine"]["usable"] and "libx264" in shown["fine"]["encoders"]
     assert "its ffmpeg is another one (sha256 " in shown["ffmpeg"]["problem"]
     assert "has other files (digest " in shown["program"]["problem"]
     assert "is not an ffmpeg" in shown["nothing"]["problem"]
-    assert shown["old"]["problem"] == f"it has vmaf-tune 0.0.9, and this is {bench.version()}"
     assert re.search(
         r"libx265 gives other bits .* sha256 00ff, here sha256 [0-9a-f]{12}$",
         shown["bits"]["problem"],
     )
     run = sweep()
     run.end()
-    for name in ("ffmpeg", "program", "nothing", "old", "bits"):
+    for name in ("ffmpeg", "program", "nothing", "bits"):
         assert any(text.startswith(f"worker {name} is left out: ") for text in run.notices)
     same(read_run(tmp_path / "run"))
 
@@ -252,7 +249,7 @@ def test_workers_that_would_measure_something_else_are_refused_by_name(
 def _doctor(tool: Any, cluster: Processes) -> str:
     done = tool.start(
         "doctor", "--cluster", cluster.address, "--json", env=cluster.env
-    ).communicate(timeout=90)
+    ).communicate(timeout=180)
     return str(done[0]) or "[]"
 
 
@@ -435,5 +432,6 @@ def test_without_a_worker_that_can_be_used_it_ends_with_the_reasons(
         check=False,
     )
     assert done.returncode == 3, done.stderr
-    assert "the cluster has had no usable worker for 2 s" in done.stderr
+    why = f"old: it has vmaf-tune 0.0.9, and this is {bench.version()}"
+    assert f"the cluster has had no usable worker for 2 s ({why})" in done.stderr
     assert "the same command goes on" in done.stderr and "Traceback" not in done.stderr
