@@ -68,7 +68,7 @@ class Costs:
 
 
 LAST = Costs(commit=12.45, row=0.93, client=1.81, scheduler=2.39)
-"""For `--only simulate`."""
+"""For `--only simulate`: as measured on two busy cores."""
 
 
 def children_cpu_s() -> float:
