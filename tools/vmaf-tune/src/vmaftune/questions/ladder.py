@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from vmaf_train.corpus.rows import CellRow
 from vmaf_train.prior import Prior
 
-from vmaftune.cell import TEACHER, Cell, Setting
+from vmaftune.cell import TEACHER, Cell, Setting, Window
 from vmaftune.encoders import Encoder, OptionSet
 from vmaftune.engine.events import Event, NoticeEvent, PointEvent
 from vmaftune.engine.study import Study
@@ -119,6 +119,17 @@ class Against:
     def saved(self) -> float | None:
         """The share of the bits that the hull saves at the same score."""
         return None if self.kbps is None else 1 - self.kbps / self.fixed.kbps
+
+
+def cell_of_ladder(request: LadderRequest, setting: Setting, window: Window) -> Cell:
+    """The cell of a setting on one window."""
+    return Cell(
+        window=window,
+        setting=setting,
+        threads=request.threads,
+        teacher=request.teacher,
+        metrics=request.metrics,
+    )
 
 
 class LadderMaker:
@@ -313,16 +324,7 @@ class LadderMaker:
         request = self.request
         sample = request.sample_of(setting.size or request.display)
         windows = sample.windows[: request.num_windows]
-        cells = [
-            Cell(
-                window=window,
-                setting=setting,
-                threads=request.threads,
-                teacher=request.teacher,
-                metrics=request.metrics,
-            )
-            for window in windows
-        ]
+        cells = [cell_of_ladder(request, setting, window) for window in windows]
         self._study.submit(cells)
         yield from self._study.events()
         found = self._pool(setting, cells)
