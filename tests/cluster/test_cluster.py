@@ -284,6 +284,8 @@ if 'h264_nvenc' in argv:
             sys.stderr.write('[h264_nvenc @ 0x1] OpenEncodeSessionEx failed: out of memory (10): (no details)\\n')
             sys.exit(1)
         time.sleep(0.3)
+    if '-gpu' in argv:
+        del argv[argv.index('-gpu') : argv.index('-gpu') + 2]
     begin, end = argv.index('-c:v'), argv.index('-tune') + 2
     argv[begin:end] = ['-c:v', 'libx264', '-preset', 'ultrafast', '-crf', argv[argv.index('-cq') + 1]]
 """  # noqa: E501
