@@ -156,7 +156,7 @@ def test_ctrl_c_ends_the_call_kills_its_children_and_leaves_a_folder_that_goes_o
     call = (
         "import vmaftune, pathlib\n"
         f"done = vmaftune.sweep({str(source)!r}, encoders='x264', presets='slow',"
-        " quality='18:34:2', running=vmaftune.Running(out=pathlib.Path('run'), jobs=1))\n"
+        " quality='10:50:1', running=vmaftune.Running(out=pathlib.Path('run'), jobs=1))\n"
         "print(done.num_done)\n"
     )
     child = subprocess.Popen(
@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_call_kills_its_children_and_leaves_a_folder_that_goes_o
     done = subprocess.run(
         [sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "9"
+    assert done.stdout.strip() == "41"
     rows = [json.loads(line) for line in cells.read_text().splitlines()]
-    assert len(rows) == len({row["cell"] for row in rows}) == 9
-    assert kept < 9
+    assert len(rows) == len({row["cell"] for row in rows}) == 41
+    assert kept < 41

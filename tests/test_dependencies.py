@@ -30,6 +30,8 @@ MODULES = {
 }
 # Extras whose modules the product may import inside a function that says what to install.
 PRODUCT_EXTRAS = ("predict", "train", "report", "cluster")
+# What a bench compares with, from a folder that its --peer names.
+PEERS = {"scenedetect"}
 # Loaded by name, so that a machine without a driver starts too.
 BY_NAME = {"pynvml"}
 
@@ -83,7 +85,7 @@ def test_tests_and_tools_import_what_dev_holds() -> None:
     folders = ("tests/support", "ai/dev", "tools/vmaf-tune/dev")
     helpers = {file.stem for folder in folders for file in (ROOT / folder).glob("*.py")}
     used = imported("tests", "ai/dev", "tools/vmaf-tune/dev", "tools/vmaf-tune/sweeps")
-    assert {n: f for n, f in used.items() if n not in everything | helpers} == {}
+    assert {n: f for n, f in used.items() if n not in everything | helpers | PEERS} == {}
 
 
 def test_every_pin_is_of_a_declared_package() -> None:

@@ -23,7 +23,8 @@ def test_real_parts_are_joined_to_what_one_command_makes(
     without_times: Callable[[Any], Any],
 ) -> None:
     clips = [
-        clip(f"part {i}.mkv", frames=4 + 2 * (i % 2), vf=f"hue=h={60 * i + 7}") for i in range(3)
+        clip(f"merged part {i}.mkv", frames=4 + 2 * (i % 2), vf=f"hue=h={60 * i + 7}")
+        for i in range(3)
     ]
     parts = {"whole": (), "one": ("--shard", "1/2"), "two": ("--shard", "2/2")}
     for name, more in parts.items():

@@ -110,7 +110,7 @@ def test_the_deeper_and_the_wider(first: str, second: str, both: str) -> None:
 
 
 def test_the_six_features_are_asked_for_whatever_the_teacher() -> None:
-    text = libvmaf_filter("vmaf_v0.6.1neg")
+    text = libvmaf_filter("version=vmaf_v0.6.1neg")
     for part in (
         "name=adm",
         "name=vif",

@@ -165,7 +165,7 @@ def times(file: Path) -> list[float]:
 
 def test_a_variable_rate_takes_one_whole_encode(uneven: Path, tmp_path: Path) -> None:
     allowed = {"texts": Texts(allow="vfr")}
-    with pytest.raises(UsageError, match="variable frame rate; encode it with --whole"):
+    with pytest.raises(UsageError, match="variable frame rate, and its shots cannot be joined"):
         encoded(uneven, tmp_path / "out.mkv", "shots", api.Keep(), **allowed)
     made = encoded(uneven, tmp_path / "out.mkv", "whole", api.Keep(), verify="full", **allowed)
     assert made.num_frames == FRAMES and made.error == 0.0

@@ -97,7 +97,7 @@ def loop_script(folder: Path, work: Path, frames: int, clips: list[Path]) -> str
         )
         clock = f"setpts=N*40000,settb=AVTB,format={pix_fmt}"
         inputs = f"[0:v]{clock}[d];[1:v]{clock}[r];"
-        graph = shlex.quote(f"{inputs}[d][r]{libvmaf_filter(row['teacher'])}")
+        graph = shlex.quote(f"{inputs}[d][r]{libvmaf_filter('version=' + row['teacher'])}")
         lines.append(
             f"{ffmpeg} -nostdin -v error -y -i o.mkv -i {clip} -lavfi {graph} -f null - && test -s"
             " vmaf.json"

@@ -27,9 +27,7 @@ from vmaftune.commands.options import (
     Timeout,
     Workers,
 )
-from vmaftune.commands.pairs import score_pairs
 from vmaftune.commands.signals import interruptible
-from vmaftune.commands.sweep import run_rescore, run_sweep
 from vmaftune.errors import UsageError
 from vmaftune.media.process import Runner
 from vmaftune.request.flags import Texts, parse_flags, parse_run_flags, request_from
@@ -270,6 +268,10 @@ def corpus(
             skip_unfit=skip_unfit,
         )
     )
+    # Half of what this command imports, and its help needs none of it.
+    from vmaftune.commands.pairs import score_pairs
+    from vmaftune.commands.sweep import run_rescore, run_sweep
+
     runner = Runner(most_s=timeout, tell=console.say)
     if rescore is not None:
         if pairs is not None:
