@@ -11,7 +11,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,6 @@ def children_in(folder: Path) -> list[int]:
 
 def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def heard() -> Iterator[None]:
-    """What runs the tests may ignore signals (nohup, a script's `&`), and a child would inherit
-    that.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {
-        n: signal.signal(n, signal.SIG_DFL)
-        for n in numbers
-        if signal.getsignal(n) is signal.SIG_IGN
-    }
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
