@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
@@ -147,20 +148,32 @@ def score_graph(cell: Cell, num_frames: int | None = None) -> Graph:
     `num_frames` cuts both to their first frames.
     """
     window = cell.window
+    size = (window.width, window.height) if cell.setting.size else None
     pix_fmt = _scored_format(cell)
+    return _score_graph(pix_fmt, window.color, size, cell.teacher, cell.metrics, num_frames)
+
+
+@lru_cache(maxsize=256)  # the cells of a window share it, and compiling it takes milliseconds
+def _score_graph(
+    pix_fmt: str,
+    color: Color,
+    size: tuple[int, int] | None,
+    teacher: str,
+    metrics: tuple[str, ...],
+    num_frames: int | None,
+) -> Graph:
     stamp = [part("settb", "AVTB"), part("setpts", "N*40000")]
     if num_frames is not None:
         stamp.insert(0, part("trim", end_frame=num_frames))
-    tags = part("setparams", **window.color.tags())
+    tags = part("setparams", **color.tags())
     planes = part("format", pix_fmt)
-    scale = part("scale", window.width, window.height, flags="bicubic")
-    up = [scale] if cell.setting.size else []
+    up = [part("scale", *size, flags="bicubic")] if size else []
     distorted = chain(source(0, "v:0"), [*stamp, tags, *up, planes])
     reference = chain(source(1, "v:0"), [*stamp, tags, planes])
-    if "xpsnr" not in cell.metrics:
-        return compiled(libvmaf(distorted, reference, cell.teacher, cell.metrics))
+    if "xpsnr" not in metrics:
+        return compiled(libvmaf(distorted, reference, teacher, metrics))
     (distorted, ours), (reference, original) = both(distorted), both(reference)
-    scored = libvmaf(distorted, reference, cell.teacher, cell.metrics)
+    scored = libvmaf(distorted, reference, teacher, metrics)
     return compiled(scored, xpsnr(original, ours))
 
 
