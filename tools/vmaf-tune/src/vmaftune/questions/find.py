@@ -100,6 +100,18 @@ class FindRequest:
         """All metrics that are measured beside VMAF."""
         return ordered((*self.metrics, self.metric, *(goal.metric for goal in self.guards)))
 
+    def setting(self, candidate: Candidate, quality: float) -> Setting:
+        """How a candidate is encoded at a quality value."""
+        return Setting(
+            encoder=candidate.encoder,
+            preset=candidate.preset,
+            quality=quality,
+            size=self.size,
+            options=self.options,
+            maxrate_kbps=self.maxrate_kbps,
+            bufsize_kbps=self.bufsize_kbps,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
@@ -146,18 +158,9 @@ class Found:
 
 def cell_of(request: FindRequest, candidate: Candidate, window: Window, quality: float) -> Cell:
     """The cell of a probe on one window."""
-    setting = Setting(
-        encoder=candidate.encoder,
-        preset=candidate.preset,
-        quality=quality,
-        size=request.size,
-        options=request.options,
-        maxrate_kbps=request.maxrate_kbps,
-        bufsize_kbps=request.bufsize_kbps,
-    )
     return Cell(
         window=window,
-        setting=setting,
+        setting=request.setting(candidate, quality),
         threads=request.threads,
         teacher=request.teacher,
         metrics=request.measured,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vmaftune.cell import Setting, Window
+from vmaftune.cell import Window
 from vmaftune.encoders import Encoder, planar
 from vmaftune.errors import UsageError
 from vmaftune.media.ffmpeg import Ffmpeg
@@ -41,13 +41,7 @@ def lost(request: EncodeRequest, ffmpeg: Ffmpeg) -> Iterator[str]:
         return
     candidate = find.candidates[0]
     quality = request.quality if request.quality is not None else candidate.low
-    setting = Setting(
-        encoder=candidate.encoder,
-        preset=candidate.preset,
-        quality=quality,
-        size=find.size,
-        options=find.options,
-    )
+    setting = find.setting(candidate, quality)
     whole = replace(request.film.whole, hdr10=facts.hdr10)
     if request.shots:
         is_kept = kept_by_cells(whole, setting, ffmpeg)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vmaf_train.prior import Prior
 
-from vmaftune.cell import Pair, Setting, Window
+from vmaftune.cell import Pair, Window
 from vmaftune.costs import duration
 from vmaftune.engine.events import CellEvent, Event, NoticeEvent
 from vmaftune.engine.films import FilmFile, film_file, forget, making
@@ -181,16 +181,11 @@ class WholeEncoder:
 
     def _encode_of(self, quality: float) -> FilmEncode:
         find, film = self.request.find, self.request.film
-        candidate = find.candidates[0]
-        setting = Setting(
-            encoder=candidate.encoder,
-            preset=candidate.preset,
-            quality=quality,
-            size=find.size,
-            options=find.options,
-        )
         return FilmEncode(
-            film=film.whole, setting=setting, streams=self.request.streams, out=self.request.out
+            film=film.whole,
+            setting=find.setting(find.candidates[0], quality),
+            streams=self.request.streams,
+            out=self.request.out,
         )
 
     def _again(self, curve: _Curve) -> float | None:
