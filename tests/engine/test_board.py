@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import time
-from collections import deque
 from typing import Any
 
 import pytest
+from bench_board import board_ms
 from brute_board import BruteBoard
 from vmaftune.engine.executor import CPU, Stage, Task
 from vmaftune.engine.lanes import Board, Job
@@ -118,22 +117,6 @@ def no_op_cells(count: int) -> list[Task]:
         tasks.append(Task(id=str(n), stages=stages, after=frozenset({f"prepare {n % 50}"})))
     prepare = tasks[0].stages[:1]
     return [*(Task(id=f"prepare {n}", first=True, stages=prepare) for n in range(50)), *tasks]
-
-
-def board_ms(tasks: list[Task]) -> float:
-    """CPU milliseconds that the board takes for a task."""
-    begin = time.process_time()
-    board = Board(tasks, {CPU: 16})
-    running: deque[Job] = deque()
-    while True:
-        while job := board.take(CPU):
-            running.append(job)
-        if not running:
-            break
-        job = running.popleft()
-        if following := board.done(job, None):
-            running.append(following)
-    return 1000 * (time.process_time() - begin) / len(tasks)
 
 
 def test_the_cost_of_a_cell_does_not_grow_with_their_number() -> None:

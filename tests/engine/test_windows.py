@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from vmaftune.cell import Color, Window
+from made_up import window_of_film
+from vmaftune.cell import Window
 from vmaftune.engine.executor import CPU, Ended, Stage, Task
 from vmaftune.engine.lanes import AHEAD_BYTES, LaneExecutor, Windows
 from vmaftune.engine.references import reference_bytes
@@ -20,30 +21,6 @@ FRAME = 640 * 360 * 3 // 2
 
 def nothing(_: Any, value: Any) -> Any:
     return value
-
-
-def window(number: int, num_frames: int = 48) -> Window:
-    return Window(
-        name=f"film@{number}",
-        group="film",
-        path="film.mkv",
-        sha256="0" * 64,
-        size_bytes=1,
-        start_frame=number,
-        num_frames=num_frames,
-        expected_frames=num_frames,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=640,
-        height=360,
-        pix_fmt="yuv420p",
-        fps="24",
-        sar="1",
-        color=Color(),
-        stream_index=0,
-        raw=None,
-    )
 
 
 def cells(of: Window, count: int, lane: str = CPU, cost_s: float = 1.0) -> list[Task]:
@@ -58,8 +35,8 @@ def opened(windows: Windows) -> list[str]:
 def test_windows_are_not_prepared_far_ahead_of_the_work() -> None:
     """Twelve windows of 4 s of 1080p are 3.6 GB, and two slots need two of them."""
     frames = AHEAD_BYTES // FRAME // 3
-    size = reference_bytes(window(0, frames))
-    film = [window(i, frames) for i in range(12)]
+    size = reference_bytes(window_of_film(0, frames))
+    film = [window_of_film(i, frames) for i in range(12)]
     windows = Windows(8 * AHEAD_BYTES, {CPU: 2})
     tasks = [task for one in film for task in cells(one, 4)]
     windows.add(tasks)
@@ -77,20 +54,20 @@ def test_windows_are_not_prepared_far_ahead_of_the_work() -> None:
 def test_a_lane_without_tasks_opens_windows_up_to_the_budget() -> None:
     frames = AHEAD_BYTES // FRAME
     windows = Windows(3 * AHEAD_BYTES, {CPU: 1, "nvenc:0": 1})
-    windows.add([t for i in range(3) for t in cells(window(i, frames), 9)])
-    windows.add([t for i in range(3, 6) for t in cells(window(i, frames), 9, "nvenc:0")])
+    windows.add([t for i in range(3) for t in cells(window_of_film(i, frames), 9)])
+    windows.add([t for i in range(3, 6) for t in cells(window_of_film(i, frames), 9, "nvenc:0")])
     assert opened(windows) == ["film@0", "film@3"], "one for each lane"
-    for task in cells(window(3, frames), 9, "nvenc:0"):
+    for task in cells(window_of_film(3, frames), 9, "nvenc:0"):
         windows.began(task)
     assert opened(windows) == ["film@4"]
-    for task in cells(window(4, frames), 9, "nvenc:0"):
+    for task in cells(window_of_film(4, frames), 9, "nvenc:0"):
         windows.began(task)
     assert opened(windows) == [], "the budget is a limit for every lane"
 
 
 def test_new_tasks_of_an_open_window_start_at_once() -> None:
     windows = Windows(1, {CPU: 1})
-    one, other = window(0), window(1)
+    one, other = window_of_film(0), window_of_film(1)
     windows.add([*cells(one, 1), *cells(other, 1)])
     assert opened(windows) == ["film@0"], "alone it may be longer than the budget"
     windows.add([Task(id="more", stages=cells(one, 1)[0].stages, window=one)])
@@ -108,7 +85,7 @@ def test_any_windows_stay_within_the_budget_and_all_get_their_turn(seed: int) ->
     left: Counter[str] = Counter()
     used: dict[str, Window] = {}
     begun: list[Task] = []
-    waiting = [window(i, chance.randint(1, 40)) for i in range(30)]
+    waiting = [window_of_film(i, chance.randint(1, 40)) for i in range(30)]
     num_ended = 0
     num_asked = 0
     while waiting or num_ended < num_asked:
@@ -140,7 +117,7 @@ def test_any_windows_stay_within_the_budget_and_all_get_their_turn(seed: int) ->
 
 def executor_ms(count: int) -> float:
     """CPU milliseconds that the executor takes for a cell that does nothing; ten to a window."""
-    tasks = [task for n in range(count // 10) for task in cells(window(n), 10)]
+    tasks = [task for n in range(count // 10) for task in cells(window_of_film(n), 10)]
     references = SimpleNamespace(
         budget_bytes=2**33, has=lambda window: True, drop=lambda window: None
     )

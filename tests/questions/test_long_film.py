@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_film import Disk
 from vmaf_train.corpus.rows import CELLS, read_rows
 from vmaftune import api
 from vmaftune.cell import Window
@@ -58,34 +57,6 @@ def long_film(
     return LongFilm(
         path=out, num_frames=one.num_frames * copies, piece=one.path, piece_frames=one.num_frames
     )
-
-
-class Disk:
-    """The most bytes that a run's scratch folder held, looked at while it runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.most, self._ended = folder, 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Disk:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.05):
-            self.most = max(self.most, self._size())
-
-    def _size(self) -> int:
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with suppress(OSError):  # it may have gone meanwhile
-                    total += os.path.getsize(os.path.join(folder, name))
-        return total
 
 
 def test_a_film_of_two_hours_is_searched_without_reading_it(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
-from vmaftune.cell import Color, Window
+from made_up import window_of_film
 from vmaftune.engine.executor import CPU, Stage, Task
 from vmaftune.engine.lanes import Board, Job, LaneExecutor
 from vmaftune.engine.stages import Worker
@@ -31,37 +31,13 @@ def no_op_tasks(count: int) -> list[Task]:
     tasks = []
     for number in range(count):
         if number % 10 == 0:
-            film = _window(number)
+            film = window_of_film(number, NUM_FRAMES)
         stages = tuple(
             Stage(name=name, lane=CPU, cost_s=generator.random(), run=_nothing)
             for name in ("encode", "score")
         )
         tasks.append(Task(id=str(number), stages=stages, window=film))
     return tasks
-
-
-def _window(start: int) -> Window:
-    return Window(
-        name=f"film@{start}",
-        group="film",
-        path="film.mkv",
-        sha256="0" * 64,
-        size_bytes=1,
-        start_frame=start,
-        num_frames=NUM_FRAMES,
-        expected_frames=NUM_FRAMES,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=640,
-        height=360,
-        pix_fmt="yuv420p",
-        fps="24",
-        sar="1",
-        color=Color(),
-        stream_index=0,
-        raw=None,
-    )
 
 
 def _nothing(_: object, value: object) -> object:

@@ -34,8 +34,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from made_up import window
 from vmaf_train.contract import FEATURES
-from vmaftune.cell import Cell, Color, Setting, Window
+from vmaftune.cell import Cell, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.cluster import ClusterExecutor, Target, connect
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
@@ -134,26 +135,13 @@ def made_up(count: int) -> list[Cell]:
 
 
 def _window(name: str) -> Window:
-    return Window(
-        name=name,
+    return window(
+        name,
         group=name,
         path=f"{name}.mkv",
         sha256=f"{random.Random(name).getrandbits(256):064x}",
-        size_bytes=1 << 20,
-        start_frame=0,
         num_frames=NUM_FRAMES,
-        expected_frames=NUM_FRAMES,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=640,
-        height=360,
-        pix_fmt="yuv420p",
-        fps="24",
-        sar="1",
-        color=Color(),
-        stream_index=0,
-        raw=None,
+        start=0,
     )
 
 
