@@ -38,10 +38,12 @@ from made_up import window
 from vmaf_train.contract import FEATURES
 from vmaftune.cell import Cell, Setting, Window
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.cluster import ClusterExecutor, Target, connect
+from vmaftune.engine.cluster import ClusterExecutor
+from vmaftune.engine.connection import connect
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
 from vmaftune.engine.stages import Limits, Measured
 from vmaftune.engine.study import Options, Study
+from vmaftune.engine.target import Target
 from vmaftune.media.encode import Encode
 from vmaftune.media.ffmpeg import find_ffmpeg, identify
 from vmaftune.media.process import Runner

@@ -15,9 +15,9 @@ from vmaf_train.search import parse_stop
 from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window, digest
 from vmaftune.encoders import ENCODERS, OptionSet, Selection
-from vmaftune.engine.cluster import Target
 from vmaftune.engine.events import Event, NoticeEvent
 from vmaftune.engine.study import Options, Study
+from vmaftune.engine.target import Target
 from vmaftune.errors import UsageError
 from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores

@@ -23,9 +23,9 @@ from vmaftune.asking.laddered import LadderResult, files_event, ladder_event
 from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window
 from vmaftune.encoders import Selection
-from vmaftune.engine.cluster import Target
 from vmaftune.engine.events import NoticeEvent
 from vmaftune.engine.study import Options, Study
+from vmaftune.engine.target import Target
 from vmaftune.errors import UsageError
 from vmaftune.media import further
 from vmaftune.media.containers import companions

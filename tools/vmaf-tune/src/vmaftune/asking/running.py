@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vmaftune.encoders import Selection
-from vmaftune.engine.cluster import Target, join
+from vmaftune.engine.cluster import join
 from vmaftune.engine.events import Event
 from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Options, Study
+from vmaftune.engine.target import Target
 from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.process import Runner
@@ -27,7 +28,7 @@ class Running:
     `out` is the run folder (None: the command's own), `jobs` how many cells are worked on at a
     time, `timeout_s` when one process counts as stalled, `ffmpeg` the program, `model_dir` the
     folder of the prior that a search starts from, `target` the cluster that measures (None: this
-    machine; `engine.cluster.check_target`).
+    machine; `engine.target.check_target`).
     """
 
     out: Path | None = None

@@ -13,10 +13,11 @@ from pathlib import Path
 from vmaftune.asking.running import Running
 from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
-from vmaftune.engine.cluster import Target, check_target, join
+from vmaftune.engine.cluster import join
 from vmaftune.engine.events import EndEvent, Event
 from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import BUDGET_BYTES, Options, Study
+from vmaftune.engine.target import Target, check_target
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import Resolved, choose_encoders
 from vmaftune.media import further

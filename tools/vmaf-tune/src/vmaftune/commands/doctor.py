@@ -14,7 +14,10 @@ from vmaftune.cell import TEACHER
 from vmaftune.commands.confirm import run
 from vmaftune.commands.options import FfmpegPath, Insecure, JsonDocument
 from vmaftune.encoders import ENCODERS, select
-from vmaftune.engine.cluster import Member, check_target, connect, gpu_names, survey
+from vmaftune.engine.cluster import survey
+from vmaftune.engine.connection import connect
+from vmaftune.engine.members import Member, gpu_names
+from vmaftune.engine.target import check_target
 from vmaftune.errors import ToolError
 from vmaftune.hardware.checkup import Libvmaf, Onnxruntime, Report, inspect, report
 from vmaftune.hardware.gpus import Gpu, Gpus, look

@@ -113,8 +113,8 @@ def encode(
     from vmaftune.asking.encoding import EncodeJob, Keep, encode_question, make_film
     from vmaftune.asking.finding import Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.engine.cluster import check_target
     from vmaftune.engine.events import to_json
+    from vmaftune.engine.target import check_target
     from vmaftune.request.flags import Texts
 
     if whole and shots:

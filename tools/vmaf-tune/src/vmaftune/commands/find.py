@@ -128,7 +128,7 @@ def find(
     """
     from vmaftune.asking.finding import Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.engine.cluster import check_target
+    from vmaftune.engine.target import check_target
     from vmaftune.request.flags import Texts
 
     if encoder and encoders:

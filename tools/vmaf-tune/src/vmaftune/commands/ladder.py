@@ -136,7 +136,7 @@ def ladder(
     """
     from vmaftune.asking.laddering import LadderWanted, ladder_questions
     from vmaftune.asking.running import Running
-    from vmaftune.engine.cluster import check_target
+    from vmaftune.engine.target import check_target
     from vmaftune.request.flags import Texts
 
     if encoder and encoders:

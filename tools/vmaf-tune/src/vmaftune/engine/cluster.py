@@ -8,317 +8,37 @@ task of Dask is one attempt at one cell, pinned to a worker that has the cell's 
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import json
-import logging
 import os
 import queue
-import re
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vmaf_train.corpus.rows import FailureKind
-from vmaf_train.errors import DependencyError
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine import bench
 from vmaftune.engine.bench import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
 from vmaftune.engine.lanes import RETRIES, RETRY_S
+from vmaftune.engine.members import GONE, Member, gpu_names, unlike
 from vmaftune.engine.stages import Limits, Measured, Worker
-from vmaftune.errors import ToolError, UsageError
+from vmaftune.engine.target import Target
+from vmaftune.errors import ToolError
 from vmaftune.media.encode import CellFailure
-from vmaftune.media.ffmpeg import Ffmpeg, usable_cores
+from vmaftune.media.ffmpeg import Ffmpeg
 
-LOCAL = "local"
 KINDS = tuple(dict.fromkeys(row.kind for row in ENCODERS.values() if row.kind))
 PIECE_BYTES = 4 << 20
 LOOK_S = 1.0
-CONNECT_S, NOBODY_S = 20.0, 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Which cluster: an address, a scheduler's file, or `local` with a number of processes."""
-
-    address: str
-    num_workers: int | None = None
-    is_insecure: bool = False
-
-
-def check_target(cluster: str | None, workers: int | None, *, insecure: bool) -> Target | None:
-    """What `--cluster`, `--workers` and `--insecure` ask for; None for this machine alone.
-
-    Raises UsageError for a plain address that others could reach: whoever reaches a Dask port runs
-    code.
-    """
-    if cluster is None:
-        return None if workers is None else Target(address=LOCAL, num_workers=workers)
-    if cluster != LOCAL and workers is not None:
-        raise UsageError("--workers starts processes here: it goes with --cluster local")
-    if "://" in cluster:
-        _check_address(cluster, insecure=insecure)
-    elif cluster != LOCAL and not Path(cluster).is_file():
-        raise UsageError(
-            f"--cluster takes tls://HOST:PORT, the path of a scheduler's file, or local, not"
-            f" {cluster!r}"
-        )
-    return Target(address=cluster, num_workers=workers, is_insecure=insecure)
-
-
-def _check_address(address: str, *, insecure: bool) -> None:
-    match = re.fullmatch(r"(tls|tcp)://(\[[^\]]+\]|[^:/]+):\d+", address)
-    if match is None:
-        raise UsageError(f"--cluster {address}: an address is tls://HOST:PORT, such as port 8786")
-    if match[1] == "tcp" and not insecure and not _is_loopback(match[2]):
-        raise UsageError(
-            f"--cluster {address} is not encrypted, and whoever reaches a Dask port runs code on"
-            " every worker; use tls://, or take the risk with --insecure"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def connect(target: Target) -> Connection:
-    """Join a cluster, or start one here.
-
-    Raises DependencyError without Dask, ToolError when nobody answers or the certificates do not
-    fit, UsageError as `check_target`.
-    """
-    try:
-        distributed = _dask()
-    except ImportError as failure:
-        raise DependencyError(
-            "--cluster needs Dask; install it with: pip install 'vmaf-tune[cluster]'"
-        ) from failure
-    _silence()
-    if target.address == LOCAL:
-        return _local(target.num_workers or 2)
-    address = target.address
-    if "://" not in address:
-        address = _address_in(Path(address))
-    _check_address(address, insecure=target.is_insecure)
-    seconds = min(CONNECT_S, _configured_s())
-    try:
-        # First by hand: a client of Dask's that nobody answers cannot be thrown away quietly.
-        asyncio.run(_reach(address, seconds))
-        client = distributed.Client(address, timeout=seconds, set_as_default=False)
-    except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as failure:
-        raise ToolError(
-            f"no scheduler answers at {target.address} within {seconds:.0f} s"
-            f" ({_reason(failure)}); is it running, and do its certificates and yours"
-            " (DASK_DISTRIBUTED__COMM__TLS__...) belong together?"
-        ) from failure
-    return Connection(client)
-
-
-def _silence() -> None:
-    """Dask tells of every lost worker in its own words; ours are enough."""
-    for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
-        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-
-def _address_in(file: Path) -> str:
-    """The address in a scheduler's file. Raises UsageError."""
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise UsageError(
-            f"{file} is not a file that `dask scheduler --scheduler-file` wrote"
-        ) from failure
-
-
-def _configured_s() -> float:
-    """How long Dask's configuration lets a connection take, seconds."""
-    import dask
-
-    configured: Any = dask.config.get("distributed.comm.timeouts.connect", "30s")
-    return float(dask.utils.parse_timedelta(configured))
-
-
-async def _reach(address: str, seconds: float) -> None:
-    """Open a connection to a scheduler and close it. Raises OSError and others."""
-    distributed = _dask()
-    arguments = distributed.Security().get_connection_args("client")
-    comm = await distributed.comm.connect(address, timeout=seconds, **arguments)
-    await comm.close()
-
-
-def _dask() -> Any:
-    """Dask's module, which has no types."""
-    import distributed
-
-    return distributed
-
-
-def _reason(failure: BaseException) -> str:
-    text = str(failure.__cause__ or failure).strip() or type(failure).__name__
-    return text.splitlines()[0][:200]
-
-
-def _local(num_workers: int) -> Connection:
-    """Worker processes on this machine, which share its cores."""
-    distributed = _dask()
-    try:
-        security: Any = distributed.Security.temporary()
-    except ImportError:  # without the package that makes certificates: loopback only
-        security = None
-    scratch = tempfile.mkdtemp(prefix="vmaf-tune-")
-    cluster = distributed.LocalCluster(
-        n_workers=num_workers,
-        threads_per_worker=max(1, usable_cores() // num_workers),
-        memory_limit=0,
-        local_directory=scratch,
-        security=security,
-        silence_logs=logging.CRITICAL,
-        dashboard_address="127.0.0.1:0",
-    )
-    client = distributed.Client(cluster, set_as_default=False)
-    return Connection(client, cluster, scratch)
-
-
-class Connection:
-    """A client of a cluster, and the cluster itself where this process started it."""
-
-    def __init__(self, client: Any, cluster: Any = None, scratch: str | None = None) -> None:
-        self.client, self._cluster, self._scratch = client, cluster, scratch
-
-    @property
-    def dashboard(self) -> str | None:
-        """The address of the scheduler's page; None where it has none."""
-        with suppress(LookupError, OSError, ValueError):  # it is gone already
-            link = self.client.dashboard_link
-            return str(link) if link else None
-        return None
-
-    def submit(self, address: str, function: Callable[..., Any], *args: Any, **how: Any) -> Any:
-        """Have the worker at `address` call a function; its future. Raises ToolError when the
-        scheduler is gone.
-        """
-        try:
-            return self.client.submit(
-                function,
-                *args,
-                workers=[address],
-                allow_other_workers=False,
-                pure=False,
-                **how,
-            )
-        except Exception as failure:
-            if self.is_alive():
-                raise
-            raise ToolError(SCHEDULER_GONE) from failure
-
-    def look(self) -> dict[str, Mapping[str, Any]]:
-        """The workers by address, as the scheduler sees them. Raises ToolError when it is gone."""
-        try:
-            found: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info()["workers"]
-        # What was known of a scheduler is empty once it is gone.
-        except (OSError, TimeoutError, ValueError, RuntimeError, LookupError) as failure:
-            raise ToolError(SCHEDULER_GONE) from failure
-        return dict(found)
-
-    def is_alive(self) -> bool:
-        """True while the scheduler answers."""
-        return str(self.client.status) == "running"
-
-    def close(self) -> None:
-        """Leave the cluster; end it if it is ours."""
-        with suppress(Exception):
-            self.client.close(timeout=3)
-        if self._cluster is not None:
-            with suppress(Exception):
-                self._cluster.close(timeout=5)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-
-    @property
-    def num_slots(self) -> int:
-        """Threads of all workers there are now, at least 1."""
-        return max(1, sum(int(info["nthreads"]) for info in self.look().values()))
-
-
-SCHEDULER_GONE = (
-    "the cluster's scheduler is gone; finished cells are kept, and the same command goes on when it"
-    " is back"
-)
-
-
-GONE = "it is gone"
-
-
-@dataclass(slots=True)
-class Member:
-    """A worker of the scheduler's list: refused, accepted, or on the way (neither facts nor
-    problem).
-    """
-
-    name: str
-    token: Any
-    id: str
-    num_threads: int
-    resources: Mapping[str, float]
-    facts: Facts | None = None
-    problem: str | None = None
-
-
-def gpu_names(member: Member) -> list[str]:
-    """The GPUs that a worker's cells are sent to, with their drivers."""
-    devices = member.facts.devices.values() if member.facts else ()
-    return list(dict.fromkeys(f"{d.name} {d.driver or ''}".strip() for d in devices))
-
-
-def unlike(mine: Facts, theirs: Facts) -> str | None:
-    """Why a worker would measure something else than the client, with both values; None if not."""
-    if theirs.problem:
-        return theirs.problem
-    if theirs.version != mine.version:
-        return f"it has vmaf-tune {theirs.version}, and this is {mine.version}"
-    if theirs.package != mine.package:
-        return (
-            f"its vmaf-tune {theirs.version} has other files (digest {theirs.package[:12]}, here"
-            f" {mine.package[:12]})"
-        )
-    ours, other = mine.ffmpeg, theirs.ffmpeg
-    assert ours is not None and other is not None
-    if other.ffmpeg_sha256 != ours.ffmpeg_sha256:
-        return (
-            f"its ffmpeg is another one (sha256 {other.ffmpeg_sha256[:12]}, here"
-            f" {ours.ffmpeg_sha256[:12]})"
-        )
-    if other.libvmaf_version != ours.libvmaf_version:
-        return f"its libvmaf is {other.libvmaf_version}, here {ours.libvmaf_version}"
-    for name, digest in mine.canary.items():
-        there = theirs.canary.get(name)
-        if ENCODERS[name].kind is None and there != digest:
-            return (
-                f"{name} gives other bits there than here: a tiny encode is {_short(there)}, here"
-                f" {_short(digest)}"
-            )
-    return None
-
-
-def _short(digest: str | None) -> str:
-    """The beginning of the digest that ffmpeg's streamhash prints."""
-    return "none at all" if digest is None else f"sha256 {digest.rpartition('=')[2][:12]}"
+NOBODY_S = 60.0
 
 
 class ClusterExecutor:
@@ -502,7 +222,7 @@ class ClusterExecutor:
         if member.token.status != "finished":
             failure = _exception_of(member.token)
             member.problem = (
-                f"it cannot run vmaf-tune ({_reason(failure)})" if failure else "it left"
+                f"it cannot run vmaf-tune ({reason_of(failure)})" if failure else "it left"
             )
         else:
             member.facts = member.token.result()
