@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, settings
 from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.engine.events import to_json
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 from vmaftune.questions import grid

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from bench_board import board_ms
 from brute_board import BruteBoard
+from vmaftune.engine.board import Board, Job
 from vmaftune.engine.executor import CPU, Stage, Task
-from vmaftune.engine.lanes import Board, Job
 
 LANES = ("nvenc:0", "nvenc:1", "qsv:0", "score:cuda")
 

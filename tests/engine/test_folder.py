@@ -22,8 +22,7 @@ from vmaf_train.corpus.ids import number
 from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import write_json
-from vmaftune.engine.folder import Writer, lock, pool
-from vmaftune.errors import FolderError
+from vmaftune.engine.folder import Writer, pool
 from vmaftune.media.score import Frame
 
 SCORE = st.floats(0, 100, allow_nan=False)
@@ -320,14 +319,6 @@ def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         Writer(tmp_path).append(row | {"vmaf_score": float("nan")}, frames)
     assert not (tmp_path / "cells.jsonl").exists() and not (tmp_path / "frames.jsonl").exists()
-
-
-def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
-    holder = lock(tmp_path)
-    with pytest.raises(FolderError, match="is in use by process"):
-        lock(tmp_path)
-    holder.close()
-    lock(tmp_path).close()
 
 
 def test_documents_appear_whole(tmp_path: Path) -> None:

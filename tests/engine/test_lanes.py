@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from vmaftune.engine.board import RETRIES, RETRY_S, TOO_MANY, Board, Job
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Started, Task
-from vmaftune.engine.lanes import RETRIES, RETRY_S, TOO_MANY, Board, Job, LaneExecutor
+from vmaftune.engine.lanes import LaneExecutor
 
 Plan = tuple[list[Task], dict[str, int]]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from forged import latest_rows
 from vmaftune.encoders import select
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
 from vmaftune.hardware.selection import Cache, choose_encoders, slots
 from vmaftune.media.ffmpeg import Ffmpeg

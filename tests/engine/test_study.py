@@ -16,8 +16,10 @@ from vmaftune.cell import Cell
 from vmaftune.engine.events import CellEvent, PrepareEvent, StageEvent
 from vmaftune.engine.executor import Ended, Started
 from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.options import Options
 from vmaftune.engine.stages import Limits, Worker, cell_task, encode_stage, pair_task, score_stage
-from vmaftune.engine.study import Options, Study, standing
+from vmaftune.engine.standing import standing
+from vmaftune.engine.study import Study
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.hardware.gpus import Device
 from vmaftune.media.encode import CellFailure

@@ -12,9 +12,10 @@ import pytest
 from made_up import window_of_film
 from vmaftune.cell import Window
 from vmaftune.engine.executor import CPU, Ended, Stage, Task
-from vmaftune.engine.lanes import AHEAD_BYTES, LaneExecutor, Windows
+from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.references import reference_bytes
-from vmaftune.engine.study import need_bytes
+from vmaftune.engine.room import need_bytes
+from vmaftune.engine.windows import AHEAD_BYTES, Windows
 
 FRAME = 640 * 360 * 3 // 2
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from vmaftune.engine.events import to_json
 from vmaftune.engine.lanes import LaneExecutor
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.errors import FolderError, ToolError
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.questions import grid

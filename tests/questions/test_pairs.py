@@ -15,7 +15,8 @@ from vmaf_train.corpus.dataset import load
 from vmaftune.cell import parse_size
 from vmaftune.engine.events import to_json
 from vmaftune.engine.folder import TABLE
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.errors import FolderError, SourceError, UsageError
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.metrics import FULL

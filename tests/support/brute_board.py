@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vmaftune.engine.board import MANY, RETRIES, RETRY_S, TOO_MANY, Job
 from vmaftune.engine.executor import Task
-from vmaftune.engine.lanes import MANY, RETRIES, RETRY_S, TOO_MANY, Job
 
 
 class BruteBoard:

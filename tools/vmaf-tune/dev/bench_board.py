@@ -16,8 +16,9 @@ from types import SimpleNamespace
 from typing import cast
 
 from made_up import window_of_film
+from vmaftune.engine.board import Board, Job
 from vmaftune.engine.executor import CPU, Stage, Task
-from vmaftune.engine.lanes import Board, Job, LaneExecutor
+from vmaftune.engine.lanes import LaneExecutor
 from vmaftune.engine.stages import Worker
 
 NUM_FRAMES = 45

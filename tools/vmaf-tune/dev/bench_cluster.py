@@ -41,8 +41,9 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.engine.cluster import ClusterExecutor
 from vmaftune.engine.connection import connect
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
+from vmaftune.engine.options import Options
 from vmaftune.engine.stages import Limits, Measured
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.media.encode import Encode
 from vmaftune.media.ffmpeg import find_ffmpeg, identify

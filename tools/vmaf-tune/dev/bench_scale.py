@@ -134,7 +134,8 @@ def dry_run(folder: Path) -> None:
     """What `corpus --dry-run --json` does once its clips are opened."""
     from vmaftune import console
     from vmaftune.commands.sweep_screen import show_plan
-    from vmaftune.engine.study import Options, standing
+    from vmaftune.engine.options import Options
+    from vmaftune.engine.standing import standing
     from vmaftune.request.cells import Plan
 
     console.json_document = lambda value: json.dumps(value)  # type: ignore[assignment]

@@ -16,7 +16,8 @@ from vmaf_train.corpus.rows import CELLS, CellRow, latest
 from vmaftune import console
 from vmaftune.encoders import ENCODERS, Encoder, planar
 from vmaftune.engine.events import CellEvent
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.hardware.selection import Resolved, Trial
 from vmaftune.media.ffmpeg import Ffmpeg, usable_cores

@@ -24,7 +24,8 @@ from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window
 from vmaftune.encoders import Selection
 from vmaftune.engine.events import NoticeEvent
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.errors import UsageError
 from vmaftune.media import further

@@ -27,7 +27,8 @@ from vmaftune.cell import (
 )
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.kept import digests_of, kept_file
-from vmaftune.engine.study import BUDGET_BYTES, Options
+from vmaftune.engine.options import Options
+from vmaftune.engine.room import BUDGET_BYTES
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media import further
 from vmaftune.media.content import content_sha256

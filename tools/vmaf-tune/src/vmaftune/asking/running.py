@@ -10,8 +10,9 @@ from pathlib import Path
 from vmaftune.encoders import Selection
 from vmaftune.engine.cluster import join
 from vmaftune.engine.events import Event
+from vmaftune.engine.options import Options
 from vmaftune.engine.stages import Limits
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.hardware.selection import choose_encoders
 from vmaftune.media.ffmpeg import Ffmpeg

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import digest
-from vmaftune.engine.study import Options, Study
+from vmaftune.engine.options import Options
+from vmaftune.engine.study import Study
 from vmaftune.errors import UsageError
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.model_file import read_model_file

@@ -11,8 +11,7 @@ import typer
 from vmaftune import console
 from vmaftune.cell import TMP
 from vmaftune.commands.options import JsonDocument
-from vmaftune.engine.folder import lock
-from vmaftune.engine.study import stale
+from vmaftune.engine.hold import lock, stale
 from vmaftune.request.document import require_plan
 
 

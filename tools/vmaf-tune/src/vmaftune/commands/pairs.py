@@ -14,7 +14,9 @@ from vmaftune.cell import TEACHER, Cell, Pair, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.costs import duration
 from vmaftune.engine.answers import State
-from vmaftune.engine.study import Options, Study, expected_seconds, standing
+from vmaftune.engine.options import Options
+from vmaftune.engine.standing import expected_seconds, standing
+from vmaftune.engine.study import Study
 from vmaftune.errors import SweepFailed, UsageError
 from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores

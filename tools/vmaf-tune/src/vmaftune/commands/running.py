@@ -13,7 +13,8 @@ from vmaftune import console
 from vmaftune.engine.events import EndEvent, Event, to_json
 from vmaftune.engine.plan_file import Planned
 from vmaftune.engine.rows import Item
-from vmaftune.engine.study import Study, expected_seconds
+from vmaftune.engine.standing import expected_seconds
+from vmaftune.engine.study import Study
 from vmaftune.errors import FolderError, Interrupted
 from vmaftune.request.document import agreed
 

@@ -129,7 +129,7 @@ def _measure(
     """The results of all models, and the first model's job."""
     from vmaftune.asking.scoring import score_files, score_jobs
     from vmaftune.engine.events import to_json
-    from vmaftune.engine.study import expected_seconds, standing
+    from vmaftune.engine.standing import expected_seconds, standing
 
     jobs = score_jobs(request, running, neg=neg)
     results: list[Scored] = []

@@ -9,7 +9,7 @@ from vmaftune.asking.rescoring import rescore_question
 from vmaftune.asking.sweeping import GridQuestion, failed_sentence, grid_question
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.sweep_screen import note_twins, say_if_long, show_plan, summary
-from vmaftune.engine.study import standing
+from vmaftune.engine.standing import standing
 from vmaftune.errors import SweepFailed
 from vmaftune.media.process import Runner
 from vmaftune.questions import grid

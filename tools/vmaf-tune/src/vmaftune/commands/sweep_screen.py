@@ -11,8 +11,10 @@ from vmaftune import console
 from vmaftune.cell import Cell
 from vmaftune.costs import duration
 from vmaftune.engine.answers import State
+from vmaftune.engine.options import Options
+from vmaftune.engine.room import need_bytes, too_long
 from vmaftune.engine.rows import Item
-from vmaftune.engine.study import Options, expected_seconds, need_bytes, too_long
+from vmaftune.engine.standing import expected_seconds
 from vmaftune.request.cells import Plan
 
 HOURS = 3600  # seconds from which a sweep is long enough for a word on how to shorten it

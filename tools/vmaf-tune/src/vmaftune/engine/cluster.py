@@ -24,10 +24,10 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine import bench
 from vmaftune.engine.bench import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.board import RETRIES, RETRY_S
 from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
-from vmaftune.engine.lanes import RETRIES, RETRY_S
 from vmaftune.engine.members import GONE, Member, gpu_names, unlike
 from vmaftune.engine.stages import Limits, Measured, Worker
 from vmaftune.engine.target import Target

@@ -22,16 +22,14 @@ from vmaf_train.corpus.rows import CELLS, FRAMES, QUESTIONS, RUNS, SHARDS, lates
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
 
-from vmaftune.errors import FolderError, ToolError
+from vmaftune.errors import ToolError
 from vmaftune.media.metrics import FULL
 from vmaftune.media.score import Frame
 
 if TYPE_CHECKING:
-    import filelock
     import pyarrow
     from vmaf_train.corpus.ledger import Ledger, Survey
 
-LOCK, HOLDER = ".lock", ".lock.pid"
 TABLE = "features.parquet"
 SEAL_BYTES = 64 << 20
 _GROUP_ROWS = 1 << 16
@@ -64,48 +62,6 @@ def amend_run(folder: Path, row: Fields) -> None:
     """Say more of the newest start: `row` takes the place of its line."""
     *before, _ = (folder / RUNS).read_bytes().splitlines(keepends=True)
     write_bytes(folder / RUNS, b"".join(before) + to_lines([row]))
-
-
-class Held:
-    """A run folder that this process holds; it is free again when this is closed, or the process
-    ends, however it ends.
-    """
-
-    def __init__(self, folder: Path, held: filelock.BaseFileLock) -> None:
-        self._note, self._held = folder / HOLDER, held
-
-    def __enter__(self) -> Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the folder."""
-        if self._held.is_locked:
-            with suppress(OSError):
-                self._note.unlink(missing_ok=True)
-            self._held.release()
-
-
-def lock(folder: Path) -> Held:
-    """Hold a run folder for this process. Raises FolderError when another process holds it, and
-    OSError for one that cannot be written.
-    """
-    import filelock
-
-    held = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
-    try:
-        held.acquire()
-    except filelock.Timeout as failure:
-        holder = "another process"
-        with suppress(OSError, UnicodeDecodeError):
-            holder = (folder / HOLDER).read_text(encoding="utf-8").strip() or holder
-        raise FolderError(
-            f"{folder} is in use by {holder}; wait for it, stop it, or write elsewhere with --out"
-        ) from failure
-    (folder / HOLDER).write_text(f"process {os.getpid()}", encoding="utf-8")
-    return Held(folder, held)
 
 
 def pool(frames: Sequence[Frame]) -> dict[str, object]:

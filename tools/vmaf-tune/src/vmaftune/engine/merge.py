@@ -13,7 +13,8 @@ from vmaf_train.corpus.digests import canonical
 from vmaf_train.corpus.rows import CELLS, QUESTIONS, RUNS, SWEEP, Row, lines, parse
 from vmaf_train.files import write_json
 
-from vmaftune.engine.folder import Writer, append_run, lock
+from vmaftune.engine.folder import Writer, append_run
+from vmaftune.engine.hold import lock
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.request.document import Document, conflict, require_plan
 from vmaftune.request.document import merge as merge_plans

@@ -19,12 +19,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vmaf_train.corpus.rows import RUNS, SWEEP, CellRow, FailureKind, Row, to_row
+from vmaf_train.corpus.rows import SWEEP, CellRow, FailureKind, Row, to_row
 from vmaf_train.files import write_json
 
 from vmaftune.cell import TMP, Cell, Pair, Window, check_utf8
@@ -32,8 +32,6 @@ from vmaftune.engine.answers import (
     Answers,
     FrameValues,
     State,
-    Wanted,
-    answers_of,
     stored_values,
 )
 from vmaftune.engine.crew import Crew, Pace, names_there
@@ -56,11 +54,14 @@ from vmaftune.engine.executor import (
     Started,
     Task,
 )
-from vmaftune.engine.folder import LOCK, Writer, amend_run, append_run, lock, now
+from vmaftune.engine.folder import Writer, amend_run, append_run, now
+from vmaftune.engine.hold import Hold
 from vmaftune.engine.kept import keep, kept_file
-from vmaftune.engine.lanes import AHEAD_BYTES, LaneExecutor
+from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.options import Options
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
-from vmaftune.engine.references import reference_bytes, reference_id
+from vmaftune.engine.references import reference_id
+from vmaftune.engine.room import need_bytes, too_long
 from vmaftune.engine.rows import (
     Item,
     answered_key,
@@ -90,79 +91,6 @@ from vmaftune.media.score_pair import PairScore
 from vmaftune.metrics import COLUMNS, VMAF
 from vmaftune.request.document import Document, pair_document, plan_document
 
-BUDGET_BYTES = 8 * 2**30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a study measures; nothing here changes a result.
-
-    `timeout_s` None derives one from the expected cost. `budget_bytes` is what prepared references
-    may take of the disk at a time. `verify` compares all rows of the folder with their frames,
-    also what was checked before. `pair_threads` are those of
-    one pair.
-    """
-
-    jobs: int
-    pair_threads: int = 1
-    timeout_s: float | None = None
-    keep_encodes: bool = False
-    retry_failed: bool = False
-    verify: bool = False
-    budget_bytes: int = BUDGET_BYTES
-
-
-def standing(
-    items: Sequence[Item], folder: Path, ffmpeg: Ffmpeg, *, retry_failed: bool = False
-) -> State[Item]:
-    """Where a plan's cells stand in a folder, which may not exist; nothing is written."""
-    answers = answers_of(folder)
-    keys = {item.id: answered_key(item, answers, ffmpeg.identity) for item in items}
-    return answers.state(items, keys, retry_failed=retry_failed)
-
-
-def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
-    """Wall seconds for `items` on `jobs` slots."""
-    return sum(i.expected_encode_s + i.expected_score_s for i in items) / max(1, jobs)
-
-
-def need_bytes(
-    windows: Sequence[Window], budget_bytes: int = BUDGET_BYTES, num_slots: int | None = None
-) -> int:
-    """Largest disk space that work on `windows` takes at one time: references (bounded by the
-    budget) and encodes in flight.
-
-    `num_slots` is how many cells run at once where references are dropped when their cells are
-    done; None where they are kept.
-    """
-    sizes = {reference_id(w): reference_bytes(w) for w in windows}
-    if not sizes:
-        return 0
-    most = max(sizes.values())
-    references = max(most, min(sum(sizes.values()), budget_bytes))
-    if num_slots is not None:  # a window may be open for each cell that runs, and for the next one
-        references = min(references, max(most, AHEAD_BYTES) + 2 * num_slots * most)
-    return references + 2 * most // 4 + 64 * 2**20
-
-
-def too_long(windows: Sequence[Window], budget_bytes: int) -> str | None:
-    """A sentence on the first window whose reference is larger than the budget; None for none."""
-    window = next((w for w in windows if reference_bytes(w) > budget_bytes), None)
-    if window is None:
-        return None
-    size = reference_bytes(window)
-    return (
-        f"the reference of {window.name} takes {_binary(size)}, and --scratch-budget allows"
-        f" {_binary(budget_bytes)}; measure windows of a film (--samples 12, or --chunk 4), a"
-        " shorter one (--frames) or a smaller --scale, or allow more"
-    )
-
-
-def _binary(num_bytes: int) -> str:
-    """Bytes in the units that --scratch-budget takes: `1.50 GiB`, `64.00 KiB`."""
-    power = min(3, max(1, (num_bytes.bit_length() - 1) // 10))
-    return f"{num_bytes / 1024**power:.2f} {'KMG'[power - 1]}iB"
-
 
 class Study:
     """A run folder that this process holds the lock of. Use it with `with`; see the module.
@@ -181,7 +109,7 @@ class Study:
         hardware: Resolved | None = None,
         scorer: GpuScorer | None = None,
         executor: Executor | None = None,
-        release: _Release,
+        release: Hold,
     ) -> None:
         self.folder, self.options = folder, options
         # A branch: what a question no longer wants is killed without ending the command.
@@ -230,7 +158,7 @@ class Study:
             if executor is not None:
                 undo.callback(executor.close)
             check_utf8(*argv)
-            release = _Release.take(folder)
+            release = Hold.take(folder)
             undo.callback(release)
             document = open_folder(
                 folder,
@@ -600,47 +528,3 @@ def _event(happening: Started | Preparing | Noticed) -> Event:
     if isinstance(happening, Preparing):
         return PrepareEvent(src=happening.window.name)
     return StageEvent(cell=happening.task.id, stage=happening.stage.name, worker=happening.worker)
-
-
-class _Release:
-    """Gives a folder back: its lock, and what opening it left if nothing was measured."""
-
-    def __init__(self, folder: Path, holder: Any, *, is_made: bool, is_fresh: bool) -> None:
-        self._folder, self._holder = folder, holder
-        self._is_made, self._is_fresh = is_made, is_fresh
-        self._is_done = False
-
-    @classmethod
-    def take(cls, folder: Path) -> _Release:
-        """Lock `folder`, made if need be."""
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; give a folder with --out")
-        is_made, is_fresh = not folder.exists(), not (folder / SWEEP).exists()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            holder = lock(folder)
-        except OSError as failure:
-            raise ToolError(
-                f"{folder} cannot be written ({failure.strerror}); write elsewhere with --out"
-            ) from failure
-        return cls(folder, holder, is_made=is_made, is_fresh=is_fresh)
-
-    def __call__(self) -> None:
-        if self._is_done:
-            return
-        self._is_done = True
-        if self._is_fresh and not (self._folder / RUNS).exists():
-            (self._folder / SWEEP).unlink(missing_ok=True)
-        self._holder.close()
-        if self._is_made and not (self._folder / SWEEP).exists():
-            (self._folder / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # so that nothing hides why we are here
-                self._folder.rmdir()
-
-
-def stale(folder: Path) -> list[Path]:
-    """Temporary folders of runs that ended without removing them. The caller holds the folder's
-    lock.
-    """
-    tmp = folder / TMP
-    return sorted(p for p in tmp.iterdir()) if tmp.is_dir() else []

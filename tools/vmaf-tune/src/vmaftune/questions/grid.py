@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 
 from vmaftune.engine.events import CellEvent, EndEvent, Event, NoticeEvent, StartEvent
 from vmaftune.engine.rows import Item
-from vmaftune.engine.study import Study, expected_seconds
+from vmaftune.engine.standing import expected_seconds
+from vmaftune.engine.study import Study
 from vmaftune.request.cells import Plan
 
 
