@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vmaftune.cell import Cell, Crop, Raw
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import FolderError
 from vmaftune.request.document import (
@@ -21,6 +22,8 @@ from vmaftune.request.document import (
     merge,
     plan_document,
     read_document,
+    source_entry,
+    window_of,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +141,28 @@ def test_a_plan_of_a_later_version_is_refused(document: Document, tmp_path: Path
     path = written(replace(document, schema_version=99), tmp_path / "sweep.json")
     with pytest.raises(FolderError, match="schema_version 99, and this version reads 1"):
         read_document(path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("runs/phase_a/*/sweep.json")), ids=str)
+def test_windows_and_settings_come_back_from_a_plan(path: Path) -> None:
+    found = read_document(path)
+    windows = {entry.name: window_of(entry) for entry in found.sources}
+    assert tuple(source_entry(window) for window in windows.values()) == found.sources
+    ids = {
+        Cell(window=windows[source], setting=setting).id
+        for block in found.grid
+        for source in block.sources
+        for setting in block.settings()
+    }
+    assert ids == found.cell_ids
+
+
+def test_a_window_comes_back_whole(planned: Any, clip: Any) -> None:
+    (window,) = planned(clip("plan.mkv")).sources
+    raw = Raw(width=window.width, height=window.height, fps="25/1", pix_fmt="yuv420p")
+    crop = Crop(width=64, height=48, x=2, y=4)
+    for other in (
+        replace(window, every=2, pad_before=3, pad_after=1),
+        replace(window, crop=crop, scale=(32, 24), raw=raw, flags=("vfr",)),
+    ):
+        assert window_of(source_entry(other)) == replace(other, seek=None)

@@ -23,10 +23,9 @@ from typing import Any
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.pooling import pooled
 from vmaf_train.corpus.rows import CELLS, Row, read_rows
-from vmaftune.cell import Cell, Color, Setting, Tools, Window
-from vmaftune.encoders import ENCODERS
+from vmaftune.cell import Cell, Tools
 from vmaftune.engine.folder import Writer
-from vmaftune.request.document import SourceEntry, read_document
+from vmaftune.request.document import read_document, window_of
 
 ROOT = Path(__file__).parents[3]
 SOFTWARE = ROOT / "runs/phase_a/software"
@@ -155,37 +154,10 @@ class _NoFfmpeg:
 
 
 def _planned(folder: Path) -> tuple[Cell, ...]:
-    sources = read_document(folder / "sweep.json").sources
-    windows = [_window(source) for source in sources]
-    settings = [
-        Setting(encoder=ENCODERS["libx264"], preset="fast", quality=value)
-        for value in range(QUALITIES)
-    ]
+    document = read_document(folder / "sweep.json")
+    windows = [window_of(source) for source in document.sources]
+    settings = [setting for block in document.grid for setting in block.settings()]
     return tuple(Cell(window=w, setting=setting) for w in windows for setting in settings)
-
-
-def _window(source: SourceEntry) -> Window:
-    return Window(
-        name=source.name,
-        group=source.group,
-        path=source.path,
-        sha256=source.sha256,
-        size_bytes=source.size_bytes,
-        start_frame=0,
-        num_frames=NUM_FRAMES,
-        expected_frames=NUM_FRAMES,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=source.width,
-        height=source.height,
-        pix_fmt=source.pix_fmt,
-        fps=source.fps,
-        sar=source.sar,
-        color=Color(),
-        stream_index=0,
-        raw=None,
-    )
 
 
 def report(folder: Path) -> None:

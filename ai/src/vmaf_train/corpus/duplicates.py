@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from vmaf_train.contract import feature_value
 from vmaf_train.corpus.dataset import Dataset, Floats, corpus_files
+from vmaf_train.corpus.frames import read_frames, to_rows
 from vmaf_train.corpus.records import holds_frames
-from vmaf_train.corpus.rows import Row, cell_name, parse, read_rows, source
-
-MOTION = ("motion2", "integer_motion2")
+from vmaf_train.corpus.rows import Row, cell_name, read_rows, source
 
 MIN_VALUES = 10
 """Distinct values other than 0 that a window must have to be judged."""
@@ -125,7 +124,7 @@ def _windows(path: Path | str) -> _Windows:
     if not beside:
         return _Windows(groups=groups, means=means, series=None)
     name_of = {str(row["key"]): src for src, row in chosen.items()}
-    frames = _frames_of(beside, set(name_of))
+    frames = to_rows(read_frames(beside, frozenset(name_of)))
     series = _series(frames, lambda row: name_of[str(row["key"])])
     none = dict.fromkeys(groups, np.empty(0))
     return _Windows(groups=groups, means=means, series=none | series)
@@ -145,35 +144,6 @@ def _one_cell_each(table: Iterable[Row]) -> dict[str, Row]:
 def _mean(row: Row) -> float | None:
     nested = row.get("per_frame_features")
     return feature_value(nested if isinstance(nested, dict) else row, "motion2")
-
-
-def _frames_of(files: Iterable[Path], keys: set[str]) -> list[Row]:
-    """The frame rows of some cells. Of a cell in two files the later one counts."""
-    found: dict[str, list[Row]] = {}
-    for file in files:
-        rows = sorted(_frames(file, keys), key=lambda row: str(row["key"]))
-        found |= {key: list(same) for key, same in groupby(rows, lambda row: str(row["key"]))}
-    return [row for rows in found.values() for row in rows]
-
-
-def _frames(file: Path, keys: set[str]) -> list[Row]:
-    """The frame rows of some cells in one file; nothing else of a large one is taken apart."""
-    if file.suffix == ".parquet":
-        from pyarrow import parquet
-
-        names = [n for n in parquet.read_schema(file).names if n in ("key", "frame_index", *MOTION)]
-        rows: list[Row] = parquet.read_table(
-            file, columns=names, filters=[("key", "in", sorted(keys))]
-        ).to_pylist()
-        return rows
-    found = []
-    wanted = [key.encode() for key in keys]
-    with file.open("rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n") and any(key in line for key in wanted):
-                row = parse(line)
-                found += [row] if str(row.get("key")) in keys else []
-    return found
 
 
 def _series(rows: Iterable[Row], name_of: Callable[[Row], str]) -> dict[str, Floats]:

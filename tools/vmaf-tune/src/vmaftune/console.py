@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
@@ -228,7 +228,31 @@ class Steps(AbstractContextManager["Steps"]):
             say(f"{self._title}: {done:g}/{self._total:g} {text}".rstrip())
 
 
-class Changing(AbstractContextManager["Changing"]):
+class _Shown(AbstractContextManager["_Shown"]):
+    """What is shown live, while it is entered, where there is a terminal."""
+
+    _live: Live | None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+
+def _live_panel(panel: Callable[[], RenderableType]) -> Live | None:
+    """A panel that is drawn twice a second on a terminal; None without one."""
+    if not is_terminal():
+        return None
+    return Live(
+        console=_console(sys.stderr), refresh_per_second=2, transient=True, get_renderable=panel
+    )
+
+
+class Changing(_Shown):
     """Lines that take each other's place on a terminal; without one they are told anew when they
     change.
     """
@@ -238,15 +262,6 @@ class Changing(AbstractContextManager["Changing"]):
             Live(console=_console(sys.stderr), auto_refresh=False) if is_terminal() else None
         )
         self._last: Sequence[str] = ()
-
-    def __enter__(self) -> Changing:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live:
-            self._live.stop()
 
     def show(self, lines: Sequence[str]) -> None:
         """Show `lines` now."""
@@ -291,7 +306,7 @@ def worker_lines(paces: Sequence[WorkerPace]) -> list[str]:
     return lines
 
 
-class SweepView(AbstractContextManager["SweepView"]):
+class SweepView(_Shown):
     """What a running sweep shows: a live panel on a terminal, plain lines without one, NDJSON
     events with `as_json`.
 
@@ -321,25 +336,7 @@ class SweepView(AbstractContextManager["SweepView"]):
         self._begin = time.monotonic()
         self._said = self._begin
         self._total = len(self._costs)
-        self._live = (
-            Live(
-                console=_console(sys.stderr),
-                refresh_per_second=2,
-                transient=True,
-                get_renderable=self._panel,
-            )
-            if is_terminal() and not as_json
-            else None
-        )
-
-    def __enter__(self) -> SweepView:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._live = None if as_json else _live_panel(self._panel)
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Show one event of a sweep."""
@@ -439,7 +436,7 @@ _IN_JSON = frozenset(
 )
 
 
-class FindView(AbstractContextManager["FindView"]):
+class FindView(_Shown):
     """What a search shows: a line for each probe with its bracket, and on a terminal what is being
     measured now; NDJSON of probes and answers with `as_json`.
     """
@@ -455,25 +452,7 @@ class FindView(AbstractContextManager["FindView"]):
         self._cells = self._probes = 0
         self._now = self._far = ""
         self._said = 0.0
-        self._live = (
-            Live(
-                console=_console(sys.stderr),
-                refresh_per_second=2,
-                transient=True,
-                get_renderable=self._panel,
-            )
-            if is_terminal() and not as_json
-            else None
-        )
-
-    def __enter__(self) -> FindView:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._live = None if as_json else _live_panel(self._panel)
 
     def feed(self, told: Mapping[str, Any]) -> None:
         """Show one event of a search."""

@@ -14,18 +14,7 @@ from pathlib import Path
 from vmaf_train.corpus.rows import CELLS, SWEEP, CellRow, latest
 
 from vmaftune.asking.sweeping import GridQuestion
-from vmaftune.cell import (
-    TEACHER,
-    Cell,
-    Color,
-    KeptEncode,
-    Raw,
-    Setting,
-    Window,
-    check_utf8,
-    parse_crop,
-)
-from vmaftune.encoders import ENCODERS
+from vmaftune.cell import TEACHER, Cell, KeptEncode, check_utf8
 from vmaftune.engine.kept import digests_of, kept_file
 from vmaftune.engine.options import Options
 from vmaftune.engine.room import BUDGET_BYTES
@@ -36,7 +25,7 @@ from vmaftune.media.ffmpeg import find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
 from vmaftune.metrics import check_size, neg_of
 from vmaftune.request.cells import Plan, matches
-from vmaftune.request.document import Document, GridEntry, SourceEntry, read_document
+from vmaftune.request.document import Document, read_document, window_of
 from vmaftune.request.flags import Flags, RunFlags
 
 ALLOWED = frozenset({"vmaf_model", "metrics", "out"})
@@ -132,11 +121,11 @@ def _cells(
 ) -> tuple[list[Cell], tuple[str, ...]]:
     """The finished cells of the plan, each with its kept encode; and what is left out."""
     digests = digests_of(folder)
-    windows = {entry.name: _window(entry) for entry in document.sources}
+    windows = {entry.name: window_of(entry) for entry in document.sources}
     found, without, unfinished = [], 0, 0
     for block in document.grid:
         for source in block.sources:
-            for setting in _settings(block):
+            for setting in block.settings():
                 cell = Cell(window=windows[source], setting=setting)
                 row = rows.get(cell.id)
                 if row is None or not row.is_ok:
@@ -175,54 +164,6 @@ def _kept(file: Path, sha256: str, row: CellRow) -> KeptEncode:
         cpu_s=row.encode_cpu_s,
         device=row.device,
         host=row.host,
-    )
-
-
-def _settings(block: GridEntry) -> list[Setting]:
-    return [
-        Setting(
-            encoder=ENCODERS[block.encoder],
-            preset=block.preset,
-            quality=quality,
-            size=block.size,
-            options=block.options,
-            maxrate_kbps=block.maxrate_kbps,
-            bufsize_kbps=block.bufsize_kbps,
-        )
-        for quality in block.quality
-    ]
-
-
-def _window(entry: SourceEntry) -> Window:
-    """A window as sweep.json tells it. It is reached from the beginning of its file: where to seek
-    to is not kept.
-    """
-    primaries, transfer, matrix, span = entry.color
-    raw = entry.raw
-    before, after = entry.pads or (0, 0)
-    return Window(
-        name=entry.name,
-        group=entry.group,
-        path=entry.path,
-        sha256=entry.sha256,
-        size_bytes=entry.size_bytes,
-        start_frame=entry.start_frame,
-        num_frames=entry.num_frames,
-        expected_frames=entry.expected_frames,
-        crop=parse_crop(entry.crop) if entry.crop else None,
-        scale=entry.scale,
-        deinterlace=entry.deinterlace,
-        width=entry.width,
-        height=entry.height,
-        pix_fmt=entry.pix_fmt,
-        fps=entry.fps,
-        sar=entry.sar,
-        color=Color(primaries=primaries, transfer=transfer, matrix=matrix, range=span),
-        stream_index=entry.stream_index,
-        raw=Raw(width=raw[0], height=raw[1], fps=raw[2], pix_fmt=raw[3]) if raw else None,
-        flags=entry.flags,
-        pad_before=before,
-        pad_after=after,
     )
 
 

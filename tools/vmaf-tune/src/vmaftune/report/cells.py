@@ -15,7 +15,7 @@ from vmaf_train.errors import DatasetError
 from vmaftune.cell import Setting
 from vmaftune.encoders import ENCODERS
 from vmaftune.errors import UsageError
-from vmaftune.report.sweep import Curve, Failure
+from vmaftune.report.sweep import Curve, FailedCell
 from vmaftune.request.document import Document, GridEntry, read_document
 
 
@@ -64,15 +64,15 @@ class MeasuredCell:
         return command_text(self.row.argv or ())
 
     @property
-    def failure(self) -> Failure | None:
+    def failure(self) -> FailedCell | None:
         """Why the cell has no score; None for a finished one."""
         error = self.row.error
         if self.row.is_ok:
             return None
         if error is None:
             unknown = {"kind": "unknown", "message": "", "stderr": "", "command": ""}
-            return Failure(cell=self.row.cell, exit_code=None, **unknown)
-        return Failure(
+            return FailedCell(cell=self.row.cell, exit_code=None, **unknown)
+        return FailedCell(
             cell=self.row.cell,
             kind=error.kind.value,
             message=error.message,

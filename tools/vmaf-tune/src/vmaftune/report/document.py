@@ -14,7 +14,6 @@ from vmaftune.report.outline import (
     Cost,
     CurveName,
     CurveTargets,
-    FailedCell,
     ModelPart,
     Outline,
     PairRates,
@@ -25,7 +24,7 @@ from vmaftune.report.outline import (
     WindowedAnswer,
 )
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Answered, AskedQuestion, Failure, Point, ToldLadder
+from vmaftune.report.sweep import Answered, AskedQuestion, Point, ToldLadder
 
 Json = dict[str, object]
 """A JSON object on its way out. Nothing reads it again."""
@@ -67,7 +66,7 @@ def outline(analysis: Analysis, model: ModelRun | None = None) -> Outline:
         },
         questions=[_question(question) for question in sweep.questions],
         ladders=[_ladder(ladder) for ladder in sweep.ladders],
-        failed=[_failed(failure) for failure in sweep.failures],
+        failed=list(sweep.failures),
         model_run=_model(model) if model else None,
     )
 
@@ -158,17 +157,6 @@ def _answer(answer: Answered) -> WindowedAnswer:
 
 def _ladder(ladder: ToldLadder) -> WholeLadder:
     return WholeLadder(**msgspec.structs.asdict(ladder.told), files=ladder.files)
-
-
-def _failed(failure: Failure) -> FailedCell:
-    return FailedCell(
-        cell=failure.cell,
-        kind=failure.kind,
-        message=failure.message,
-        exit_code=failure.exit_code,
-        stderr=failure.stderr,
-        command=failure.command,
-    )
 
 
 def _model(run: ModelRun) -> ModelPart:

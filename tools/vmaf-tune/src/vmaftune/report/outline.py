@@ -14,7 +14,7 @@ from vmaftune.engine.events import (
     QuestionEvent,
 )
 from vmaftune.report.model_run import Band, GateLine, GroupLine, OverGroups
-from vmaftune.report.sweep import GridLine, WindowScore
+from vmaftune.report.sweep import FailedCell, GridLine, WindowScore
 
 
 class Command(msgspec.Struct, kw_only=True, rename={"reason": "for"}):
@@ -113,17 +113,6 @@ class WholeLadder(LadderEvent, kw_only=True, frozen=True, tag_field="event", tag
     """A ladder, and its files where they were made."""
 
     files: LadderFilesEvent | None
-
-
-class FailedCell(msgspec.Struct, kw_only=True, rename={"kind": "class"}):
-    """A cell that has no score, and why. `command` can be pasted."""
-
-    cell: str
-    kind: str
-    message: str
-    exit_code: int | None
-    stderr: str
-    command: str
 
 
 class ModelPart(msgspec.Struct, kw_only=True):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,9 +83,8 @@ class Point:
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One cell that has no score, and why. `command` can be pasted."""
+class FailedCell(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """A cell that has no score, and why. `command` can be pasted."""
 
     cell: str
     kind: str
@@ -208,7 +208,7 @@ class Sweep:
     curves: tuple[Curve, ...]
     points: tuple[Point, ...]
     frames: Mapping[str, Scores]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedCell, ...]
     facts: tuple[Fact, ...]
     start_facts: tuple[Fact, ...]
     grid: tuple[GridLine, ...]

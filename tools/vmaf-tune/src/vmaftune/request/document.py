@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from vmaftune.cell import SWEEP, Cell, Pair, Setting, Window
-from vmaftune.encoders import OptionSet, format_quality
+from vmaftune.cell import SWEEP, Cell, Color, Pair, Raw, Setting, Window, parse_crop
+from vmaftune.encoders import ENCODERS, OptionSet, format_quality
 from vmaftune.errors import FolderError, UsageError
 
 SCHEMA_VERSION = 1
@@ -97,6 +97,23 @@ class GridEntry:
             self.maxrate_kbps,
             self.bufsize_kbps,
         )
+
+    def settings(self) -> list[Setting]:
+        """The settings of its cells, one for each value. Raises KeyError for an encoder that the
+        encoder table does not have.
+        """
+        return [
+            Setting(
+                encoder=ENCODERS[self.encoder],
+                preset=self.preset,
+                quality=quality,
+                size=self.size,
+                options=self.options,
+                maxrate_kbps=self.maxrate_kbps,
+                bufsize_kbps=self.bufsize_kbps,
+            )
+            for quality in self.quality
+        ]
 
     def ids(self) -> Iterable[str]:
         """The ids of its cells."""
@@ -229,6 +246,40 @@ def source_entry(window: Window) -> SourceEntry:
         if window.pad_before or window.pad_after
         else None,
         every=window.every if window.every > 1 else None,
+    )
+
+
+def window_of(entry: SourceEntry) -> Window:
+    """The window that `source_entry` wrote. It is reached from the beginning of its file: where to
+    seek to is not kept.
+    """
+    primaries, transfer, matrix, span = entry.color
+    raw = entry.raw
+    before, after = entry.pads or (0, 0)
+    return Window(
+        name=entry.name,
+        group=entry.group,
+        path=entry.path,
+        sha256=entry.sha256,
+        size_bytes=entry.size_bytes,
+        start_frame=entry.start_frame,
+        num_frames=entry.num_frames,
+        expected_frames=entry.expected_frames,
+        crop=parse_crop(entry.crop) if entry.crop else None,
+        scale=entry.scale,
+        deinterlace=entry.deinterlace,
+        width=entry.width,
+        height=entry.height,
+        pix_fmt=entry.pix_fmt,
+        fps=entry.fps,
+        sar=entry.sar,
+        color=Color(primaries=primaries, transfer=transfer, matrix=matrix, range=span),
+        stream_index=entry.stream_index,
+        raw=Raw(width=raw[0], height=raw[1], fps=raw[2], pix_fmt=raw[3]) if raw else None,
+        flags=entry.flags,
+        pad_before=before,
+        pad_after=after,
+        every=entry.every or 1,
     )
 
 
