@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from vmaftune.cell import Window
-from vmaftune.engine.bench import Attempt
+from vmaftune.engine.attempts import Attempt
 from vmaftune.engine.executor import CPU, Stage, Task
 from vmaftune.engine.floor import MOST_LOSSES, TOO_MANY, Floor, Place, slots_of
 from vmaftune.engine.references import reference_bytes

@@ -23,7 +23,7 @@ from vmaf_train.corpus.ledger import read_ledger
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import write_json
 from vmaftune.engine.folder import Writer, pool
-from vmaftune.media.score import Frame
+from vmaftune.media.libvmaf_log import Frame
 
 SCORE = st.floats(0, 100, allow_nan=False)
 

@@ -11,7 +11,7 @@ import pytest
 from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Window
 from vmaftune.engine.references import References, reference_bytes
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.request.cells import Plan
 
 

@@ -16,13 +16,14 @@ from vmaftune.cell import Cell
 from vmaftune.engine.events import CellEvent, PrepareEvent, StageEvent
 from vmaftune.engine.executor import Ended, Started
 from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
-from vmaftune.engine.stages import Limits, Worker, cell_task, encode_stage, pair_task, score_stage
+from vmaftune.engine.stages import Worker, cell_task, encode_stage, pair_task, score_stage
 from vmaftune.engine.standing import standing
 from vmaftune.engine.study import Study
 from vmaftune.errors import FolderError, UsageError
 from vmaftune.hardware.gpus import Device
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.questions import grid
 from vmaftune.request.cells import Plan

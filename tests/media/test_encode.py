@@ -12,7 +12,6 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Cell, Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.encode import (
-    CellFailure,
     check,
     encode_argv,
     encode_sar,
@@ -22,6 +21,7 @@ from vmaftune.media.encode import (
     paste,
     telling_line,
 )
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.process import Finished
 
 PLAIN = {

@@ -17,12 +17,14 @@ import pytest
 from numpy.typing import NDArray
 from vmaf_train.corpus.rows import Metrics
 from vmaftune.cell import Cell
-from vmaftune.media.encode import CellFailure, encode
+from vmaftune.engine.metric_rows import pool_metrics
+from vmaftune.media.encode import encode
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.further import parse_further, parse_xpsnr
 from vmaftune.media.prepare import prepare
 from vmaftune.media.score import Score, score
-from vmaftune.metrics import METRICS, pool_metrics
+from vmaftune.metrics import METRICS
 
 ALL = tuple(METRICS)
 FRAMES = 6

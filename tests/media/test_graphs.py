@@ -12,8 +12,9 @@ from vmaftune.cell import Cell, scoring_format
 from vmaftune.media.encode import encode_argv, fill
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.graphs import chain, compiled, part, source
+from vmaftune.media.libvmaf_log import LOG, parse_log
 from vmaftune.media.prepare import prepare
-from vmaftune.media.score import LOG, libvmaf_filter, pads, parse_log, score_argv
+from vmaftune.media.score import libvmaf_filter, pads, score_argv
 from vmaftune.request.cells import Plan
 
 FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p10le")

@@ -11,7 +11,7 @@ import av
 import pytest
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.containers import Stream, check_streams, companions
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.join import Part, concat_script, frame_digests, join, measure, stamps
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from vmaftune.cell import Color, Crop, Pair, Raw, Window
 from vmaftune.errors import SourceError
-from vmaftune.media.encode import CellFailure, fill
+from vmaftune.media.encode import fill
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare, prepare_argv
 from vmaftune.media.probe import probe

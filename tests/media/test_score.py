@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from vmaftune.media.encode import CellFailure
-from vmaftune.media.score import libvmaf_filter, parse_inputs, parse_log, scoring_format
+from vmaftune.media.failure import CellFailure
+from vmaftune.media.libvmaf_log import parse_log
+from vmaftune.media.score import libvmaf_filter, parse_inputs, scoring_format
 
 TEACHER, NEG = "vmaf_v0.6.1", "vmaf_v0.6.1neg"
 METRICS = {

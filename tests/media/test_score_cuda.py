@@ -16,7 +16,7 @@ from vmaftune.encoders import find
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.cuda import choose_scorer, works
 from vmaftune.hardware.gpus import Gpu, Gpus, Nvidia
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg
 from vmaftune.media.process import Finished, Runner
 from vmaftune.media.score import score_argv

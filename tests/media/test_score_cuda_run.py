@@ -9,8 +9,9 @@ from pathlib import Path
 
 from vmaftune.media.encode import encode_argv, fill
 from vmaftune.media.ffmpeg import Ffmpeg
+from vmaftune.media.libvmaf_log import LOG, parse_log
 from vmaftune.media.prepare import prepare
-from vmaftune.media.score import LOG, parse_log, score
+from vmaftune.media.score import score
 from vmaftune.media.score_cuda import CHECKED_FRAMES, difference, first_frames_argv, gpu_score_argv
 from vmaftune.request.cells import Plan
 

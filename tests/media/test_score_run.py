@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from vmaf_train.contract import FEATURES
-from vmaftune.media.encode import CellFailure, encode
+from vmaftune.media.encode import encode
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
 from vmaftune.media.score import packet_bytes, score

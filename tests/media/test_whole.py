@@ -13,7 +13,7 @@ import pytest
 from vmaftune.cell import Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.containers import companions
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.whole import FilmEncode, encode_film, film_argv
 

@@ -20,8 +20,8 @@ from vmaftune.engine.events import CellEvent, PointEvent
 from vmaftune.errors import UsageError
 from vmaftune.media.keyframes import keyframes
 from vmaftune.questions.hull import EACH, HullSearch, Point
-from vmaftune.request.film import resolve_film
 from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.sources import resolve_film
 from vmaftune.request.template import read_template
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

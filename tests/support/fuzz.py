@@ -30,9 +30,9 @@ from vmaf_train.shipping import registry
 from vmaftune.commands import status
 from vmaftune.engine.folder import Writer
 from vmaftune.errors import VmafTuneError
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
+from vmaftune.media.libvmaf_log import parse_log
 from vmaftune.media.metrics import parse_extra
-from vmaftune.media.score import parse_log
 from vmaftune.report.read import read as read_report
 from vmaftune.request.document import read_document
 from vmaftune.request.sweep_file import read_sweep

@@ -41,14 +41,16 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.engine.cluster import ClusterExecutor
 from vmaftune.engine.connection import connect
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
-from vmaftune.engine.stages import Limits, Measured
+from vmaftune.engine.stages import Measured
 from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.media.encode import Encode
 from vmaftune.media.ffmpeg import find_ffmpeg, identify
+from vmaftune.media.libvmaf_log import Frame
 from vmaftune.media.process import Runner
-from vmaftune.media.score import Decoded, Frame, Score
+from vmaftune.media.score import Decoded, Score
 from vmaftune.request.cells import Plan
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -40,7 +40,7 @@ from vmaftune.cell import Cell, Window
 from vmaftune.engine.study import Study
 from vmaftune.media.ffmpeg import find_ffmpeg
 from vmaftune.questions.film import Made
-from vmaftune.questions.find import cell_of
+from vmaftune.questions.find_request import cell_of
 from vmaftune.request.cells import Plan
 from vmaftune.request.flags import Texts
 

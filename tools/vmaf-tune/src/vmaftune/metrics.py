@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vmaf_train.corpus import pooling
-from vmaf_train.corpus.rows import Metrics, Pooled
 
 from vmaftune.errors import UsageError
 
@@ -325,38 +324,6 @@ def check_size(metrics: Sequence[str], width: int, height: int, where: str) -> N
                 f"--metrics {name}: {where} is {width}x{height}, and libvmaf's {name} needs {need};"
                 f" leave {name} out, or use a larger --scale"
             )
-
-
-def pool_metrics(metrics: Sequence[str], columns: Columns) -> Metrics | None:
-    """What a cell row holds of `metrics`, from the columns of its frames; None for no metrics."""
-    if not metrics:
-        return None
-    return Metrics(**{name: _pooled(METRICS[name], columns) for name in metrics})
-
-
-def _pooled(metric: Metric, columns: Columns) -> Pooled:
-    values = sorted(math.inf if v is None else v for v in columns[metric.name])
-    found = {
-        "min": values[0],
-        "p5": pooling.percentile(values, 0.05),
-        "p95": pooling.percentile(values, 0.95),
-        "max": values[-1],
-    }
-    ended = {name: v if math.isfinite(v) else None for name, v in found.items()}
-    return Pooled(mean=metric.mean(columns), **ended)
-
-
-def of_row(metrics: Metrics | None) -> tuple[str, ...]:
-    """The metrics that a row holds."""
-    if metrics is None:
-        return ()
-    return tuple(name for name in METRICS if getattr(metrics, name) is not None)
-
-
-def mean_of(metrics: Metrics | None, name: str) -> Pooled | None:
-    """What a row holds of one metric; None where it was not measured."""
-    found: Pooled | None = getattr(metrics, name) if metrics is not None else None
-    return found
 
 
 def label_of(name: str) -> str:

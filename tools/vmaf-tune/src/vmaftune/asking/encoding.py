@@ -9,9 +9,9 @@ from pathlib import Path
 from vmaf_train.prior import load as load_prior
 
 from vmaftune.asking.finding import Question, Wanted, drive, find_question, open_study
+from vmaftune.asking.joins import check_joins, shot_windows
 from vmaftune.asking.running import OnEvent, Running
 from vmaftune.cell import Window
-from vmaftune.encoders import Encoder
 from vmaftune.errors import UsageError
 from vmaftune.media.containers import (
     Stream,
@@ -20,16 +20,12 @@ from vmaftune.media.containers import (
     container_of,
     fitting,
 )
-from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.media.join import REFUSED_CODECS
 from vmaftune.media.output import check_free
-from vmaftune.media.shots import shots
 from vmaftune.metrics import VMAF
 from vmaftune.questions.film import EncodeRequest, Made
 from vmaftune.questions.kept import check_depth, lost
 from vmaftune.questions.shots import ShotEncoder
 from vmaftune.questions.whole import WholeEncoder
-from vmaftune.request.film import Film
 from vmaftune.request.flags import Texts
 
 
@@ -125,25 +121,6 @@ def _shot_windows(question: Question, job: EncodeJob) -> tuple[Window, ...]:
     check_joins(film, candidate.encoder)
     timeout_s = question.options.timeout_s or max(3600.0, film.seconds * 10)
     return shot_windows(film, question.ffmpeg, timeout_s)
-
-
-def check_joins(film: Film, encoder: Encoder) -> None:
-    """Raise UsageError for a film or an encoder whose shots cannot be joined."""
-    if "vfr" in film.whole.flags:
-        raise UsageError(
-            f"{film.whole.path} has a variable frame rate, and its shots cannot be joined; leave"
-            " --shots out"
-        )
-    if encoder.codec in REFUSED_CODECS:
-        why = REFUSED_CODECS[encoder.codec]
-        raise UsageError(f"{encoder.name} cannot be encoded by shots: {why}")
-
-
-def shot_windows(film: Film, ffmpeg: Ffmpeg, timeout_s: float) -> tuple[Window, ...]:
-    """A window for each shot of the film; decodes it once."""
-    spans = shots(Path(film.whole.path), film.facts, ffmpeg, timeout_s)
-    whole = replace(film, whole=replace(film.whole, hdr10=film.facts.hdr10))
-    return tuple(whole.cut(span.start, span.num_frames) for span in spans)
 
 
 def make_film(

@@ -23,22 +23,14 @@ from vmaftune.errors import UsageError
 from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.metrics import VMAF, Goal, check_known, check_size, neg_of, ordered
-from vmaftune.questions.find import (
-    CHEAP,
-    FIRST_WINDOWS,
-    SEARCHED,
-    Candidate,
-    Finder,
-    FindRequest,
-    Found,
-    Probe,
-    cell_of,
-)
+from vmaftune.questions.find import CHEAP, FIRST_WINDOWS, SEARCHED, Finder, Found, Probe
+from vmaftune.questions.find_request import Candidate, FindRequest, cell_of
 from vmaftune.questions.sample import Sample, sample, whole
 from vmaftune.questions.told import film_bytes, film_command, told_answers
 from vmaftune.request.asked import Request
-from vmaftune.request.film import Film, resolve_film
+from vmaftune.request.film import Film
 from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.sources import resolve_film
 from vmaftune.request.values import parse_scale
 
 RUNS = Path("runs/find")

@@ -23,8 +23,7 @@ from vmaftune.engine.folder import now
 from vmaftune.media.hls import variant_line
 from vmaftune.media.paste import film_command
 from vmaftune.questions.hull import Point
-from vmaftune.questions.ladder import Against, LadderRequest, Rung
-from vmaftune.questions.rungs import LadderFiles, RungFile
+from vmaftune.questions.ladder_values import Against, LadderFiles, LadderRequest, Rung, RungFile
 
 if TYPE_CHECKING:
     from vmaftune.report.hulls import Crossing, Hull

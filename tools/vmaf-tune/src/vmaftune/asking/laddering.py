@@ -10,7 +10,6 @@ from pathlib import Path
 from vmaf_train.prior import Prior
 from vmaf_train.prior import load as load_prior
 
-from vmaftune.asking.encoding import check_joins, shot_windows
 from vmaftune.asking.finding import (
     SAMPLE_SECONDS,
     Wanted,
@@ -19,6 +18,7 @@ from vmaftune.asking.finding import (
     find_folder,
     option_set,
 )
+from vmaftune.asking.joins import check_joins, shot_windows
 from vmaftune.asking.laddered import LadderResult, files_event, ladder_event
 from vmaftune.asking.running import OnEvent, Running, open_folder
 from vmaftune.cell import Window
@@ -33,13 +33,16 @@ from vmaftune.media.containers import companions
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.metrics import check_size, neg_of
 from vmaftune.questions.film import stretches
-from vmaftune.questions.find import FIRST_WINDOWS, Candidate
-from vmaftune.questions.ladder import LadderMaker, LadderRequest
-from vmaftune.questions.rungs import LadderFiles, RungsMaker, RungsRequest, check_folder
+from vmaftune.questions.find import FIRST_WINDOWS
+from vmaftune.questions.find_request import Candidate
+from vmaftune.questions.ladder import LadderMaker
+from vmaftune.questions.ladder_values import LadderFiles, LadderRequest
+from vmaftune.questions.rungs import RungsMaker, RungsRequest, check_folder
 from vmaftune.questions.sample import sample
 from vmaftune.request.asked import Request
-from vmaftune.request.film import Film, resolve_film
+from vmaftune.request.film import Film
 from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.sources import resolve_film
 from vmaftune.request.template import read_template
 from vmaftune.request.values import Size, parse_sizes
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from vmaftune.encoders import Selection
 from vmaftune.engine.cluster import join
 from vmaftune.engine.events import Event
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
-from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.hardware.selection import choose_encoders

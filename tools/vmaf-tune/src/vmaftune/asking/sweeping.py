@@ -15,9 +15,9 @@ from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
 from vmaftune.engine.cluster import join
 from vmaftune.engine.events import EndEvent, Event
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
 from vmaftune.engine.room import BUDGET_BYTES
-from vmaftune.engine.stages import Limits
 from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target, check_target
 from vmaftune.hardware.cuda import choose_scorer

@@ -45,7 +45,8 @@ from vmaftune.metrics import METRICS, VMAF, label_of, parse_guards, parse_target
 if TYPE_CHECKING:
     from vmaftune.asking.finding import FindResult, Question, Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.questions.find import FindRequest, Found, Probe
+    from vmaftune.questions.find import Found, Probe
+    from vmaftune.questions.find_request import FindRequest
     from vmaftune.request.flags import Texts
 
 
@@ -307,7 +308,7 @@ def _cpu(result: FindResult, found: Found) -> str | None:
     """CPU seconds of encoding for a second of film; of a foretold answer what a table of costs
     expects.
     """
-    from vmaftune.questions.find import cell_of
+    from vmaftune.questions.find_request import cell_of
 
     probe, rate = found.probe, float(result.film.frame_rate)
     if probe is not None:

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from vmaftune.asking.laddered import LadderResult
     from vmaftune.asking.laddering import LadderQuestion
     from vmaftune.engine.events import LaddersEvent
-    from vmaftune.questions.ladder import Rung
-    from vmaftune.questions.rungs import LadderFiles
+    from vmaftune.questions.ladder_values import LadderFiles, Rung
 
 
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".webp")

@@ -13,7 +13,8 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Window
 from vmaftune.errors import ToolError
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill
+from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.metrics import METRICS
 from vmaftune.questions.score import SHOWN, Scored

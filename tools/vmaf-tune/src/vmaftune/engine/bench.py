@@ -14,7 +14,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,82 +24,17 @@ import vmaf_train
 import vmaftune
 from vmaftune.cell import Tools, Window
 from vmaftune.encoders import ENCODERS, Encoder
-from vmaftune.engine.executor import Task
-from vmaftune.engine.stages import Limits, Worker
+from vmaftune.engine.attempts import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.stages import Worker
 from vmaftune.errors import ToolError, VmafTuneError
 from vmaftune.hardware.gpus import Device, look
-from vmaftune.media.encode import COMMON, CellFailure
+from vmaftune.media.encode import COMMON
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import ENV_FFMPEG, Ffmpeg, find_ffmpeg, identify, sha256_file
 from vmaftune.media.process import Runner
 
 PREFIX = "vmaf-tune"
 CANARY_FRAMES, CANARY_SIZE, CANARY_TIMEOUT_S = 10, "320x180", 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a client wants of a bench. `ffmpeg` is its own; `cwd` is where its paths begin."""
-
-    session: str
-    ffmpeg: Tools
-    teacher: str
-    cwd: str
-    budget_bytes: int
-    limits: Limits
-    kinds: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a worker is. `canary` is the digest of a tiny encode by encoder, None for one that
-    cannot run there; `devices` are the GPUs that cells of a kind are sent to;
-    `problem` says why it cannot be used at all.
-    """
-
-    host: str
-    cpu: str
-    version: str
-    package: str
-    ffmpeg: Tools | None
-    canary: Mapping[str, str | None]
-    free_bytes: int
-    devices: Mapping[str, Device] = field(default_factory=dict)
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One go at a task on one worker: its stages from `step` up to `end`, on `lane`."""
-
-    number: int
-    task: Task
-    step: int
-    end: int
-    lane: str
-    value: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an attempt ended; `step` is the stage that failed, or the last. `value` is what that
-    stage was given, or gave.
-    """
-
-    step: int
-    value: Any = None
-    error: Exception | None = None
-
-
-class SourceMissing(Exception):
-    """A source does not lie where the client has it; the client sends it."""
-
-    def __init__(self, sha256: str) -> None:
-        super().__init__(sha256)
-        self.sha256 = sha256
-
-
-class BenchGone(Exception):
-    """The worker was started anew since its bench was opened."""
 
 
 def package_digest() -> str:

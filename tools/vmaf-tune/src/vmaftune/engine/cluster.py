@@ -23,16 +23,17 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine import bench
-from vmaftune.engine.bench import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.attempts import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
 from vmaftune.engine.board import RETRIES, RETRY_S
 from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.members import GONE, Member, gpu_names, unlike
-from vmaftune.engine.stages import Limits, Measured, Worker
+from vmaftune.engine.stages import Measured, Worker
 from vmaftune.engine.target import Target
 from vmaftune.errors import ToolError
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 
 KINDS = tuple(dict.fromkeys(row.kind for row in ENCODERS.values() if row.kind))

@@ -19,7 +19,7 @@ from vmaftune.cell import ENCODES, Cell, Window, digest
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.containers import Stream
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.join import join
 from vmaftune.media.whole import FilmEncode, encode_film, film_argv, frames_done
 

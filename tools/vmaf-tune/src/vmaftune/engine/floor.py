@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmaftune.engine.bench import Attempt
+from vmaftune.engine.attempts import Attempt
 from vmaftune.engine.executor import CPU, Task
 from vmaftune.engine.references import reference_bytes, reference_id
 

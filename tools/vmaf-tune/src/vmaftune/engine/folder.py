@@ -23,8 +23,8 @@ from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
 
 from vmaftune.errors import ToolError
+from vmaftune.media.libvmaf_log import Frame
 from vmaftune.media.metrics import FULL
-from vmaftune.media.score import Frame
 
 if TYPE_CHECKING:
     import pyarrow

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.bench import Facts
+from vmaftune.engine.attempts import Facts
 
 GONE = "it is gone"
 

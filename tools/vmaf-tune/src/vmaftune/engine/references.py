@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmaftune.cell import Window, digest
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 
 
 def reference_id(window: Window) -> str:

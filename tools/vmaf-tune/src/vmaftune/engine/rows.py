@@ -15,13 +15,16 @@ from vmaftune.cell import Cell, Pair, Tools, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.answers import Answers, FrameValues
 from vmaftune.engine.folder import now, pool
+from vmaftune.engine.metric_rows import of_row, pool_metrics
 from vmaftune.engine.stages import Measured
-from vmaftune.media.encode import CellFailure, encode_argv, paste
+from vmaftune.media.encode import encode_argv, paste
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.further import FurtherRow
+from vmaftune.media.libvmaf_log import Frame
 from vmaftune.media.prepare import prepare_argv
-from vmaftune.media.score import Frame, score_argv
+from vmaftune.media.score import score_argv
 from vmaftune.media.score_pair import PairScore, command, pair_argv
-from vmaftune.metrics import VMAF, of_row, pool_metrics
+from vmaftune.metrics import VMAF
 
 Item = Cell | Pair
 # What a frame row repeats of its cell.

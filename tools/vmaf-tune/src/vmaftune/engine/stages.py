@@ -18,34 +18,19 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Cell, Pair, Raw, Window
 from vmaftune.costs import longest_prepare_s, prepare_s
 from vmaftune.engine.executor import CPU, Stage, Step, Task
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.references import References
 from vmaftune.hardware.diagnosis import Reason, classify
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import lane_name
 from vmaftune.media.content import content_sha256
-from vmaftune.media.encode import CellFailure, Encode, encode
+from vmaftune.media.encode import Encode, encode
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.prepare import prepare
 from vmaftune.media.score import Score, score
 from vmaftune.media.score_cuda import LANE, GpuScorer, eligible
 from vmaftune.media.score_pair import PairScore, score_pair
-
-MIN_TIMEOUT_S = 600.0
-# A stall is told from slowness by this factor over the expected time of one process.
-TIMEOUT_FACTOR = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Seconds after which a process counts as stalled: `timeout_s`, or None for many times what it
-    is expected to take.
-    """
-
-    timeout_s: float | None = None
-
-    def of(self, expected_s: float) -> float:
-        """For a process that is expected to take `expected_s` seconds."""
-        return self.timeout_s or max(MIN_TIMEOUT_S, TIMEOUT_FACTOR * expected_s)
 
 
 class Worker:

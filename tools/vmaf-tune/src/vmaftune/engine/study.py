@@ -58,6 +58,7 @@ from vmaftune.engine.folder import Writer, amend_run, append_run, now
 from vmaftune.engine.hold import Hold
 from vmaftune.engine.kept import keep, kept_file
 from vmaftune.engine.lanes import LaneExecutor
+from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
 from vmaftune.engine.plan_file import ENDED, Planned, grown, open_folder
 from vmaftune.engine.references import reference_id
@@ -72,19 +73,11 @@ from vmaftune.engine.rows import (
     frame_values,
     ok_row,
 )
-from vmaftune.engine.stages import (
-    Encoded,
-    Limits,
-    Measured,
-    Worker,
-    cell_task,
-    lanes_of,
-    pair_task,
-)
+from vmaftune.engine.stages import Encoded, Measured, Worker, cell_task, lanes_of, pair_task
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import Resolved, slots
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg, machine, packages, usable_cores
 from vmaftune.media.score_cuda import LANE, SLOTS, GpuScorer
 from vmaftune.media.score_pair import PairScore

@@ -9,7 +9,7 @@ from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.gpus import Gpus, visible
 from vmaftune.media.encode import COMMON
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.media.score import LOG
+from vmaftune.media.libvmaf_log import LOG
 from vmaftune.media.score_cuda import FORMAT, TEACHERS, GpuScorer, gpu_filter
 
 

@@ -17,6 +17,7 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Cell, Window
 from vmaftune.encoders import Encoder
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.process import Finished
 
@@ -32,20 +33,6 @@ _PROGRESS = re.compile(
     r"Exiting with exit code|^\[(in|out|vf|vist|vost|vdec|enc|dec|af|graph|Parsed_\w+)[#:@ \d/]"
     r"|^(frame|size)=|^(Input|Output|Stream|Press|Metadata|Duration)\b"
 )
-
-
-class CellFailure(Exception):
-    """A cell that gave no trustworthy number: `kind` names the class, the text is the sentence."""
-
-    def __init__(self, kind: FailureKind, message: str, finished: Finished | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.exit_code = finished.returncode if finished else None
-        self.stderr_tail = finished.tail if finished else ""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        state = {"exit_code": self.exit_code, "stderr_tail": self.stderr_tail}
-        return CellFailure, (self.kind, str(self)), state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import chroma_of
 from vmaftune.errors import ToolError
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.metrics import METRICS, xpsnr_of_frame
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.media.containers import Stream, carried, container_of
-from vmaftune.media.encode import COMMON, CellFailure, check, fill
+from vmaftune.media.encode import COMMON, check, fill
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.output import appear, beside
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from vmaf_train.contract import FEATURES
 from vmaf_train.corpus.rows import FailureKind
 
-from vmaftune.media.encode import CellFailure
-from vmaftune.media.score import read_log
+from vmaftune.media.failure import CellFailure
+from vmaftune.media.libvmaf_log import read_log
 
 # libvmaf's extractors beyond adm, vif and motion, which are always asked for.
 EXTRACTORS = ("psnr", "float_ssim", "float_ms_ssim", "cambi", "ciede", "psnr_hvs")

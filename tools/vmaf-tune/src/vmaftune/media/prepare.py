@@ -19,7 +19,8 @@ from pathlib import Path
 from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Window
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, parse_frame_count
+from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill, parse_frame_count
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.graphs import Filter, chain, compiled, part, source
 from vmaftune.media.process import Finished

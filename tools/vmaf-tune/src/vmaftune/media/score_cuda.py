@@ -23,22 +23,14 @@ from vmaftune.media.encode import (
     FILTER_THREADS,
     ONLY_FILES,
     TO_NOWHERE,
-    CellFailure,
     check,
     fill,
     reference_input,
 )
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.media.score import (
-    LOG,
-    Frame,
-    Score,
-    log_text,
-    parse_inputs,
-    parse_log,
-    score,
-    score_argv,
-)
+from vmaftune.media.libvmaf_log import LOG, Frame, log_text, parse_log
+from vmaftune.media.score import Score, parse_inputs, score, score_argv
 
 # Integer models: libvmaf's CUDA extractors are adm_cuda, vif_cuda, motion_cuda with the default
 # options.

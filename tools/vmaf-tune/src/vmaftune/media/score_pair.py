@@ -18,32 +18,21 @@ from vmaf_train.corpus.rows import FailureKind
 from vmaftune.cell import Pair, Window
 from vmaftune.media import alignment
 from vmaftune.media.alignment import OFFSETS, ROLES, Alignment
-from vmaftune.media.encode import (
-    COMMON,
-    FILTER_THREADS,
-    ONLY_FILES,
-    TO_NOWHERE,
-    CellFailure,
-    check,
-    fill,
-    paste,
-)
+from vmaftune.media.encode import COMMON, FILTER_THREADS, ONLY_FILES, TO_NOWHERE, check, fill, paste
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.further import XPSNR_LOG, FurtherRow, extractors
+from vmaftune.media.libvmaf_log import LOG, Frame, log_text, parse_log
 from vmaftune.media.metrics import EXTRACTORS, parse_extra
 from vmaftune.media.model_file import NAME
 from vmaftune.media.process import Finished
 from vmaftune.media.score import (
-    LOG,
     Decoded,
-    Frame,
     changed_inputs,
     further_rows,
     libvmaf_filter,
-    log_text,
     pads,
     parse_inputs,
-    parse_log,
 )
 from vmaftune.metrics import neg_of
 

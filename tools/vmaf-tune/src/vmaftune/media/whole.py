@@ -16,7 +16,8 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.cell import Setting, Window
 from vmaftune.media.containers import Stream, carried, container_of
-from vmaftune.media.encode import COMMON, ONLY_FILES, CellFailure, check, fill, parse_frame_count
+from vmaftune.media.encode import COMMON, ONLY_FILES, check, fill, parse_frame_count
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 
 _TAIL_BYTES = 4096

@@ -12,9 +12,10 @@ from vmaftune.engine.rows import Item
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.containers import Stream
-from vmaftune.questions.find import FindRequest
-from vmaftune.request.film import Film, resolve_film
+from vmaftune.questions.find_request import FindRequest
+from vmaftune.request.film import Film
 from vmaftune.request.flags import Texts, parse_flags, request_from
+from vmaftune.request.sources import resolve_film
 
 STRETCH_S = 4.0
 

@@ -21,16 +21,17 @@ from vmaf_train.corpus.rows import CellRow
 from vmaf_train.prior import STAND_INS, Belief, Measured, Prior
 from vmaf_train.search import Answer, Search
 
-from vmaftune.cell import TEACHER, Cell, Setting, Window
-from vmaftune.encoders import ENCODERS, Encoder, OptionSet, find
+from vmaftune.cell import Cell
+from vmaftune.encoders import ENCODERS, Encoder, find
 from vmaftune.engine.answers import FrameValues
 from vmaftune.engine.events import Asked, Event, NoticeEvent, ProbeEvent, QuestionEvent
 from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
 from vmaftune.errors import TargetMissed, ToolError
-from vmaftune.metrics import METRICS, VMAF, Goal, goal_of, ordered
+from vmaftune.metrics import METRICS, VMAF, Goal
+from vmaftune.questions.find_request import Candidate, FindRequest, cell_of
 from vmaftune.questions.plain import PlainSearch
-from vmaftune.questions.sample import Sample, pooled, pooled_metric, standard_error, wanted
+from vmaftune.questions.sample import pooled, pooled_metric, standard_error, wanted
 
 CHEAP = (("libx264", "veryfast"), ("libsvtav1", "10"))
 """The two probes that rank encoders: one of either generation."""
@@ -39,78 +40,6 @@ SEARCHED = 2
 FIRST_WINDOWS = 8
 Z80 = 1.2815515655446004
 """Standard deviations on either side that hold 80% of a normal distribution."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """An encoder with a preset, and the quality values that a search may use."""
-
-    encoder: Encoder
-    preset: str
-    low: float
-    high: float
-    step: float = 1
-
-    @property
-    def name(self) -> str:
-        """Readable: `libsvtav1 5`."""
-        return f"{self.encoder.name} {self.preset}"
-
-    def values(self) -> list[float]:
-        """All quality values that a search may use, finest first."""
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.low + i * self.step for i in range(count)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindRequest:
-    """What is asked. `target` in VMAF points of `statistic`, or in units of `metric`; the answer
-    also keeps the `guards`, and `metrics` are measured beside both. `within_points` is the standard
-    error to reach, in the target's units; `max_kbps` bounds the bitrate of the answer, `max_cpu`
-    the CPU seconds of encoding one second of film. `num_windows` fixes their number.
-    `maxrate_kbps` (kbit/s) and `bufsize_kbps` (kbit) bound the bitrate of every encode.
-    """
-
-    sample: Sample
-    candidates: tuple[Candidate, ...]
-    target: float
-    statistic: str = "mean"
-    stop: str = "confident"
-    within_points: float = 0.5
-    num_windows: int | None = None
-    max_kbps: float | None = None
-    max_cpu: float | None = None
-    size: tuple[int, int] | None = None
-    options: OptionSet | None = None
-    threads: int = 1
-    teacher: str = TEACHER
-    metric: str = VMAF
-    guards: tuple[Goal, ...] = ()
-    metrics: tuple[str, ...] = ()
-    maxrate_kbps: int | None = None
-    bufsize_kbps: int | None = None
-
-    @property
-    def goal(self) -> Goal:
-        """The target as a limit."""
-        return goal_of(self.metric, self.target, self.statistic)
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """All metrics that are measured beside VMAF."""
-        return ordered((*self.metrics, self.metric, *(goal.metric for goal in self.guards)))
-
-    def setting(self, candidate: Candidate, quality: float) -> Setting:
-        """How a candidate is encoded at a quality value."""
-        return Setting(
-            encoder=candidate.encoder,
-            preset=candidate.preset,
-            quality=quality,
-            size=self.size,
-            options=self.options,
-            maxrate_kbps=self.maxrate_kbps,
-            bufsize_kbps=self.bufsize_kbps,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,17 +83,6 @@ class Found:
     answer: Answer | None
     is_met: bool
     sentences: tuple[str, ...]
-
-
-def cell_of(request: FindRequest, candidate: Candidate, window: Window, quality: float) -> Cell:
-    """The cell of a probe on one window."""
-    return Cell(
-        window=window,
-        setting=request.setting(candidate, quality),
-        threads=request.threads,
-        teacher=request.teacher,
-        metrics=request.measured,
-    )
 
 
 class Finder:
@@ -651,6 +569,3 @@ def _sum(values: Sequence[float | None]) -> float | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-__all__ = ["Candidate", "FindRequest", "Finder", "Found", "Probe", "Search"]

@@ -37,14 +37,14 @@ from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.codecs import codec_word
 from vmaftune.media.containers import Stream
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.hls import MAIN, Rate, Sound, Variant, copy_stream, multivariant, package
 from vmaftune.media.keyframes import keyframes
 from vmaftune.media.whole import FilmEncode
 from vmaftune.questions.film import EncodeRequest, measured, pairs_inside
-from vmaftune.questions.find import Candidate, FindRequest, cell_of
+from vmaftune.questions.find_request import Candidate, FindRequest, cell_of
 from vmaftune.questions.hull import Size
-from vmaftune.questions.ladder import APART, Rung
+from vmaftune.questions.ladder_values import APART, LadderFiles, Rung, RungFile
 from vmaftune.questions.sample import pooled, standard_error, whole
 from vmaftune.questions.shots import ShotEncoder
 from vmaftune.request.film import Film
@@ -93,39 +93,6 @@ class RungsRequest:
             half.cut((window.start_frame - first) // 2, window.expected_frames // 2)
             for window in self.windows
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RungFile:
-    """A rung as a file. `score` is measured inside it, VMAF points, with its standard error;
-    `rate` in bits a second; `codec` is its CODECS word.
-    """
-
-    rung: Rung
-    path: Path
-    size_bytes: int
-    score: float
-    error: float
-    rate: Rate
-    codec: str | None
-    num_keyframes: int
-
-    @property
-    def kbps(self) -> float:
-        """The mean bitrate, kbit/s."""
-        return self.rate.mean / 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LadderFiles:
-    """The finished ladder: its playlist, the rungs' files, those of the sound, and what is to be
-    said of them.
-    """
-
-    playlist: Path
-    files: tuple[RungFile, ...]
-    sounds: tuple[Path, ...]
-    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

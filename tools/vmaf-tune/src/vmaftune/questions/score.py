@@ -15,7 +15,7 @@ from vmaf_train.corpus.rows import CellRow
 from vmaftune.cell import Pair
 from vmaftune.errors import SourceError, UsageError
 from vmaftune.media import further
-from vmaftune.media.encode import CellFailure
+from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.model_file import read_model_file
 from vmaftune.media.offset import find_offset

@@ -22,7 +22,7 @@ from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.questions.allot import Point, ShotCurve, allot, mean_score
 from vmaftune.questions.film import EncodeRequest, Made, ShotMade
-from vmaftune.questions.find import cell_of
+from vmaftune.questions.find_request import cell_of
 from vmaftune.questions.progress import Progress
 from vmaftune.questions.sample import pooled
 

@@ -10,7 +10,8 @@ from vmaf_train.prior import Foretold
 from vmaftune.engine.events import AnswerEvent, Curve
 from vmaftune.media import paste
 from vmaftune.metrics import VMAF
-from vmaftune.questions.find import Finder, FindRequest, Found, Probe, cell_of
+from vmaftune.questions.find import Finder, Found, Probe
+from vmaftune.questions.find_request import FindRequest, cell_of
 from vmaftune.questions.sample import Z95
 
 

@@ -28,7 +28,8 @@ from vmaftune.errors import ToolError
 from vmaftune.media.output import appear, beside
 from vmaftune.media.whole import FilmEncode
 from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside, stretches
-from vmaftune.questions.find import Finder, cell_of
+from vmaftune.questions.find import Finder
+from vmaftune.questions.find_request import cell_of
 from vmaftune.questions.progress import Progress
 from vmaftune.questions.sample import pooled, standard_error
 from vmaftune.questions.told import told_answers

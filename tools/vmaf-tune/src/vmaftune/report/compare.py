@@ -20,8 +20,9 @@ from vmaf_train.errors import DatasetError
 from vmaf_train.results.tables import bootstrap
 
 from vmaftune.encoders import ENCODERS
+from vmaftune.engine.metric_rows import mean_of
 from vmaftune.errors import UsageError
-from vmaftune.metrics import VMAF, VMAF_SCALE, Scale, mean_of, scale_of
+from vmaftune.metrics import VMAF, VMAF_SCALE, Scale, scale_of
 from vmaftune.report import bdrate
 from vmaftune.report.cells import MeasuredCell
 from vmaftune.report.frames import FrameScores, read_frames

@@ -19,8 +19,9 @@ from vmaf_train.errors import DatasetError
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.answers import FrameValues, stored_values
+from vmaftune.engine.metric_rows import mean_of
 from vmaftune.errors import UsageError
-from vmaftune.metrics import METRICS, VMAF, VMAF_SCALE, Scale, mean_of
+from vmaftune.metrics import METRICS, VMAF, VMAF_SCALE, Scale
 from vmaftune.report.cells import MeasuredCell, read_cells, read_plan
 from vmaftune.report.facts import (
     facts,

@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from vmaftune.cell import Window
-from vmaftune.errors import UsageError
 from vmaftune.media.probe import Facts
 from vmaftune.media.windows import timecode
-from vmaftune.request.asked import Request
-from vmaftune.request.sources import decoded_from_start, hashed, name_clips, resolve_clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +68,3 @@ class Film:
             fps=str(whole.frame_rate / 2),
         )
         return replace(self, whole=half)
-
-
-def resolve_film(request: Request) -> tuple[Film, tuple[str, ...]]:
-    """The one film of a request, probed and hashed, and notices about it.
-
-    Raises UsageError for several films, SourceError for one that is refused.
-    """
-    if len(request.clips) != 1:
-        raise UsageError(f"this takes one film at a time, and these are {len(request.clips)}")
-    clip = request.clips[0]
-    found = resolve_clip(clip, name_clips([clip])[0])
-    (window,) = found.windows
-    notices = found.notices
-    if found.facts.unsought and not window.start_frame:  # else it was said already
-        notices = (*notices, decoded_from_start(clip.path, found.facts))
-    return Film(whole=hashed(window, {}), facts=found.facts), notices

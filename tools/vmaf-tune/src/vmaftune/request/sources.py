@@ -17,6 +17,7 @@ from vmaftune.media.content import content_sha256
 from vmaftune.media.probe import HDR_TRANSFERS, SUFFIXES, Facts, look, probe, raw_format
 from vmaftune.media.windows import Span, chunks, samples, timecode
 from vmaftune.request.asked import Clip, Preparation, Request
+from vmaftune.request.film import Film
 
 LEAST_SIDE = 64  # pixels; less is too small for libvmaf's pyramid and some encoders
 
@@ -389,3 +390,19 @@ def _check_twins(windows: Sequence[Window]) -> None:
                 f"{twin.name} and {window.name} are the same clip and window: {window.path}; leave"
                 " one of them out"
             )
+
+
+def resolve_film(request: Request) -> tuple[Film, tuple[str, ...]]:
+    """The one film of a request, probed and hashed, and notices about it.
+
+    Raises UsageError for several films, SourceError for one that is refused.
+    """
+    if len(request.clips) != 1:
+        raise UsageError(f"this takes one film at a time, and these are {len(request.clips)}")
+    clip = request.clips[0]
+    found = resolve_clip(clip, name_clips([clip])[0])
+    (window,) = found.windows
+    notices = found.notices
+    if found.facts.unsought and not window.start_frame:  # else it was said already
+        notices = (*notices, decoded_from_start(clip.path, found.facts))
+    return Film(whole=hashed(window, {}), facts=found.facts), notices
