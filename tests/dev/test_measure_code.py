@@ -21,6 +21,12 @@ def test_few_values_have_no_type(found: list[measure_code.Module]) -> None:
     assert measure_code.any_per_1000(found) < 4.2
 
 
+def test_types_are_not_imported_from_what_does_work(found: list[measure_code.Module]) -> None:
+    names = {module.name for module in found}
+    arrows = {module.name: measure_code.imports(module, names) for module in found}
+    assert measure_code.depth(arrows) <= 15
+
+
 def test_functions_are_short(found: list[measure_code.Module]) -> None:
     assert measure_code.long_functions(found) == []
 
