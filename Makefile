@@ -71,7 +71,7 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 # A module's tests stay in one process, because they share what was made for them.
 SUITE := $(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster --ignore=tests/gpu \
   --numprocesses=auto --maxprocesses=8 --dist=loadfile
-test: .venv/.test ## the test suite, but for browser, cluster and GPU
+test: .venv/.test ## the test suite, except browser, cluster and GPU
 	$(SUITE)
 
 test-random: .venv/.test ## the test suite three times in random order; a failure names the seed that repeats it
