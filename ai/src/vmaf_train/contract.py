@@ -7,7 +7,7 @@ constant needs a new model id. Pure data and arithmetic; imports nothing heavy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsFloat
 
@@ -272,6 +272,11 @@ def neg_feature(name: str) -> str:
 
 _MEANS = {name: (f"{name}_mean", f"integer_{name}_mean") for name in FEATURES}
 _SPELLINGS = {name: (name, f"integer_{name}", *_MEANS[name]) for name in FEATURES}
+
+
+def spelling(there: Container[str], name: str) -> str | None:
+    """The first known spelling of feature `name` that is `there`; None when there is none."""
+    return next((known for known in _SPELLINGS[name] if known in there), None)
 
 
 def feature_value(

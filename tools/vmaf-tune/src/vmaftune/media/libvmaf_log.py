@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, feature_value, neg_feature
+import msgspec
+from vmaf_train.contract import FEATURES, NEG_FEATURES, feature_set, neg_feature, spelling
 from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.media.failure import CellFailure
@@ -29,13 +30,6 @@ class Frame:
     features: tuple[float, ...]
 
 
-def feature_of(metrics: Mapping[str, float | None], name: str, teacher: str) -> float | None:
-    """The teacher's own value of feature `name` in a frame of libvmaf's log; None when absent."""
-    if feature_set(teacher) == NEG_FEATURES:
-        return feature_value({name: metrics.get(neg_feature(name))}, name)
-    return feature_value(metrics, name)
-
-
 def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
     """libvmaf's version and the frames of its JSON log, with the features of `teacher`.
 
@@ -43,39 +37,44 @@ def parse_log(text: str, teacher: str) -> tuple[str, tuple[Frame, ...]]:
     is missing or not finite: never filled in.
     """
     log = read_log(text)
-    frames = []
-    for i, entry in enumerate(log.frames):
-        metrics = entry.metrics
-        values = [feature_of(metrics, name, teacher) for name in FEATURES]
-        missing = [n for n, v in zip(FEATURES, values, strict=True) if v is None]
-        vmaf, unclipped = (_finite(metrics.get(n)) for n in SCORES)
-        missing += [n for n in SCORES if _finite(metrics.get(n)) is None]
-        if vmaf is None or unclipped is None or missing or entry.index != i:
-            raise CellFailure(
-                FailureKind.SCORE_INCOMPLETE,
-                f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {i}",
-            )
-        frames.append(
-            Frame(
-                index=i,
-                vmaf=vmaf,
-                vmaf_unclipped=unclipped,
-                features=tuple(v for v in values if v is not None),
-            )
+    return log.version, tuple(_frame(entry, i, teacher) for i, entry in enumerate(log.frames))
+
+
+def _frame(entry: LogFrame, number: int, teacher: str) -> Frame:
+    metrics = entry.metrics
+    names = _names(tuple(metrics), teacher)
+    found = [_finite(metrics.get(name)) for name in names]
+    values = [value for value in found if value is not None]
+    if len(values) < len(found) or entry.index != number:
+        columns = zip((*SCORES, *FEATURES), found, strict=True)
+        missing = [column for column, value in columns if value is None]
+        raise CellFailure(
+            FailureKind.SCORE_INCOMPLETE,
+            f"libvmaf's log lacks {', '.join(missing) or 'a frame'} at frame {number}",
         )
-    return log.version, tuple(frames)
+    vmaf, unclipped, *features = values
+    return Frame(index=number, vmaf=vmaf, vmaf_unclipped=unclipped, features=tuple(features))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFrame:
+@lru_cache
+def _names(there: tuple[str, ...], teacher: str) -> tuple[str, ...]:
+    """What a frame with these names calls the two scores and the teacher's own six features.
+
+    Remembered, because all frames of a log have the same names.
+    """
+    if feature_set(teacher) == NEG_FEATURES:
+        return (*SCORES, *map(neg_feature, FEATURES))
+    return (*SCORES, *(spelling(there, name) or name for name in FEATURES))
+
+
+class LogFrame(msgspec.Struct, frozen=True, kw_only=True, rename={"index": "frameNum"}):
     """One frame of libvmaf's log: its number, and numbers by name (None where it wrote null)."""
 
     index: int
-    metrics: Mapping[str, float | None]
+    metrics: dict[str, float | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(msgspec.Struct, frozen=True, kw_only=True):
     """libvmaf's JSON log: its version, and what it says of each frame."""
 
     version: str
@@ -92,40 +91,18 @@ def read_log(text: str) -> Log:
 
     Raises CellFailure `score_unreadable` when it is cut off, or of another shape.
     """
-    try:
-        log = json.loads(text)
-        version, entries = log["version"], log["frames"]
-        frames = tuple(
-            LogFrame(index=_whole(e["frameNum"]), metrics=_numbers(e["metrics"])) for e in entries
-        )
-        if not isinstance(version, str):
-            raise TypeError("its version is not a text")
+    try:  # not msgspec's own parser, as the standard library's knows NaN
+        return msgspec.convert(json.loads(text), Log)
     except json.JSONDecodeError as failure:  # libvmaf does not notice a full disk
         raise CellFailure(
             FailureKind.SCORE_UNREADABLE, f"libvmaf's log is not JSON: {failure}"
         ) from failure
-    except (KeyError, TypeError, AttributeError, RecursionError) as failure:
+    except (msgspec.ValidationError, RecursionError) as failure:
         raise CellFailure(
             FailureKind.SCORE_UNREADABLE,
-            f"libvmaf's log is of another shape than expected ({failure!r})",
+            f"libvmaf's log is of another shape than expected ({failure})",
         ) from failure
-    return Log(version=version, frames=frames)
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError("a frame's number is not a number")
-    return value
-
-
-def _numbers(metrics: Mapping[str, object]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for name, value in metrics.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise TypeError(f"{name} is not a number")
-        found[name] = value
-    return found
