@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vmaftune.encoders import Selection
-from vmaftune.engine.cluster import join
 from vmaftune.engine.events import Event
 from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
@@ -56,6 +55,8 @@ def open_folder(
     """
     executor, hardware = None, None
     if target is not None:
+        from vmaftune.engine.cluster import join  # asyncio, and nothing here needs it
+
         limits = Limits(timeout_s=options.timeout_s)
         executor = join(target, ffmpeg, teacher, budget_bytes=options.budget_bytes, limits=limits)
         options = replace(options, jobs=executor.num_slots)

@@ -13,7 +13,6 @@ from pathlib import Path
 from vmaftune.asking.running import Running
 from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
-from vmaftune.engine.cluster import join
 from vmaftune.engine.events import EndEvent, Event
 from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
@@ -67,6 +66,8 @@ class GridQuestion:
         """
         executor, options = None, self.options
         if self.target is not None:
+            from vmaftune.engine.cluster import join  # asyncio, and nothing here needs it
+
             teacher = self.whole.cells[0].teacher
             executor = join(
                 self.target,

@@ -269,7 +269,6 @@ def corpus(
         )
     )
     # Half of what this command imports, and its help needs none of it.
-    from vmaftune.commands.pairs import score_pairs
     from vmaftune.commands.sweep import run_rescore, run_sweep
 
     runner = Runner(most_s=timeout, tell=console.say)
@@ -279,6 +278,8 @@ def corpus(
         with interruptible(runner):
             return run_rescore(rescore, flags, runner, run)
     if pairs is not None:
+        from vmaftune.commands.pairs import score_pairs
+
         with interruptible(runner):
             return score_pairs(pairs, runner, flags, run)
     with interruptible(runner):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vmaftune.asking.rescoring import rescore_question
 from vmaftune.asking.sweeping import GridQuestion, failed_sentence, grid_question
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.sweep_screen import note_twins, say_if_long, show_plan, summary
@@ -28,6 +27,8 @@ def run_sweep(request: Request, runner: Runner, flags: RunFlags) -> None:
 
 def run_rescore(folder: Path, flags: Flags, runner: Runner, run: RunFlags) -> None:
     """Score the kept encodes of a folder again. Raises SweepFailed when cells failed."""
+    from vmaftune.asking.rescoring import rescore_question
+
     question = rescore_question(folder, flags, run, runner)
     if run.dry_run:
         _show(question, run)
