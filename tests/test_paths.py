@@ -18,9 +18,17 @@ PACKAGES = {
 }
 # Where a path may begin that a text names.
 BASES = (ROOT, ROOT / "ai/src", *PACKAGES.values(), ROOT / "tests", ROOT / "tools/vmaf-tune")
-EXAMPLES = {"vmaftune.a", "vmaftune.nothing", "vmaftune.__name__", "a/b.py", "tests/a/test_b.py"}
+EXAMPLES = {
+    "vmaftune.a",
+    "vmaftune.nothing",
+    "vmaftune.__name__",
+    "a/b.py",
+    "tests/a/test_b.py",
+    "tests/a/",
+}
 TEXTS = ("*.md", "docs/**/*.md", "tests/README.md", "tools/**/*.md", "Makefile", "pyproject.toml")
 SOURCES = ("tools/**/*.py", "ai/**/*.py", "tests/**/*.py", ".ci/run")
+CODE = ("tools/vmaf-tune/src/**/*.py", "ai/src/**/*.py")
 # Names of other versions, and of examples: the changelog and the decisions tell of the past.
 PAST = ("CHANGELOG.md", "docs/decisions.md")
 
@@ -84,9 +92,16 @@ def test_the_page_on_the_architecture_names_every_room() -> None:
     assert unnamed == {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("file", files(TEXTS), ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize("file", files((*TEXTS, *CODE)), ids=lambda f: str(f.relative_to(ROOT)))
 def test_python_files_that_are_named_exist(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w./*<-])((?:[\w-]+/)+\w+\.py)\b", text)) - EXAMPLES
     bases = (*BASES, file.parent)
     assert {n for n in named if not any((base / n).is_file() for base in bases)} == set()
+
+
+@pytest.mark.parametrize("file", files((*TEXTS, *CODE)), ids=lambda f: str(f.relative_to(ROOT)))
+def test_folders_that_are_named_exist(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w./*<{-])((?:tests|tools|ai|schemas|docs)/(?:[\w-]+/)+)", text)
+    assert {n for n in named if n not in EXAMPLES and not (ROOT / n).is_dir()} == set()
