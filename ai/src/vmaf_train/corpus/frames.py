@@ -152,7 +152,7 @@ def files_of(folder: Path) -> list[Path]:
 def blocks(file: Path, start: int = 0) -> Iterator[Frames]:
     """The frame rows of one file, some megabytes at a time; of JSONL from the byte `start` on.
 
-    Raises DatasetError naming the line of a frame that is none. A torn last line is passed over.
+    Raises DatasetError naming a line that is not a frame row. A torn last line is passed over.
     """
     if ".parquet" in file.suffixes:  # with .tmp behind it while it is written
         yield from _parquet_blocks(file)

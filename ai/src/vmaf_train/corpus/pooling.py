@@ -69,7 +69,7 @@ WORST_WINDOW = "worst-window"
 def statistic(name: str, scores: Scores, *, frames_per_second: float) -> float:
     """`scores`, in the order of the frames, as one number; the worst window is one second long.
 
-    Raises KeyError for a name that is none.
+    Raises KeyError for an unknown name.
     """
     if name == WORST_WINDOW:
         return worst_window(scores, max(1, round(frames_per_second)))

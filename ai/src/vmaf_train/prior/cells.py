@@ -17,7 +17,7 @@ STATISTICS: Mapping[str, str] = {
 """The statistics that are trained, each with the field of a cell row that holds it."""
 STAND_INS: Mapping[str, str] = {"p1": "min", "p10": "p5", "worst-window": "harmonic"}
 """Statistics that are not trained, each with the trained one whose curves are nearest: the lowest
-frame of a hundred is nearly the lowest; a worst window is the mean of a content that is dear.
+frame of a hundred is nearly the lowest, and a worst window is like a content that takes many bits.
 """
 
 

@@ -127,7 +127,7 @@ def _same(left: Either, right: Either) -> Either:
 
 
 def _lines(points: Either) -> Either:
-    """(N, 1): 1.0 but for the motion, which belongs to no encoder."""
+    """(N, 1): 1.0 except for the motion, which belongs to no encoder."""
     return ((points.output != MOTION) * 1.0)[:, None]
 
 

@@ -70,7 +70,7 @@ def what_it_rests_on(case: Case) -> Iterator[Check]:
 
 
 def _judged(likeness: duplicates.Likeness) -> str:
-    return f"yes, but for {', '.join(likeness.unjudged)}" if likeness.unjudged else "yes"
+    return f"yes, except {', '.join(likeness.unjudged)}" if likeness.unjudged else "yes"
 
 
 def _fold_problem(held_out: pd.DataFrame) -> str | None:

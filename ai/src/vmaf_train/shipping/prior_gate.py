@@ -50,7 +50,7 @@ NAMES = {
 MIN_WITHIN_95 = 0.92
 MIN_EXACT = 0.98
 SAME = 0.05
-"""VMAF points by which the candidate may foretell otherwise than a prior fitted again: another
+"""VMAF points by which the candidate may differ from a prior fitted again: another
 processor's sums end a line search a little elsewhere."""
 
 
@@ -126,7 +126,7 @@ def _fitted(run: PriorRun, experiment: Experiment) -> str | None:
     if away <= SAME:
         return None
     return (
-        f"candidate.json foretells up to {away:.2f} VMAF points otherwise than a fit of the same"
+        f"candidate.json differs by up to {away:.2f} VMAF points from a fit of the same"
         " rows; train again"
     )
 

@@ -162,7 +162,7 @@ class Hdr10:
         return found
 
     def is_near(self, other: Hdr10) -> bool:
-        """Equal but for the rounding of a codec's own units."""
+        """Equal except for the rounding of a codec's own units."""
         pairs = zip(self.mastering, other.mastering, strict=False)
         same = len(self.mastering) == len(other.mastering)
         return same and self.light == other.light and all(abs(a - b) <= 1 for a, b in pairs)

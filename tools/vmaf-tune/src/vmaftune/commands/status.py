@@ -117,7 +117,7 @@ def _progress(
 
 
 def _questions(folder: Path) -> tuple[Question, ...]:
-    """What was asked of a folder. Raises DatasetError naming a line that is none of ours."""
+    """What was asked of a folder. Raises DatasetError naming a line that is not ours."""
     if not (folder / QUESTIONS).is_file():  # the report takes as long to load as all the rest
         return ()
     from vmaftune.report.questions import read_groups

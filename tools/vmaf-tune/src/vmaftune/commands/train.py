@@ -58,8 +58,8 @@ def train(
             "--with",
             metavar="KINDS",
             help=(
-                "Learn from rows of these kinds as well, such as sizes,options,caps; the model is"
-                " not told of any. Default: they are left out."
+                "Learn from rows of these kinds as well, such as sizes,options,caps; the model does"
+                " not see which. Default: they are left out."
             ),
         ),
     ] = None,

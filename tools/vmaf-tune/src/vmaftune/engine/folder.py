@@ -310,7 +310,7 @@ _NAMED = msgspec.json.Decoder(_Named)
 
 
 def _unit_of(line: bytes) -> tuple[str, str]:
-    """Key and cell of a frame row; empty for a line that is none."""
+    """Key and cell of a frame row; empty for any other line."""
     try:
         named = _NAMED.decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
 """A study: a run folder that is being measured into.
 
 Give it cells, or pairs of files, at any time. What the folder holds under the same key is answered
-from there; the rest is measured, written by this process alone, and told of as events. A study
+from there; the rest is measured, written by this process alone, and reported as events. A study
 never knows why a cell was asked for; a question (questions/) never starts a process.
 
     with Study.open(folder, plan, ffmpeg, options) as study:

@@ -141,7 +141,7 @@ def parse_xpsnr(text: str, num_frames: int) -> list[tuple[float | None, ...]]:
     if len(found) != num_frames:
         raise CellFailure(
             FailureKind.SCORE_INCOMPLETE,
-            f"the xpsnr filter told of {len(found)} frames, and {num_frames} were scored",
+            f"the xpsnr filter measured {len(found)} frames, and {num_frames} were scored",
         )
     return found
 

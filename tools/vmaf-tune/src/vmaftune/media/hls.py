@@ -178,7 +178,8 @@ def variant_line(
     codecs: Sequence[str | None] = (None,),
     audio: str | None = None,
 ) -> str:
-    """A `#EXT-X-STREAM-INF` line (RFC 8216, 4.3.4.2). Rates in bits a second; CODECS is left out
+    """A `#EXT-X-STREAM-INF` line (RFC
+    8216, 4.3.4.2). Rates in bits a second; CODECS is left out
     where one of `codecs` is not known.
     """
     known = [word for word in dict.fromkeys(codecs) if word is not None]
@@ -197,7 +198,8 @@ def variant_line(
 def multivariant(variants: Sequence[Variant], sounds: Sequence[Sound]) -> str:
     """The playlist of all variants, the best first, with the sounds as one group.
 
-    A variant's rates hold the dearest sound that may be played with it (RFC 8216, 4.3.4.2).
+    A variant's rates include the sound with the highest bitrate that may be played with it (RFC
+    8216, 4.3.4.2).
     """
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
     lines += [_media_line(sound, is_first=sound is sounds[0]) for sound in sounds]

@@ -48,5 +48,5 @@ def read_model_file(text: str) -> ModelFile | None:
     except (ValueError, RecursionError, TypeError):
         is_model = False
     if not is_model:
-        raise UsageError(f"--vmaf-model {text} is no model of libvmaf's: it has no model_dict")
+        raise UsageError(f"--vmaf-model {text} is not a libvmaf model: it has no model_dict")
     return ModelFile(path=path, sha256=hashlib.sha256(data).hexdigest())

@@ -3,7 +3,7 @@ off.
 
     find --quality--> film_file --windows of both--> measured --offset--> another quality? --> OUT
 
-Windows that are encoded alone score otherwise than the same frames of a whole encode, by up to a
+Windows that are encoded alone score differently from the same frames of a whole encode, by up to a
 point or so. So the film is scored inside the encode, and the curve that was foretold is moved by
 what it was off.
 """

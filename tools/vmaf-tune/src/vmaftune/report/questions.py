@@ -78,7 +78,7 @@ def _told(folder: Path) -> Iterator[Asked]:
 
 def read_groups(folder: Path) -> list[Group]:
     """What the folder keeps of every question, oldest first. Raises DatasetError naming file and
-    line of one that is none of ours.
+    line of one that vmaf-tune did not write.
     """
     groups: list[Group] = []
     for told in _told(folder):

@@ -345,7 +345,9 @@ def _joined(blocks: Iterable[GridEntry]) -> tuple[GridEntry, ...]:
 
 
 def read_document(path: Path) -> Document:
-    """The sweep.json at `path`. Raises FolderError where it is none, and FileNotFoundError."""
+    """The sweep.json at `path`. Raises FolderError for a file that is not a plan, and
+    FileNotFoundError.
+    """
     names = {f.name for f in fields(Document)} - {"extra"}
     try:
         found = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
@@ -371,7 +373,7 @@ def read_document(path: Path) -> Document:
 
 def require_plan(folder: Path) -> Document:
     """The plan of the run in `folder`. Raises UsageError where it holds none, and FolderError where
-    its sweep.json is none.
+    its sweep.json is not a plan.
     """
     try:
         return read_document(folder / SWEEP)

@@ -23,7 +23,7 @@ LEAST_SIDE = 64  # pixels; less is too small for libvmaf's pyramid and some enco
 
 
 def _files_in(place: Path) -> Iterator[Path]:
-    """Files directly or deeper inside a folder, but for hidden ones and for what runs wrote (their
+    """Files in a folder and in all folders below it, without hidden ones and what runs wrote (their
     folders hold sweep.json).
     """
     for root, folders, names in os.walk(place):

@@ -43,7 +43,7 @@ TEMPLATES: Mapping[str, tuple[FixedRung, ...]] = {
 
 
 def read_template(text: str) -> tuple[FixedRung, ...]:
-    """The rungs of `apple`, or of a TOML file, the dearest first. Raises UsageError."""
+    """The rungs of `apple`, or of a TOML file, the highest bitrate first. Raises UsageError."""
     if text in TEMPLATES:
         return TEMPLATES[text]
     path = Path(text)
