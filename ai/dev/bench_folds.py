@@ -22,14 +22,14 @@ from vmaf_train.corpus.dataset import Dataset
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.experiment import jobs_of, plan
 from vmaf_train.training.recipes import Recipe, recipe
-from vmaf_train.training.sampling import Job, Pool
+from vmaf_train.training.sampling import Pool, TrainingJob
 from vmaf_train.training.train import Trained
 
 CORPUS = Path(__file__).parents[2] / "runs/phase_a/software"
 
 
 def train_part(
-    how: Recipe, jobs: Sequence[Job], data: Dataset, frames: Dataset
+    how: Recipe, jobs: Sequence[TrainingJob], data: Dataset, frames: Dataset
 ) -> tuple[float, list[Trained]]:
     """CPU seconds of one program for `jobs`, and its networks."""
     torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def apart(some: Sequence[Trained], others: Sequence[Trained]) -> float:
 
 
 def through_dask(
-    how: Recipe, parts: Sequence[Sequence[Job]], data: Dataset, frames: Dataset
+    how: Recipe, parts: Sequence[Sequence[TrainingJob]], data: Dataset, frames: Dataset
 ) -> None:
     """Two parts on two processes, by joblib's Dask backend."""
     from distributed import Client, LocalCluster

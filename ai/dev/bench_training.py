@@ -19,7 +19,7 @@ from vmaf_train.corpus.folds import loso_folds
 from vmaf_train.corpus.synthetic import write_corpus
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import recipe
-from vmaf_train.training.sampling import Job, Pool
+from vmaf_train.training.sampling import Pool, TrainingJob
 from vmaf_train.training.train import choose_device, train_one
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     how = recipe("fr_regressor_v2", "seed", epochs=args.epochs)
     pool = Pool(data, None, choose_device(args.device), torch.float32)
     jobs = [
-        Job(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
+        TrainingJob(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
         for fold in loso_folds(data)
         for seed in range(args.seeds)
     ]

@@ -23,7 +23,7 @@ from vmaf_train.shipping.registry import IDS
 from vmaf_train.training import experiment
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import DEFAULT, SEED, Recipe
-from vmaf_train.training.sampling import Job, Pool
+from vmaf_train.training.sampling import Pool, TrainingJob
 from vmaf_train.training.train import Trained, choose_device, predict
 from vmaftune.hardware.gpus import nvidia
 
@@ -44,17 +44,17 @@ needs_cuda_torch = pytest.mark.skipif(
 )
 
 
-def jobs_of(data: Dataset, folds: int, seeds: int) -> list[Job]:
+def jobs_of(data: Dataset, folds: int, seeds: int) -> list[TrainingJob]:
     """The first `folds` held-out groups, each with `seeds` networks."""
     return [
-        Job(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
+        TrainingJob(scheme=fold.scheme, fold=fold.name, seed=seed, rows=fold.train)
         for fold in loso_folds(data)[:folds]
         for seed in range(seeds)
     ]
 
 
 def trained(
-    how: Recipe, data: Dataset, frames: Dataset | None, jobs: list[Job], device: str
+    how: Recipe, data: Dataset, frames: Dataset | None, jobs: list[TrainingJob], device: str
 ) -> list[Trained]:
     pool = Pool(data, frames, choose_device(device), torch.float32)
     return train_batched(how, jobs, data, pool)

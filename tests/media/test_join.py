@@ -13,7 +13,7 @@ from vmaftune.errors import SourceError, UsageError
 from vmaftune.media.containers import Stream, check_streams, companions
 from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
-from vmaftune.media.join import Part, concat_script, frame_digests, join, measure, stamps
+from vmaftune.media.join import FilmPart, concat_script, frame_digests, join, measure, stamps
 
 FPS = Fraction(24000, 1001)
 LENGTHS = (20, 21, 22)
@@ -179,7 +179,7 @@ def test_a_part_that_is_no_run_of_frames_is_refused(
 
 
 def test_the_script_quotes_names_and_says_exact_lengths() -> None:
-    made = [Part(path=Path("/x/it's.mkv"), num_frames=24, delay=2)]
+    made = [FilmPart(path=Path("/x/it's.mkv"), num_frames=24, delay=2)]
     assert concat_script(made, FPS) == (
         "ffconcat version 1.0\nfile '/x/it'\\''s.mkv'\nduration 1.001000\n"
     )

@@ -6,13 +6,13 @@ import itertools
 import random
 
 import pytest
-from vmaftune.questions.allot import Point, ShotCurve, allot, mean_score
+from vmaftune.questions.allot import ShotCurve, ShotPoint, allot, mean_score
 
 
 def curve(num_frames: int, hardness: float) -> ShotCurve:
     """Scores that fall and bits that shrink with the quality value, as real ones do."""
     points = tuple(
-        Point(quality=q, score=100 - hardness * q**1.2, bits=num_frames * 9000 * 0.87**q)
+        ShotPoint(quality=q, score=100 - hardness * q**1.2, bits=num_frames * 9000 * 0.87**q)
         for q in range(1, 12)
     )
     return ShotCurve(num_frames=num_frames, points=points)
@@ -43,5 +43,5 @@ def test_what_nothing_meets_gets_the_best_there_is() -> None:
 
 @pytest.mark.parametrize("target", [0, 50, 99])
 def test_a_single_point_is_the_answer(target: float) -> None:
-    only = Point(quality=20, score=70, bits=100)
+    only = ShotPoint(quality=20, score=70, bits=100)
     assert allot([ShotCurve(num_frames=5, points=(only,))], target) == [only]

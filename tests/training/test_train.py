@@ -15,7 +15,7 @@ from vmaf_train.training import experiment as rundir
 from vmaf_train.training import sampling
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import DEFAULT, SEED, Recipe, recipe
-from vmaf_train.training.sampling import Job, Pool
+from vmaf_train.training.sampling import Pool, TrainingJob
 from vmaf_train.training.train import Trained, choose_device, error, predict, rate, train_one
 
 torch.set_num_threads(1)  # two threads on a loaded machine wait for each other
@@ -28,12 +28,12 @@ def pool_of(
     return Pool(data, frames, CPU, dtype)
 
 
-def ragged_jobs(data: Dataset) -> list[Job]:
+def ragged_jobs(data: Dataset) -> list[TrainingJob]:
     """Jobs of different sizes, in an order that is not theirs by size, one of them codec-blind."""
     rows = [f.train for f in loso_folds(data)]
     cut = [rows[0], rows[1][:33], rows[2][:65], rows[3], rows[3][:5], rows[0]]
     return [
-        Job(scheme="loso", fold=str(i), seed=i, rows=r, codec_blind=i == 3)
+        TrainingJob(scheme="loso", fold=str(i), seed=i, rows=r, codec_blind=i == 3)
         for i, r in enumerate(cut)
     ]
 
@@ -100,7 +100,7 @@ def test_the_scaler_does_not_leak(cells: Dataset) -> None:
     strange = cells.features.copy()
     strange[fold.test] *= 1000
     spoiled = replace(cells, features=strange, y=np.where(cells.group == fold.name, 0.0, cells.y))
-    job = Job(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
+    job = TrainingJob(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
     for how in (SHORT["seed"], SHORT["default"]):
         clean = train_batched(how, [job], cells, pool_of(cells))[0]
         dirty = train_batched(how, [job], spoiled, pool_of(spoiled))[0]
@@ -113,7 +113,7 @@ def test_the_scaler_does_not_leak(cells: Dataset) -> None:
 def test_frames_of_a_held_out_source_are_never_seen(cells: Dataset, frames: Dataset) -> None:
     fold = loso_folds(cells)[0]
     spoiled = replace(frames, y=np.where(frames.group == fold.name, 1e6, frames.y))
-    job = Job(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
+    job = TrainingJob(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
     trained = [
         train_batched(SHORT["default"], [job], cells, pool_of(cells, f))[0]
         for f in (frames, spoiled)
@@ -125,7 +125,7 @@ def test_windows_are_means_of_runs_of_frames(cells: Dataset, frames: Dataset) ->
     how = replace(SHORT["default"], window_share=1.0, codec_dropout=0.0)
     pool, job = (
         pool_of(cells, frames, torch.float64),
-        Job(scheme="all", fold="all", seed=0, rows=np.arange(96)),
+        TrainingJob(scheme="all", fold="all", seed=0, rows=np.arange(96)),
     )
     draw = sampling.draw_epoch(how, job, pool, job.generator())
     zero, one = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_windows_are_means_of_runs_of_frames(cells: Dataset, frames: Dataset) ->
 
 def test_codec_dropout_gives_the_blind_block(cells: Dataset) -> None:
     how = replace(SHORT["default"], codec_dropout=0.5, samples_per_epoch=1000)
-    pool, job = pool_of(cells), Job(scheme="all", fold="all", seed=0, rows=np.arange(96))
+    pool, job = pool_of(cells), TrainingJob(scheme="all", fold="all", seed=0, rows=np.arange(96))
     draw = sampling.draw_epoch(how, job, pool, job.generator())
     x, _ = pool.inputs(draw, torch.zeros(6), torch.ones(6), codec=True)
     blind = (x[:, 6:] == torch.tensor(blind_block())).all(dim=1)
@@ -158,7 +158,7 @@ def test_codec_dropout_gives_the_blind_block(cells: Dataset) -> None:
 
 def test_a_slot_without_rows_answers_as_unknown(cells: Dataset) -> None:
     fold = next(f for f in loeo_folds(cells) if f.name == "libx264")
-    job = Job(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
+    job = TrainingJob(scheme=fold.scheme, fold=fold.name, seed=0, rows=fold.train)
     trained = train_batched(SHORT["default"], [job], cells, pool_of(cells))[0]
     assert trained.trained_encoders == ("libsvtav1", UNKNOWN)
     columns = trained.layers[0][0][:, NUM_FEATURES : NUM_FEATURES + len(VOCABULARY)]

@@ -43,7 +43,7 @@ from vmaftune.engine.connection import connect
 from vmaftune.engine.executor import CPU, Ended, Happening, Stage, Task
 from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
-from vmaftune.engine.stages import Measured
+from vmaftune.engine.stages import MeasuredEncode
 from vmaftune.engine.study import Study
 from vmaftune.engine.target import Target
 from vmaftune.media.encode import Encode
@@ -150,7 +150,7 @@ def _window(name: str) -> Window:
     )
 
 
-def measured(place: Path) -> Measured:
+def measured(place: Path) -> MeasuredEncode:
     """What a worker would send of a cell: a score with its frames."""
     chance = random.Random(1)
     frames = []
@@ -169,7 +169,7 @@ def measured(place: Path) -> Measured:
     )
     score = Score(frames=tuple(frames), distorted=decoded, cpu_s=1.0, libvmaf_version="3")
     made = Encode(path=place, wall_s=1.0, cpu_s=1.0, encoder_version="1")
-    return Measured(made=made, device=None, score=score)
+    return MeasuredEncode(made=made, device=None, score=score)
 
 
 class Instant:
@@ -177,7 +177,7 @@ class Instant:
 
     is_here = False
 
-    def __init__(self, value: Measured, at_once: int) -> None:
+    def __init__(self, value: MeasuredEncode, at_once: int) -> None:
         self._value, self._at_once = value, at_once
         self._tasks: list[Task] = []
 

@@ -28,7 +28,7 @@ TINY = "tiny"
 LICENSE = "Apache-2.0"
 BY_HAND = "registry.json is written by `vmaf-tune ship` only: restore it from git, or ship again"
 
-Facts = Mapping[str, str | int | bool]
+EntryFields = Mapping[str, str | int | bool]
 """The fields of an entry as JSON holds them."""
 
 
@@ -44,7 +44,7 @@ class Kind:
     ids: tuple[str, ...]
     field: str
     suffix: str
-    fixed: Facts
+    fixed: EntryFields
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -336,7 +336,7 @@ def parse_entry(folder: Path, item: object) -> Entry:
     return entry
 
 
-def _check_fixed(where: Path, kind: Kind, facts: Facts) -> None:
+def _check_fixed(where: Path, kind: Kind, facts: EntryFields) -> None:
     told = {"kind": kind.name, **kind.fixed}
     if facts["id"] in kind.ids and all(facts[name] == value for name, value in told.items()):
         return

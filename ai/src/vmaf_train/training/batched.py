@@ -17,7 +17,7 @@ from torch import Tensor
 from vmaf_train.corpus.dataset import Dataset, Floats, Ints
 from vmaf_train.training.network import initial_weights, widths
 from vmaf_train.training.recipes import Recipe
-from vmaf_train.training.sampling import Draw, Job, Pool, draw_epoch, samples_per_epoch
+from vmaf_train.training.sampling import Draw, Pool, TrainingJob, draw_epoch, samples_per_epoch
 from vmaf_train.training.scaler import fit_scaler
 from vmaf_train.training.train import (
     BETAS,
@@ -53,7 +53,11 @@ class Stack:
 
 
 def train_batched(
-    recipe: Recipe, jobs: Sequence[Job], data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
+    recipe: Recipe,
+    jobs: Sequence[TrainingJob],
+    data: Dataset,
+    pool: Pool,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Trained]:
     """Train the networks of all jobs together; in the order of `jobs`.
 

@@ -34,7 +34,7 @@ from vmaf_train.teacher import Teacher
 from vmaf_train.training.baselines import ridge, teacher_scores
 from vmaf_train.training.batched import train_batched
 from vmaf_train.training.recipes import Recipe
-from vmaf_train.training.sampling import Job, Pool
+from vmaf_train.training.sampling import Pool, TrainingJob
 from vmaf_train.training.train import Trained, free_cores, predict
 
 ALL = "all"
@@ -95,16 +95,16 @@ def plan(
     )
 
 
-def jobs_of(experiment: Experiment) -> list[Job]:
+def jobs_of(experiment: Experiment) -> list[TrainingJob]:
     """The candidate's job first, then for each fold and seed the model's and, with a codec input,
     the blind baseline's.
     """
-    jobs = [Job(scheme=ALL, fold=ALL, seed=0, rows=np.arange(len(experiment.data)))]
+    jobs = [TrainingJob(scheme=ALL, fold=ALL, seed=0, rows=np.arange(len(experiment.data)))]
     for fold in experiment.folds:
         for seed in range(experiment.num_seeds):
             for blind in (False, True) if experiment.recipe.has_codec else (False,):
                 jobs.append(
-                    Job(
+                    TrainingJob(
                         scheme=fold.scheme,
                         fold=fold.name,
                         seed=seed,

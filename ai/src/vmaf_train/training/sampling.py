@@ -17,7 +17,7 @@ from vmaf_train.training.recipes import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
+class TrainingJob:
     """One network to train: which rows of the dataset, with which seed, and whether it may see the
     codec block.
     """
@@ -110,12 +110,12 @@ class Draw:
         return Draw(row=row, begin=begin, end=end, blind=blind)
 
 
-def samples_per_epoch(recipe: Recipe, job: Job) -> int:
+def samples_per_epoch(recipe: Recipe, job: TrainingJob) -> int:
     """Number of samples that `job` sees in one epoch."""
     return recipe.samples_per_epoch or len(job.rows)
 
 
-def draw_epoch(recipe: Recipe, job: Job, pool: Pool, generator: torch.Generator) -> Draw:
+def draw_epoch(recipe: Recipe, job: TrainingJob, pool: Pool, generator: torch.Generator) -> Draw:
     """The samples of one epoch of one network, (n,)."""
     n, rows = samples_per_epoch(recipe, job), torch.from_numpy(job.rows)
     rounds = -(-n // len(rows))

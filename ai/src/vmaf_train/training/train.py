@@ -21,7 +21,7 @@ from vmaf_train.corpus.dataset import Dataset, Floats, Ints
 from vmaf_train.errors import DependencyError
 from vmaf_train.training.network import Regressor, initial_weights, share_unknown
 from vmaf_train.training.recipes import Recipe
-from vmaf_train.training.sampling import Job, Pool, draw_epoch, samples_per_epoch
+from vmaf_train.training.sampling import Pool, TrainingJob, draw_epoch, samples_per_epoch
 from vmaf_train.training.scaler import fit_scaler
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -38,7 +38,7 @@ class Trained:
     its own scaler.
     """
 
-    job: Job
+    job: TrainingJob
     activation: str
     layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     mean: Floats
@@ -78,7 +78,7 @@ def dropout_masks(recipe: Recipe, n: int, generator: torch.Generator) -> list[Te
 
 
 def train_one(
-    recipe: Recipe, job: Job, data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
+    recipe: Recipe, job: TrainingJob, data: Dataset, pool: Pool, on_epoch: OnEpoch | None = None
 ) -> Trained:
     """Train the network of one job, one batch after the other."""
     generator = job.generator()
@@ -115,7 +115,7 @@ def train_one(
 
 def finish(
     recipe: Recipe,
-    job: Job,
+    job: TrainingJob,
     data: Dataset,
     layers: Sequence[tuple[Tensor, Tensor]],
     mean: Floats,

@@ -33,7 +33,7 @@ LOOK_S, RATE_S = 2.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class AskedQuestion:
     """A question that a folder was measured for, and how it ended: `is_met` is None where it was
     stopped before it had an answer.
     """
@@ -46,7 +46,7 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run folder is.
 
     `expected_s` are the seconds until its end, by what the finished cells took; `failed` gives
@@ -65,10 +65,10 @@ class Progress:
     finished_at: str | None
     failed: Mapping[str, str]
     damaged: Mapping[str, str]
-    questions: Sequence[Question] = ()
+    questions: Sequence[AskedQuestion] = ()
 
 
-def read(folder: Path, *, verify: bool = False) -> Progress:
+def read(folder: Path, *, verify: bool = False) -> RunProgress:
     """Count the cells of a run folder. `verify` checks all rows against their frames again, also
     what is remembered to be sound.
 
@@ -97,11 +97,11 @@ def _progress(
     ids: frozenset[str],
     found: Mapping[str, Mark],
     damaged: Mapping[str, str],
-) -> Progress:
+) -> RunProgress:
     """Count `found`, the cells of `ids` that are not damaged."""
     failed = {cell: mark.message for cell, mark in found.items() if not mark.is_ok}
     left = ids - found.keys()
-    return Progress(
+    return RunProgress(
         folder=str(folder),
         num_cells=len(ids),
         num_done=len(found) - len(failed),
@@ -116,14 +116,14 @@ def _progress(
     )
 
 
-def _questions(folder: Path) -> tuple[Question, ...]:
+def _questions(folder: Path) -> tuple[AskedQuestion, ...]:
     """What was asked of a folder. Raises DatasetError naming a line that is not ours."""
     if not (folder / QUESTIONS).is_file():  # the report takes as long to load as all the rest
         return ()
     from vmaftune.report.questions import read_groups
 
     return tuple(
-        Question(
+        AskedQuestion(
             film=group.asked.film,
             target=group.asked.target,
             statistic=group.asked.statistic,
@@ -141,7 +141,7 @@ class Glance:
     first.
     """
 
-    progress: Progress
+    progress: RunProgress
     frames_per_s: float
     workers: Sequence[Pace]
 
@@ -183,9 +183,9 @@ def glance(folder: Path) -> Glance:
     )
 
 
-def read_all(top: Path) -> tuple[list[Progress], list[str]]:
+def read_all(top: Path) -> tuple[list[RunProgress], list[str]]:
     """All run folders below `top`, the newest first, and a sentence on each that cannot be read."""
-    found: list[Progress] = []
+    found: list[RunProgress] = []
     problems: list[str] = []
     for plan in top.rglob(SWEEP):
         try:
@@ -288,7 +288,7 @@ def status(
         console.table("failed", ("cell", "why"), list(found.failed.items()), left=2)
 
 
-def _show_questions(questions: Sequence[Question]) -> None:
+def _show_questions(questions: Sequence[AskedQuestion]) -> None:
     """What was asked, and how it ended."""
     if not questions:
         return
@@ -329,7 +329,7 @@ def _show_all(as_json: bool) -> None:
         console.say(f"no sweep lies below {HERE}/; `vmaf-tune corpus` begins one")
 
 
-def _table(runs: Sequence[Progress], *, named: bool) -> None:
+def _table(runs: Sequence[RunProgress], *, named: bool) -> None:
     columns = ("cells", "done", "failed", "left", "ETA", "last row")
     rows = [
         (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vmaf_train.corpus.ledger import Ledger, Mark, Unit
 
 
-class Wanted(Protocol):
+class Answerable(Protocol):
     """What can be answered: a cell or a scored pair."""
 
     @property
@@ -39,7 +39,7 @@ class Wanted(Protocol):
         """Seconds of one core."""
 
 
-T = TypeVar("T", bound=Wanted)
+T = TypeVar("T", bound=Answerable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

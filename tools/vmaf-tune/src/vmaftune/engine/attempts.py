@@ -26,7 +26,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class WorkerFacts:
     """What a worker is. `canary` is the digest of a tiny encode by encoder, None for one that
     cannot run there; `devices` are the GPUs that cells of a kind are sent to;
     `problem` says why it cannot be used at all.

@@ -24,7 +24,14 @@ import vmaf_train
 import vmaftune
 from vmaftune.cell import Tools, Window
 from vmaftune.encoders import ENCODERS, Encoder
-from vmaftune.engine.attempts import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.attempts import (
+    Attempt,
+    BenchGone,
+    Outcome,
+    Settings,
+    SourceMissing,
+    WorkerFacts,
+)
 from vmaftune.engine.stages import Worker
 from vmaftune.errors import ToolError, VmafTuneError
 from vmaftune.hardware.gpus import Device, look
@@ -86,10 +93,10 @@ def canaries(
     return found
 
 
-def facts_of(settings: Settings, ffmpeg: Ffmpeg | None, scratch: Path) -> Facts:
+def facts_of(settings: Settings, ffmpeg: Ffmpeg | None, scratch: Path) -> WorkerFacts:
     """What this machine is, to be compared with the client's own."""
     devices = devices_of(settings.kinds)
-    return Facts(
+    return WorkerFacts(
         host=platform.node(),
         cpu=platform.processor() or platform.machine(),
         version=version(),
@@ -237,7 +244,7 @@ class Watch:
             threading.Thread(target=bench.end, daemon=True).start()
 
 
-def open_bench(settings: Settings) -> Facts:
+def open_bench(settings: Settings) -> WorkerFacts:
     """Make a bench for a client on the worker that runs this, and say what the worker is."""
     from distributed import get_worker
 

@@ -19,7 +19,7 @@ MANY, TOO_MANY = (
 )  # A lane's last slot that is refused waits for other programs to let go: this often, this long.
 RETRIES, RETRY_S = 6, 10.0
 
-Kind = tuple[tuple[str, ...], bool, bool, str | None]
+_Kind = tuple[tuple[str, ...], bool, bool, str | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +49,7 @@ class Job:
         return following[0].lane
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> _Kind:
         """Jobs of one kind differ by rank alone: when one may start, all may."""
         handed_over = self.step > 0
         return (self.stage.lanes, handed_over, handed_over or self.task.first, self.next_lane)
@@ -75,7 +75,7 @@ class Board:
         self.slots = dict(lanes)
         self.running: Counter[str] = Counter()
         self._handed_over: Counter[str] = Counter()
-        self._heaps: dict[Kind, _Heap] = {}
+        self._heaps: dict[_Kind, _Heap] = {}
         self._of_lane: dict[str, list[_Heap]] = {}
         self._unfinished: set[str] = set()
         self._waits: dict[str, tuple[Task, set[str]]] = {}

@@ -23,14 +23,21 @@ from vmaf_train.corpus.rows import FailureKind
 
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine import bench
-from vmaftune.engine.attempts import Attempt, BenchGone, Facts, Outcome, Settings, SourceMissing
+from vmaftune.engine.attempts import (
+    Attempt,
+    BenchGone,
+    Outcome,
+    Settings,
+    SourceMissing,
+    WorkerFacts,
+)
 from vmaftune.engine.board import RETRIES, RETRY_S
 from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
 from vmaftune.engine.limits import Limits
 from vmaftune.engine.members import GONE, Member, gpu_names, unlike
-from vmaftune.engine.stages import Measured, Worker
+from vmaftune.engine.stages import MeasuredEncode, Worker
 from vmaftune.engine.target import Target
 from vmaftune.errors import ToolError
 from vmaftune.media.failure import CellFailure
@@ -57,7 +64,7 @@ class ClusterExecutor:
         self._refusals: dict[str, int] = {}
         self._later: list[tuple[float, Attempt]] = []
         self._sent: dict[tuple[str, str], int] = {}
-        self._mine: Facts | None = None
+        self._mine: WorkerFacts | None = None
         self._settings: Settings | None = None
         self._worker: Worker | None = None
         self._looked_at = 0.0
@@ -354,7 +361,7 @@ class ClusterExecutor:
         if not self._floor.done(attempt, outcome.value):
             return
         value = outcome.value
-        if attempt.task.keep and isinstance(value, Measured):
+        if attempt.task.keep and isinstance(value, MeasuredEncode):
             value = self._fetched(place.name, attempt.task, value)
             if value is None:
                 self._floor.add([attempt.task])
@@ -439,7 +446,7 @@ class ClusterExecutor:
             return  # its cells go on elsewhere
         self._sent[address, sha256] = self._floor.next_number()
 
-    def _fetched(self, address: str, task: Task, value: Measured) -> Measured | None:
+    def _fetched(self, address: str, task: Task, value: MeasuredEncode) -> MeasuredEncode | None:
         """A kept encode on this machine's disk; None when its worker is gone."""
         assert self._worker is not None
         path = self._worker.place(task.place) / "out.mkv"

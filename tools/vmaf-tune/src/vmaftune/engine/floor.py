@@ -39,7 +39,7 @@ class _Waiting:
         return self.task.stages[self.step].lanes
 
 
-Kind = tuple[tuple[str, ...], str | None]
+_Kind = tuple[tuple[str, ...], str | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class _Pile:
     """The tasks of one window that no place has begun, the best of every kind on top."""
 
     num_bytes: int
-    heaps: dict[Kind, list[tuple[Rank, _Waiting]]] = field(default_factory=dict)
+    heaps: dict[_Kind, list[tuple[Rank, _Waiting]]] = field(default_factory=dict)
 
     def push(self, job: _Waiting) -> None:
         heap = self.heaps.setdefault((job.lanes, job.task.uses), [])

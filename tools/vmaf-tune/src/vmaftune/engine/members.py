@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmaftune.encoders import ENCODERS
-from vmaftune.engine.attempts import Facts
+from vmaftune.engine.attempts import WorkerFacts
 
 GONE = "it is gone"
 
@@ -23,7 +23,7 @@ class Member:
     id: str
     num_threads: int
     resources: Mapping[str, float]
-    facts: Facts | None = None
+    facts: WorkerFacts | None = None
     problem: str | None = None
 
 
@@ -33,7 +33,7 @@ def gpu_names(member: Member) -> list[str]:
     return list(dict.fromkeys(f"{d.name} {d.driver or ''}".strip() for d in devices))
 
 
-def unlike(mine: Facts, theirs: Facts) -> str | None:
+def unlike(mine: WorkerFacts, theirs: WorkerFacts) -> str | None:
     """Why a worker would measure something else than the client, with both values; None if not."""
     if theirs.problem:
         return theirs.problem

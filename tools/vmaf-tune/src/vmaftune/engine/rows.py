@@ -16,7 +16,7 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.engine.answers import Answers, FrameValues
 from vmaftune.engine.folder import now, pool
 from vmaftune.engine.metric_rows import of_row, pool_metrics
-from vmaftune.engine.stages import Measured
+from vmaftune.engine.stages import MeasuredEncode
 from vmaftune.media.encode import encode_argv, paste
 from vmaftune.media.failure import CellFailure
 from vmaftune.media.further import FurtherRow
@@ -134,7 +134,7 @@ def _pair_facts(pair: Pair) -> dict[str, object]:
     }
 
 
-def ok_row(row: CellRow, item: Item, found: Measured | PairScore) -> CellRow:
+def ok_row(row: CellRow, item: Item, found: MeasuredEncode | PairScore) -> CellRow:
     """A finished row, from its facts and what was measured."""
     if isinstance(found, PairScore):
         assert isinstance(item, Pair)
@@ -155,7 +155,7 @@ def columns_of(further: Sequence[FurtherRow]) -> dict[str, tuple[float | None, .
     return {name: tuple(row[name] for row in further) for name in names}
 
 
-def _cell_numbers(row: CellRow, cell: Cell, found: Measured) -> dict[str, object]:
+def _cell_numbers(row: CellRow, cell: Cell, found: MeasuredEncode) -> dict[str, object]:
     """`size_bytes` is the video stream's packets; kbps from those, the frames and their rate."""
     made, score = found.made, found.score
     seconds = len(score.frames) / cell.window.frame_rate
@@ -225,7 +225,7 @@ def command_of(item: Item, ffmpeg: str, address: str | None) -> str:
     )
 
 
-def frame_rows(row: CellRow, found: Measured | PairScore) -> list[Row]:
+def frame_rows(row: CellRow, found: MeasuredEncode | PairScore) -> list[Row]:
     """The frame rows of a finished row."""
     frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
     extras = [further_of(found)]
@@ -239,12 +239,12 @@ def frame_rows(row: CellRow, found: Measured | PairScore) -> list[Row]:
     return rows
 
 
-def further_of(found: Measured | PairScore) -> Sequence[FurtherRow]:
+def further_of(found: MeasuredEncode | PairScore) -> Sequence[FurtherRow]:
     """The columns of metrics beside VMAF, per frame; empty where none were asked for."""
     return found.further if isinstance(found, PairScore) else found.score.further
 
 
-def frame_values(found: Measured | PairScore) -> FrameValues:
+def frame_values(found: MeasuredEncode | PairScore) -> FrameValues:
     """The clipped VMAF of every frame in order, and the columns of metrics beside it."""
     frames: Sequence[Frame] = found.frames if isinstance(found, PairScore) else found.score.frames
     return {VMAF: tuple(frame.vmaf for frame in frames), **columns_of(further_of(found))}

@@ -97,7 +97,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredEncode:
     """A cell's result on its way to the writer."""
 
     made: Encode
@@ -131,7 +131,7 @@ def encode_stage(work: CellWork, worker: Worker, _: None) -> Encoded:
     return Encoded(made=made, device=device)
 
 
-def score_stage(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
+def score_stage(work: CellWork, worker: Worker, encoded: Encoded) -> MeasuredEncode:
     """Score an encoded cell. Raises CellFailure."""
     cell, made = work.cell, encoded.made
     run = worker.scorer.score if worker.scorer else score
@@ -144,10 +144,10 @@ def score_stage(work: CellWork, worker: Worker, encoded: Encoded) -> Measured:
             reference.num_frames,
             worker.limits.of(cell.expected_score_s),
         )
-    return Measured(made=made, device=encoded.device, score=found)
+    return MeasuredEncode(made=made, device=encoded.device, score=found)
 
 
-def kept_stage(work: CellWork, worker: Worker, _: None) -> Measured:
+def kept_stage(work: CellWork, worker: Worker, _: None) -> MeasuredEncode:
     """Score an encode that was made before. Raises CellFailure, also when it is not that file."""
     kept = work.cell.kept
     assert kept is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmaftune.engine.answers import State, Wanted, answers_of
+from vmaftune.engine.answers import Answerable, State, answers_of
 from vmaftune.engine.rows import Item, answered_key
 from vmaftune.media.ffmpeg import Ffmpeg
 
@@ -19,6 +19,6 @@ def standing(
     return answers.state(items, keys, retry_failed=retry_failed)
 
 
-def expected_seconds(items: Sequence[Wanted], jobs: int) -> float:
+def expected_seconds(items: Sequence[Answerable], jobs: int) -> float:
     """Wall seconds for `items` on `jobs` slots."""
     return sum(i.expected_encode_s + i.expected_score_s for i in items) / max(1, jobs)

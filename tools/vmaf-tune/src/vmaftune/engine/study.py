@@ -73,7 +73,7 @@ from vmaftune.engine.rows import (
     frame_values,
     ok_row,
 )
-from vmaftune.engine.stages import Encoded, Measured, Worker, cell_task, lanes_of, pair_task
+from vmaftune.engine.stages import Encoded, MeasuredEncode, Worker, cell_task, lanes_of, pair_task
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.gpus import Device
 from vmaftune.hardware.selection import Resolved, slots
@@ -467,17 +467,17 @@ class Study:
         if failure is not None:
             address = device.address if device else None
             return failed_row(known, failure, command_of(item, self.ffmpeg.path, address)), []
-        found: Measured | PairScore = ended.value
+        found: MeasuredEncode | PairScore = ended.value
         row = ok_row(known, item, found)
         if self.is_open:
             self._values[row.key] = frame_values(found)
-        if isinstance(found, Measured) and isinstance(item, Cell) and item.id in self._keep:
+        if isinstance(found, MeasuredEncode) and isinstance(item, Cell) and item.id in self._keep:
             keep(found.made.path, self.kept(item))
         return row, frame_rows(known, found)
 
     def _device(self, item: Item, ended: Ended) -> Device | None:
         """The GPU that encoded a cell, or tried to."""
-        if isinstance(ended.value, (Measured, Encoded)):
+        if isinstance(ended.value, (MeasuredEncode, Encoded)):
             return ended.value.device
         if isinstance(item, Pair):
             return None

@@ -32,7 +32,7 @@ _DIGEST = re.compile(r"^0,.*,\s*([0-9a-f]{32})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class FilmPart:
     """One encode to join: its file, its number of frames, and how far its packets are reordered.
 
     `delay` is the largest number of packets by which a frame is shown before its place in decoding
@@ -44,7 +44,7 @@ class Part:
     delay: int
 
 
-def measure(path: Path, num_frames: int, fps: Fraction) -> Part:
+def measure(path: Path, num_frames: int, fps: Fraction) -> FilmPart:
     """Read the packets of one encode of `num_frames` at `fps` frames per second.
 
     Raises CellFailure unless its stamps are those of frames 0 to num_frames - 1, each once.
@@ -56,7 +56,7 @@ def measure(path: Path, num_frames: int, fps: Fraction) -> Part:
             f"{path.name} does not hold one packet for each of its {num_frames} frames",
         )
     delay = max((place - index for place, index in enumerate(indices)), default=0)
-    return Part(path=path, num_frames=num_frames, delay=delay)
+    return FilmPart(path=path, num_frames=num_frames, delay=delay)
 
 
 def _indices(path: Path, fps: Fraction) -> list[int]:
@@ -73,7 +73,7 @@ def _indices(path: Path, fps: Fraction) -> list[int]:
     return [round((time - first) * fps) for time in times]
 
 
-def concat_script(parts: Sequence[Part], fps: Fraction) -> str:
+def concat_script(parts: Sequence[FilmPart], fps: Fraction) -> str:
     """The text of ffmpeg's concat list: each file with its exact length in seconds."""
     lines = ["ffconcat version 1.0"]
     for part in parts:
@@ -82,7 +82,7 @@ def concat_script(parts: Sequence[Part], fps: Fraction) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stamps(parts: Sequence[Part], fps: Fraction, start: Fraction = Fraction(0)) -> str:
+def stamps(parts: Sequence[FilmPart], fps: Fraction, start: Fraction = Fraction(0)) -> str:
     """The `setts` bitstream filter that writes stamps from frame indices.
 
     Its clock ticks `fps.numerator` times a second, so a frame lasts `fps.denominator` ticks
@@ -98,7 +98,7 @@ def stamps(parts: Sequence[Part], fps: Fraction, start: Fraction = Fraction(0)) 
 
 
 def join_argv(
-    parts: Sequence[Part],
+    parts: Sequence[FilmPart],
     fps: Fraction,
     film: Path | None,
     streams: Sequence[Stream],
@@ -211,7 +211,7 @@ def join(
 
 
 def _check_frames(
-    parts: Sequence[Part],
+    parts: Sequence[FilmPart],
     joined: Path,
     fps: Fraction,
     ffmpeg: Ffmpeg,

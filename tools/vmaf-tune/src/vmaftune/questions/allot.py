@@ -14,7 +14,7 @@ HALVINGS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class ShotPoint:
     """A setting of a shot: quality value, score in VMAF points, bits of the shot."""
 
     quality: float
@@ -27,10 +27,10 @@ class ShotCurve:
     """What a shot can have; `num_frames` weighs its score."""
 
     num_frames: int
-    points: tuple[Point, ...]
+    points: tuple[ShotPoint, ...]
 
 
-def allot(curves: Sequence[ShotCurve], target: float) -> list[Point]:
+def allot(curves: Sequence[ShotCurve], target: float) -> list[ShotPoint]:
     """A point for each shot: the fewest bits at one slope whose mean over frames meets `target`;
     the best score of every shot where none does.
     """
@@ -47,13 +47,13 @@ def allot(curves: Sequence[ShotCurve], target: float) -> list[Point]:
     return _trimmed(curves, _at(curves, low), target)
 
 
-def mean_score(curves: Sequence[ShotCurve], chosen: Sequence[Point]) -> float:
+def mean_score(curves: Sequence[ShotCurve], chosen: Sequence[ShotPoint]) -> float:
     """The mean over all frames, VMAF points."""
     total = sum(c.num_frames for c in curves)
     return sum(c.num_frames * p.score for c, p in zip(curves, chosen, strict=True)) / total
 
 
-def _at(curves: Sequence[ShotCurve], price: float) -> list[Point]:
+def _at(curves: Sequence[ShotCurve], price: float) -> list[ShotPoint]:
     """Each shot's best point when a bit costs `price` points times frames."""
     return [
         max(c.points, key=lambda p, c=c: c.num_frames * p.score - price * p.bits)  # type: ignore[misc]
@@ -67,7 +67,9 @@ def _largest_price(curves: Sequence[ShotCurve]) -> float:
     return 200.0 * frames / max(fewest, 1.0)
 
 
-def _trimmed(curves: Sequence[ShotCurve], chosen: list[Point], target: float) -> list[Point]:
+def _trimmed(
+    curves: Sequence[ShotCurve], chosen: list[ShotPoint], target: float
+) -> list[ShotPoint]:
     """Give back what is above the target: single shots to cheaper points, the most bits first."""
     found = list(chosen)
     while True:

@@ -41,7 +41,7 @@ class EncodeRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class FilmAttempt:
     """One encode of the film at `quality`. Scores in VMAF points: `foretold` from windows encoded
     alone (None where nothing was foretold), `measured` in the encode itself, `error` the standard
     error of the latter.
@@ -80,7 +80,7 @@ class Made:
     score: float
     error: float
     is_met: bool
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[FilmAttempt, ...] = ()
     shots: tuple[ShotMade, ...] = ()
     num_encodes: int = 0
 

@@ -4,7 +4,7 @@ checked as a plan.
 DIR/ref/<source>_<fps>fps.yuv + DIR/dis/<source>_<quality>_<height>_<kbps>.yuv
 or FILE.csv: reference,distorted[,encoder,preset,crf][,group]
 
-    folder or file --find--> Found --plan_pairs--> PairPlan
+    folder or file --find--> FoundPair --plan_pairs--> PairPlan
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FORMATS = tuple(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundPair:
     """A pair as it was asked for, before any file was opened. `where` says who asked for it."""
 
     reference: Path
@@ -89,7 +89,7 @@ def source_stem(path: Path) -> str:
     return match["stem"] if match else path.stem
 
 
-def find(place: Path) -> tuple[list[Found], list[str]]:
+def find(place: Path) -> tuple[list[FoundPair], list[str]]:
     """The pairs of a folder or a CSV file, and notices. Raises UsageError or SourceError."""
     if place.is_dir():
         return _find_in_folder(place)
@@ -112,7 +112,7 @@ def _videos(folder: Path) -> list[Path]:
     )
 
 
-def _find_in_folder(place: Path) -> tuple[list[Found], list[str]]:
+def _find_in_folder(place: Path) -> tuple[list[FoundPair], list[str]]:
     references: dict[str, Path] = {}
     for path in _videos(place / "ref"):
         other = references.setdefault(source_stem(path), path)
@@ -128,7 +128,9 @@ def _find_in_folder(place: Path) -> tuple[list[Found], list[str]]:
             strange.append(path)
             continue
         used.add(match["stem"])
-        found.append(Found(reference=references[match["stem"]], distorted=path, where=str(place)))
+        found.append(
+            FoundPair(reference=references[match["stem"]], distorted=path, where=str(place))
+        )
     if strange:
         known = ", ".join(references) or "none"
         raise SourceError(
@@ -147,7 +149,7 @@ def _find_in_folder(place: Path) -> tuple[list[Found], list[str]]:
     ]
 
 
-def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
+def _find_in_csv(file: Path) -> tuple[list[FoundPair], list[str]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
@@ -173,7 +175,7 @@ def _find_in_csv(file: Path) -> tuple[list[Found], list[str]]:
     return found, [f"{file}: the columns {', '.join(extra)} are not used"] if extra else []
 
 
-def _csv_pair(file: Path, line: int, row: Mapping[str | None, object]) -> Found:
+def _csv_pair(file: Path, line: int, row: Mapping[str | None, object]) -> FoundPair:
     where = f"{file}, line {line}"
     if None in row or None in row.values():
         raise UsageError(
@@ -188,7 +190,9 @@ def _csv_pair(file: Path, line: int, row: Mapping[str | None, object]) -> Found:
     for path in paths.values():
         if not path.is_file():
             raise SourceError(f"{where}: there is no {path}; paths are relative to the CSV file")
-    return Found(**paths, made=_made(where, value), group=value.get("group") or None, where=where)
+    return FoundPair(
+        **paths, made=_made(where, value), group=value.get("group") or None, where=where
+    )
 
 
 def _made(where: str, value: Mapping[str, str]) -> Made | None:
@@ -263,7 +267,7 @@ def with_metrics(pairs: Sequence[Pair], metrics: tuple[str, ...]) -> tuple[Pair,
 
 
 def plan_found(
-    found: Sequence[Found],
+    found: Sequence[FoundPair],
     *,
     size: tuple[int, int] | None,
     fps: str | None,
@@ -310,7 +314,7 @@ class _Clips:
 
     def __init__(
         self,
-        found: Sequence[Found],
+        found: Sequence[FoundPair],
         size: tuple[int, int] | None,
         fps: str | None,
         pix_fmt: str | None,
@@ -326,7 +330,7 @@ class _Clips:
         }
         self._opened: dict[Path, Window] = {}
 
-    def reference(self, one: Found) -> Window:
+    def reference(self, one: FoundPair) -> Window:
         """The reference of a pair. Raises SourceError."""
         path = one.reference
         if path not in self._opened:
@@ -338,7 +342,7 @@ class _Clips:
         known = self._opened[path]
         return replace(known, group=one.group) if one.group else known
 
-    def distorted(self, one: Found, reference: Window) -> Window:
+    def distorted(self, one: FoundPair, reference: Window) -> Window:
         """The distorted file of a pair. Raises SourceError."""
         raw = None
         if _is_raw(one.distorted):

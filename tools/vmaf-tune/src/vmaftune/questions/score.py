@@ -20,7 +20,7 @@ from vmaftune.media.ffmpeg import Ffmpeg
 from vmaftune.media.model_file import read_model_file
 from vmaftune.media.offset import find_offset
 from vmaftune.metrics import METRICS, Columns, neg_of
-from vmaftune.questions.pairs import Found, PairPlan, plan_found, with_metrics
+from vmaftune.questions.pairs import FoundPair, PairPlan, plan_found, with_metrics
 from vmaftune.request.values import Size
 
 AUTO = "auto"
@@ -112,7 +112,7 @@ def plan_scores(request: ScoreRequest, ffmpeg: Ffmpeg | None) -> PairPlan:
         if not path.is_file():
             raise SourceError(f"there is no file {path}; `score` takes a reference and files")
     found = [
-        Found(reference=request.reference, distorted=path, where="the command line")
+        FoundPair(reference=request.reference, distorted=path, where="the command line")
         for path in request.distorted
     ]
     pairs = plan_found(

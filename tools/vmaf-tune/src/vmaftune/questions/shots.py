@@ -20,7 +20,7 @@ from vmaftune.engine.films import FilmJoin, join_film
 from vmaftune.engine.folder import now
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
-from vmaftune.questions.allot import Point, ShotCurve, allot, mean_score
+from vmaftune.questions.allot import ShotCurve, ShotPoint, allot, mean_score
 from vmaftune.questions.film import EncodeRequest, Made, ShotMade
 from vmaftune.questions.find_request import cell_of
 from vmaftune.questions.progress import Progress
@@ -44,7 +44,7 @@ class _Shot:
     search: Search
     belief: Belief
     cells: dict[float, Cell] = field(default_factory=dict)
-    points: dict[float, Point] = field(default_factory=dict)
+    points: dict[float, ShotPoint] = field(default_factory=dict)
     is_done: bool = False
 
     @property
@@ -172,7 +172,7 @@ class ShotEncoder:
         width, height = cell.encode_size
         pixels = cell.num_frames * width * height
         motion2 = (row.per_frame_features or {}).get("motion2")
-        shot.points[quality] = Point(quality=quality, score=score, bits=bits)
+        shot.points[quality] = ShotPoint(quality=quality, score=score, bits=bits)
         shot.search.tell(quality, score, bits_per_pixel=bits / pixels, motion2=motion2)
         shot.belief.observe(
             find.candidates[0].encoder.name,
@@ -188,7 +188,7 @@ class ShotEncoder:
         fps = float(cell.window.frame_rate)
         return pooled(name, [self._study.scores(cell)], fps)
 
-    def _answer(self, shot: _Shot) -> Point:
+    def _answer(self, shot: _Shot) -> ShotPoint:
         """The shot's answer: what meets the target, else the best that was measured."""
         quality = shot.search.answer.quality
         if quality is None:
@@ -244,7 +244,7 @@ class ShotEncoder:
             for shot in self._shots
         ]
 
-    def _points(self, shot: _Shot) -> tuple[Point, ...]:
+    def _points(self, shot: _Shot) -> tuple[ShotPoint, ...]:
         """Every quality value of a shot: measured where it was, else foretold."""
         find, window = self.request.find, shot.window
         candidate = find.candidates[0]
@@ -253,15 +253,15 @@ class ShotEncoder:
         width, height = find.size or (window.width, window.height)
         pixels = shot.num_frames * width * height
         told = {
-            q: Point(quality=q, score=float(score), bits=float(bits) * pixels)
+            q: ShotPoint(quality=q, score=float(score), bits=float(bits) * pixels)
             for q, score, bits in zip(values, curve.score, curve.bits_per_pixel, strict=True)
         }
         return tuple({**told, **shot.points}.values())
 
-    def _allotted(self, *, measured_only: bool, aim: float) -> list[Point]:
+    def _allotted(self, *, measured_only: bool, aim: float) -> list[ShotPoint]:
         return allot(self._curves(measured_only=measured_only), aim)
 
-    def _deliver(self, chosen: Sequence[Point]) -> Iterator[Event]:
+    def _deliver(self, chosen: Sequence[ShotPoint]) -> Iterator[Event]:
         """Join the chosen encodes into the user's file; the others are removed."""
         request = self.request
         cells = [s.cells[p.quality] for s, p in zip(self._shots, chosen, strict=True)]
@@ -283,7 +283,7 @@ class ShotEncoder:
         yield told
         yield NoticeEvent(message=f"{request.out} is made")
 
-    def _told(self, cells: Sequence[Cell], chosen: Sequence[Point], made: Made) -> AnswerEvent:
+    def _told(self, cells: Sequence[Cell], chosen: Sequence[ShotPoint], made: Made) -> AnswerEvent:
         """The answer as the folder keeps it: cells at values of their own, and no one value."""
         find, film = self.request.find, self.request.film
         kbps = sum(point.bits for point in chosen) / 1000 / film.seconds
@@ -317,7 +317,7 @@ class ShotEncoder:
             cells=[cell.id for cell in cells],
         )
 
-    def _made(self, chosen: Sequence[Point], cells: Sequence[Cell], size: int) -> Made:
+    def _made(self, chosen: Sequence[ShotPoint], cells: Sequence[Cell], size: int) -> Made:
         find, film = self.request.find, self.request.film
         scores = [self._study.scores(cell) for cell in cells]
         score = pooled(find.statistic, scores, float(film.whole.frame_rate))

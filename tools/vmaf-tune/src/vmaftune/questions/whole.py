@@ -27,7 +27,14 @@ from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.media.output import appear, beside
 from vmaftune.media.whole import FilmEncode
-from vmaftune.questions.film import Attempt, EncodeRequest, Made, measured, pairs_inside, stretches
+from vmaftune.questions.film import (
+    EncodeRequest,
+    FilmAttempt,
+    Made,
+    measured,
+    pairs_inside,
+    stretches,
+)
 from vmaftune.questions.find import Finder
 from vmaftune.questions.find_request import cell_of
 from vmaftune.questions.progress import Progress
@@ -75,7 +82,7 @@ class WholeEncoder:
         self.request, self._study, self._prior = request, study, prior
         self.made: Made | None = None
         self._files: dict[float, FilmFile] = {}
-        self._attempts: list[Attempt] = []
+        self._attempts: list[FilmAttempt] = []
         self._windows: tuple[Window, ...] = ()
         self._num_probes = 0
 
@@ -134,7 +141,7 @@ class WholeEncoder:
         fps = float(film.whole.frame_rate)
         share = sum(len(s) for s in scores) / film.num_frames
         name = self.request.find.statistic
-        attempt = Attempt(
+        attempt = FilmAttempt(
             quality=quality,
             foretold=curve.at(quality),
             measured=pooled(name, scores, fps),
@@ -227,7 +234,7 @@ class WholeEncoder:
         )
         yield NoticeEvent(message=f"{self.request.out} is made")
 
-    def _best(self) -> Attempt:
+    def _best(self) -> FilmAttempt:
         """The smallest encode that meets the target, else the one that comes nearest."""
         target = self.request.find.target
         meets = [a for a in self._attempts if a.measured >= target]
@@ -236,7 +243,7 @@ class WholeEncoder:
         return max(self._attempts, key=lambda a: a.measured)
 
 
-def _said(attempt: Attempt) -> str:
+def _said(attempt: FilmAttempt) -> str:
     told = "" if attempt.foretold is None else f", foretold {attempt.foretold:.2f}"
     return (
         f"at {attempt.quality:g} the encode has VMAF {attempt.measured:.2f}"
