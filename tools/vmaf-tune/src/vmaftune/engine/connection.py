@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ from vmaftune.errors import ToolError, UsageError
 from vmaftune.media.ffmpeg import usable_cores
 
 CONNECT_S = 20.0
+ANSWER_S, SILENT_S = 10.0, 60.0
+"""How long one answer of the scheduler may take, and how long all of them may."""
 SCHEDULER_GONE = (
     "the cluster's scheduler is gone; finished cells are kept, and the same command goes on when it"
     " is back"
@@ -133,6 +136,8 @@ class Connection:
 
     def __init__(self, client: Any, cluster: Any = None, scratch: str | None = None) -> None:
         self.client, self._cluster, self._scratch = client, cluster, scratch
+        self._seen: Mapping[str, Mapping[str, Any]] = {}
+        self._heard_at = time.monotonic()
 
     @property
     def dashboard(self) -> str | None:
@@ -160,14 +165,22 @@ class Connection:
                 raise
             raise ToolError(SCHEDULER_GONE) from failure
 
-    def look(self) -> dict[str, Mapping[str, Any]]:
-        """The workers by address, as the scheduler sees them. Raises ToolError when it is gone."""
+    def look(self) -> Mapping[str, Mapping[str, Any]]:
+        """The workers by address, as the scheduler sees them. Raises ToolError when it is gone, or
+        has said nothing for a minute.
+        """
+        # Not `scheduler_info`: a timer of Dask's leaves it without workers every two seconds.
         try:
-            found: Mapping[str, Mapping[str, Any]] = self.client.scheduler_info()["workers"]
-        # What was known of a scheduler is empty once it is gone.
-        except (OSError, TimeoutError, ValueError, RuntimeError, LookupError) as failure:
-            raise ToolError(SCHEDULER_GONE) from failure
-        return dict(found)
+            found: Mapping[str, Any] = self.client.sync(self._ask, callback_timeout=ANSWER_S)
+            self._seen, self._heard_at = found["workers"], time.monotonic()
+        # Dask's client loses its parts one by one when its scheduler goes.
+        except (OSError, ValueError, RuntimeError, LookupError, AttributeError) as failure:
+            if not self.is_alive() or time.monotonic() - self._heard_at > SILENT_S:
+                raise ToolError(SCHEDULER_GONE) from failure
+        return self._seen
+
+    async def _ask(self) -> Any:
+        return await self.client.scheduler.identity()
 
     def is_alive(self) -> bool:
         """True while the scheduler answers."""
