@@ -46,7 +46,10 @@ def test_workers_elsewhere_get_the_sources_from_the_client(
     read_run: Callable[[Path], Any],
     tmp_path: Path,
 ) -> None:
-    """The client's folder goes by another name on the workers: nothing lies at its paths there."""
+    """The client's folder goes by another name on the workers: nothing lies at its paths there.
+
+    A source that is larger than their scratch budget is not sent.
+    """
     (tmp_path / "there").mkdir()
     for clip in clips:
         shutil.copy(clip, tmp_path / "there" / clip.name)
@@ -57,6 +60,13 @@ def test_workers_elsewhere_get_the_sources_from_the_client(
     tool.process(*argv, env=cluster.env)
     same(read_run(tmp_path / "run"))
     settle(lambda: not cluster.scratch(), 10)
+    small = ("--frames", "4", "--scratch-budget", "50KiB", "--cluster", cluster.address)
+    done = at_once(
+        "corpus", "there", *GRID, "--out", "other", *small, cwd=tmp_path, env=cluster.env
+    )
+    assert done.returncode == 3, done.stderr
+    assert "is larger than --scratch-budget (51,200 bytes)" in done.stderr
+    assert "the same command goes on" in done.stderr and "Traceback" not in done.stderr
 
 
 def preload(folder: Path, name: str, text: str) -> str:
@@ -64,6 +74,32 @@ def preload(folder: Path, name: str, text: str) -> str:
     path = folder / f"{name}.py"
     path.write_text(f"from vmaftune.engine import bench\n{text}\n")
     return str(path)
+
+
+AT_ONCE = """
+import sys
+from vmaftune.cli import main
+from vmaftune.engine.cluster import ClusterExecutor
+ClusterExecutor.__init__.__kwdefaults__["nobody_s"] = 2.0
+sys.argv = ["vmaf-tune", *sys.argv[1:]]
+main()
+"""
+
+
+def at_once(
+    *args: str | Path, cwd: Path, env: Mapping[str, str], program: str = AT_ONCE
+) -> subprocess.CompletedProcess[str]:
+    """Run the program, which waits two seconds for a worker instead of a minute."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_a_storm_of_killed_workers_loses_nothing_and_does_nothing_twice(
@@ -151,6 +187,52 @@ def test_without_its_scheduler_it_ends_with_a_sentence_and_goes_on_later(
     cluster.start_worker("c", slots=2)
     sweep().end()
     same(read_run(tmp_path / "run"))
+
+
+DIES = """
+import os
+from vmaftune.engine.cluster import ClusterExecutor
+name = os.environ["DIES_AT"]
+real = getattr(ClusterExecutor, name)
+def dying(self, *args, **how):
+    os.kill(int(os.environ["SCHEDULER"]), 9)
+    return real(self, *args, **how)
+setattr(ClusterExecutor, name, dying)
+"""
+
+
+@pytest.mark.parametrize("name", ["start", "_greet"])
+def test_a_scheduler_that_dies_as_a_sweep_starts_is_said_in_a_sentence(
+    name: str, cluster: Processes, clips: list[Path], tmp_path: Path
+) -> None:
+    """As the client joins, and as the first worker has said what it is."""
+    if name == "_greet":
+        cluster.start_worker("a")
+    assert cluster.scheduler is not None
+    env = {**cluster.env, "DIES_AT": name, "SCHEDULER": str(cluster.scheduler.pid)}
+    argv = ("corpus", clips[0], *GRID, "--out", "run", "--cluster", cluster.address)
+    done = at_once(*argv, cwd=tmp_path, env=env, program=DIES + AT_ONCE)
+    assert done.returncode == 3, done.stderr
+    assert "the cluster's scheduler is gone" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_that_dies_as_it_hands_over_a_result_is_done_without(
+    cluster: Processes,
+    sweep: Callable[..., Sweep],
+    same: Callable[[Any], None],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    """Its cell has ended, and what it measured is gone with it."""
+    deadly = (
+        "import os\nbench.Outcome.__reduce_ex__ = lambda self, protocol: os.kill(os.getpid(), 9)"
+    )
+    cluster.start_worker("deadly", "--preload", preload(tmp_path, "deadly", deadly))
+    cluster.start_worker("fine", slots=2)
+    run = sweep()
+    run.end()
+    same(read_run(tmp_path / "run"))
+    assert any(text.startswith("worker deadly is gone; its ") for text in run.notices)
 
 
 def test_a_worker_that_sleeps_past_its_time_is_done_without(
@@ -362,14 +444,25 @@ def test_what_is_no_cluster_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_kept_encodes_come_back_to_the_client(
-    cluster: Processes, tool: Any, clips: list[Path], tmp_path: Path
+def test_kept_encodes_and_further_metrics_come_back_to_the_client(
+    cluster: Processes,
+    tool: Any,
+    clips: list[Path],
+    without_times: Callable[[Any], Any],
+    read_run: Callable[[Path], Any],
+    tmp_path: Path,
 ) -> None:
     cluster.start_worker("a")
-    argv = ("corpus", clips[0], "--encoders", "x264", "--quality", "30", "--out", "run")
-    tool.process(*argv, "--keep-encodes", "--cluster", cluster.address, env=cluster.env)
+    few = ("--encoders", "x264", "--presets", "ultrafast", "--quality", "30")
+    argv = ("corpus", clips[0], *few, "--keep-encodes", "--metrics", "psnr,xpsnr")
+    tool.process(*argv, "--out", "run", "--cluster", cluster.address, env=cluster.env)
+    tool.process(*argv, "--out", "alone")
+    ((row, frames),) = without_times(read_run(tmp_path / "run")).values()
+    ((expected, others),) = without_times(read_run(tmp_path / "alone")).values()
+    assert list(row["metrics"]) == ["xpsnr", "psnr"]
+    assert (row, frames) == (expected | {"host": row["host"]}, others)
     (kept,) = (tmp_path / "run/encodes").iterdir()
-    assert kept.read_bytes()[:4] == b"\x1a\x45\xdf\xa3", "Matroska"
+    assert kept.read_bytes() == (tmp_path / "alone/encodes" / kept.name).read_bytes()
     assert vmaftune.__name__ == "vmaftune"
 
 
@@ -410,33 +503,14 @@ def test_a_cell_that_lost_three_workers_is_a_failed_row(
     assert sum(worker["problem"] == "it is gone" for worker in start["workers"]) == 3
 
 
-AT_ONCE = """
-import sys
-from vmaftune.cli import main
-from vmaftune.engine.cluster import ClusterExecutor
-ClusterExecutor.__init__.__kwdefaults__["nobody_s"] = 2.0
-sys.argv = ["vmaf-tune", *sys.argv[1:]]
-main()
-"""
-
-
 def test_without_a_worker_that_can_be_used_it_ends_with_the_reasons(
     cluster: Processes, clips: list[Path], tmp_path: Path
 ) -> None:
     """After a minute; here after two seconds."""
     old = preload(tmp_path, "old", "bench.version = lambda: '0.0.9'")
     cluster.start_worker("old", "--preload", old)
-    argv = [sys.executable, "-c", AT_ONCE, "corpus", str(clips[0]), *GRID, "--out", "run"]
-    done = subprocess.run(
-        [*argv, "--cluster", cluster.address],
-        cwd=tmp_path,
-        env={**os.environ, **cluster.env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    argv = ("corpus", clips[0], *GRID, "--out", "run", "--cluster", cluster.address)
+    done = at_once(*argv, cwd=tmp_path, env=cluster.env)
     assert done.returncode == 3, done.stderr
     why = f"old: it has vmaf-tune 0.0.9, and this is {bench.version()}"
     assert f"the cluster has had no usable worker for 2 s ({why})" in done.stderr

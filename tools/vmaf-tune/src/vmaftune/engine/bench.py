@@ -13,7 +13,9 @@ import os
 import platform
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -142,22 +144,34 @@ class BenchWorker(Worker):
         self._sources = folder / "sources"
         self._sources.mkdir()
         self._known: dict[tuple[str, int, int], str] = {}
+        self._sizes: dict[str, int] = {}
+        self._in_use: Counter[str] = Counter()
+        self._coming: set[str] = set()
         self._lock = threading.Lock()
 
     def _make(self, window: Window, path: Path) -> int:
-        return super()._make(replace(window, path=str(self._find(window))), path)
+        with self._reading(window) as source:
+            return super()._make(replace(window, path=str(source)), path)
 
-    def _find(self, window: Window) -> Path:
+    @contextmanager
+    def _reading(self, window: Window) -> Iterator[Path]:
         """The source's file: where the client has it, if the content is the same, else what the
-        client has sent. Raises SourceMissing.
+        client has sent, which stays meanwhile. Raises SourceMissing.
         """
         shared = Path(self._cwd, window.path)
         if shared.is_file() and self._digest(shared, window.size_bytes) == window.sha256:
-            return shared
-        sent = self._sources / window.sha256
-        if not sent.exists():
-            raise SourceMissing(window.sha256)
-        return sent
+            yield shared
+            return
+        with self._lock:
+            sent = self._sources / window.sha256
+            if not sent.exists():
+                raise SourceMissing(window.sha256)
+            self._in_use[window.sha256] += 1
+        try:
+            yield sent
+        finally:
+            with self._lock:
+                self._in_use[window.sha256] -= 1
 
     def _digest(self, path: Path, num_bytes: int) -> str | None:
         found = path.stat()
@@ -169,30 +183,49 @@ class BenchWorker(Worker):
                 self._known[key] = sha256_file(path)
             return self._known[key]
 
-    def take(self, sha256: str, offset: int, piece: bytes, *, is_last: bool) -> None:
-        """Write a piece of a source that the client sends; the last one is checked."""
+    def take(self, sha256: str, num_bytes: int, offset: int, piece: bytes) -> None:
+        """Write a piece of a source of `num_bytes` that the client sends; the last one is checked.
+
+        Raises ToolError for a source that has no room, or that came otherwise than it was sent.
+        """
         part = self._sources / f"{sha256}.part"
-        with part.open("r+b" if offset else "wb") as file:
-            file.seek(offset)
-            file.write(piece)
-        if not is_last:
+        try:
+            if not offset:
+                self._make_room(sha256, num_bytes)
+            with part.open("r+b" if offset else "wb") as file:
+                file.seek(offset)
+                file.write(piece)
+        except OSError as failure:  # a worker that leaves looks like one to the client
+            raise ToolError(f"a source cannot be written there ({failure.strerror})") from failure
+        if offset + len(piece) < num_bytes:
             return
         if sha256_file(part) != sha256:
             part.unlink()
             raise ToolError("a source arrived with other content than was sent")
-        self._make_room(part.stat().st_size)
         part.rename(self._sources / sha256)
+        with self._lock:
+            self._coming.discard(sha256)
 
-    def _make_room(self, num_bytes: int) -> None:
-        """Sent sources stay within the budget: the oldest goes first, and may be sent again."""
-        files = [p for p in self._sources.iterdir() if p.suffix != ".part"]
-        files.sort(key=lambda p: p.stat().st_mtime)
-        used = sum(p.stat().st_size for p in files)
-        for file in files:
-            if used + num_bytes <= self.references.budget_bytes:
-                return
-            used -= file.stat().st_size
-            file.unlink()
+    def _make_room(self, sha256: str, num_bytes: int) -> None:
+        """Sent sources stay within the budget: the oldest goes first, and may be sent again. Those
+        that are read or on their way stay.
+        """
+        budget = self.references.budget_bytes
+        if num_bytes > budget:
+            raise ToolError(
+                f"a source of {num_bytes:,} bytes that does not lie there is larger than"
+                f" --scratch-budget ({budget:,} bytes); let the worker see it, or allow more"
+            )
+        with self._lock:
+            self._sizes[sha256] = num_bytes
+            self._coming.add(sha256)
+            for name in list(self._sizes):
+                if sum(self._sizes.values()) <= budget:
+                    return
+                if self._in_use[name] or name in self._coming:
+                    continue
+                (self._sources / name).unlink(missing_ok=True)
+                del self._sizes[name]
 
 
 class Bench:
@@ -295,9 +328,9 @@ def run_attempt(session: str, attempt: Attempt) -> Outcome:
     return Outcome(step=attempt.end - 1, value=value)
 
 
-def put_piece(session: str, sha256: str, offset: int, piece: bytes, is_last: bool) -> None:
+def put_piece(session: str, sha256: str, num_bytes: int, offset: int, piece: bytes) -> None:
     """Take a piece of a source."""
-    _bench(session).take(sha256, offset, piece, is_last=is_last)
+    _bench(session).take(sha256, num_bytes, offset, piece)
 
 
 def get_piece(session: str, path: str, offset: int, num_bytes: int) -> bytes:

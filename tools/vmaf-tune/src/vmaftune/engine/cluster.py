@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,20 @@ from vmaftune.engine.attempts import (
     WorkerFacts,
 )
 from vmaftune.engine.board import RETRIES, RETRY_S
+from vmaftune.engine.carrier import Carrier, WhenCarried, WorkerLeft
 from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
 from vmaftune.engine.limits import Limits
 from vmaftune.engine.members import GONE, Member, gpu_names, unlike
+from vmaftune.engine.results import Number, Results
 from vmaftune.engine.stages import MeasuredEncode, Worker
 from vmaftune.engine.target import Target
-from vmaftune.errors import ToolError
+from vmaftune.errors import ToolError, VmafTuneError
 from vmaftune.media.failure import CellFailure
 from vmaftune.media.ffmpeg import Ffmpeg
 
 KINDS = tuple(dict.fromkeys(row.kind for row in ENCODERS.values() if row.kind))
-PIECE_BYTES = 4 << 20
 LOOK_S = 1.0
 NOBODY_S = 60.0
 
@@ -59,6 +61,12 @@ class ClusterExecutor:
         self._gone: dict[str, Member] = {}
         self._futures: dict[int, Any] = {}
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._results = Results(
+            connection.client, lambda found: self._inbox.put(("results", found))
+        )
+        self._carrier: Carrier | None = None
+        self._num_carried = 0
+        self._parked: dict[tuple[str, str], list[Attempt]] = {}
         self._told: list[Happening] = []
         self._unfinished: set[str] = set()
         self._refusals: dict[str, int] = {}
@@ -92,6 +100,7 @@ class ClusterExecutor:
             limits=limits,
             kinds=(),
         )
+        self._carrier = Carrier(self._connection, self._settings.session)
         self._mine = bench.facts_of(self._settings, ffmpeg, Path.cwd())
 
     def start(self, worker: Worker, *, keep_references: bool) -> None:
@@ -155,20 +164,48 @@ class ClusterExecutor:
     def _wait(self) -> None:
         """Take in what has happened; at most LOOK_S until something does."""
         try:
-            kind, what = self._inbox.get(timeout=LOOK_S / 2)
+            happened = [self._inbox.get(timeout=LOOK_S / 2)]
         except queue.Empty:
             return
-        while True:
-            self._take_in(kind, what)
-            if self._inbox.empty():
-                return
-            kind, what = self._inbox.get()
+        while not self._inbox.empty():
+            happened.append(self._inbox.get())
+        ready: dict[str, dict[Number, Any]] = {}
+        for kind, what in happened:
+            if kind == "end":
+                self._sort(what, ready)
+            elif kind == "results":
+                for number, value in what.items():
+                    self._take_in(number, value)
+            else:
+                self._carried(*what)
+        for address, futures in ready.items():
+            self._results.want(address, futures)
 
-    def _take_in(self, kind: str, what: Any) -> None:
-        if kind == "token":
-            self._greet(what)
+    def _sort(self, number: Number, ready: dict[str, dict[Number, Any]]) -> None:
+        """A task of Dask's has ended: its result is to come; one that failed has none."""
+        address, future = self._task_of(number)
+        if address is None:
+            return
+        if future.status == "finished":
+            ready.setdefault(address, {})[number] = future
         else:
-            self._ended(what)
+            self._take_in(number, None)
+
+    def _task_of(self, number: Number) -> tuple[str | None, Any]:
+        """The worker and the future of a task of Dask's; None and None when it was given up."""
+        if isinstance(number, str):
+            address = next((a for a, m in self._members.items() if m.token.key == number), None)
+            return address, self._members[address].token if address else None
+        if number not in self._futures or number not in self._floor.running:
+            return None, None
+        return self._floor.running[number][0].name, self._futures[number]
+
+    def _take_in(self, number: Number, value: object) -> None:
+        """The result of a task, an exception instead, or None."""
+        if isinstance(number, str):
+            self._greet(number, value)
+        else:
+            self._ended(number, value)
 
     def close(self) -> None:
         """See Executor.close."""
@@ -179,6 +216,8 @@ class ClusterExecutor:
             self._connection.client.cancel(futures, force=True)
         self._futures.clear()
         self._members.clear()
+        if self._carrier is not None:
+            self._carrier.close()
         self._connection.close()
 
     # -- who is there ---------------------------------------------------------------------------
@@ -218,23 +257,23 @@ class ClusterExecutor:
             num_threads=int(info["nthreads"]),
             resources=resources,
         )
-        token.add_done_callback(lambda done: self._inbox.put(("token", (address, done))))
+        token.add_done_callback(lambda done: self._inbox.put(("end", done.key)))
 
-    def _greet(self, answer: tuple[str, Any]) -> None:
+    def _greet(self, key: str, answer: object) -> None:
         """A worker has said what it is: take it, or say why not."""
-        address, token = answer
-        member = self._members.get(address)
-        if member is None or member.token.key != token.key:
+        address, token = self._task_of(key)
+        if address is None:
             return
+        member = self._members[address]
         assert self._mine is not None and self._settings is not None
-        if member.token.status != "finished":
-            failure = _exception_of(member.token)
+        if isinstance(answer, WorkerFacts):
+            member.facts = answer
+            member.problem = unlike(self._mine, answer)
+        else:
+            failure = answer if isinstance(answer, Exception) else _exception_of(token)
             member.problem = (
                 f"it cannot run vmaf-tune ({reason_of(failure)})" if failure else "it left"
             )
-        else:
-            member.facts = member.token.result()
-            member.problem = unlike(self._mine, member.facts)
         if member.problem or member.facts is None:
             self._told.append(
                 Noticed(message=f"worker {member.name} is left out: {member.problem}")
@@ -252,6 +291,7 @@ class ClusterExecutor:
     def _lose(self, address: str) -> None:
         """A worker is gone: its cells go back, or are given up."""
         member = self._members.pop(address)
+        self._forget(address)
         self._gone[member.name] = replace(member, token=None, problem=member.problem or GONE)
         lost = [n for n, (place, _) in self._floor.running.items() if place.name == address]
         given_up = self._floor.leave(address)
@@ -284,11 +324,18 @@ class ClusterExecutor:
                 future = self._futures.pop(number, None)
                 if future is not None:
                     future.release()
+        self._forget(address)
         self._floor.leave(address, is_counted=False)
+
+    def _forget(self, address: str) -> None:
+        """Nothing more is waited for from a worker."""
+        self._results.forget(address)
+        for key in [key for key in self._parked if key[0] == address]:
+            del self._parked[key]
 
     def _check_somebody(self, now: float) -> None:
         """Raise ToolError when nobody has worked for `nobody_s` seconds."""
-        if self._floor.running or self._told or not self._unfinished:
+        if self._floor.running or self._told or self._num_carried or not self._unfinished:
             self._nobody_since = now
             return
         if now - self._nobody_since < self._nobody_s:
@@ -299,7 +346,7 @@ class ClusterExecutor:
                 f" ({', '.join(sorted(self._floor.wanted()))}); `vmaf-tune doctor --cluster` shows"
                 " what each of them has"
             )
-        problems = [f"{m.name}: {m.problem}" for m in self._members.values() if m.problem]
+        problems = [f"{m.name}: {m.problem or 'no answer'}" for m in self._members.values()]
         raise ToolError(
             f"the cluster has had no usable worker for {self._nobody_s:.0f} s"
             f" ({'; '.join(problems) or 'none has joined'}); finished cells are kept, and the same"
@@ -329,29 +376,27 @@ class ClusterExecutor:
         self._told.append(
             Started(task=attempt.task, stage=stage, worker=self._members[address].name)
         )
-        future.add_done_callback(lambda _: self._inbox.put(("attempt", attempt.number)))
+        future.add_done_callback(lambda _: self._inbox.put(("end", attempt.number)))
 
-    def _ended(self, number: int) -> None:
+    def _ended(self, number: int, outcome: object) -> None:
         """An attempt has ended; one that was given up meanwhile is ignored."""
         future = self._futures.pop(number, None)
         if future is None or number not in self._floor.running:
             return
         place, attempt = self._floor.running[number]
-        if future.status != "finished":
-            self._broken(place, attempt, future)
+        if not isinstance(outcome, Outcome):
+            self._broken(attempt, outcome or _exception_of(future))
             return
-        outcome: Outcome = future.result()
         future.release()
         if outcome.error is None:
             self._went_well(place, attempt, outcome)
         else:
             self._went_wrong(place, attempt, outcome)
 
-    def _broken(self, place: Place, attempt: Attempt, future: Any) -> None:
+    def _broken(self, attempt: Attempt, failure: object) -> None:
         """Dask itself could not run it: its worker is going, or the program is wrong."""
-        failure = _exception_of(future)
         lost = isinstance(failure, (OSError, CancelledError))
-        if failure is None or lost or type(failure).__name__ == "KilledWorker":
+        if lost or not isinstance(failure, Exception) or type(failure).__name__ == "KilledWorker":
             self._looked_at = 0.0
             self._floor.again(replace(attempt, step=0) if attempt.step else attempt)
             return
@@ -360,20 +405,17 @@ class ClusterExecutor:
     def _went_well(self, place: Place, attempt: Attempt, outcome: Outcome) -> None:
         if not self._floor.done(attempt, outcome.value):
             return
-        value = outcome.value
+        value, who = outcome.value, self._who(place.name, attempt)
         if attempt.task.keep and isinstance(value, MeasuredEncode):
-            value = self._fetched(place.name, attempt.task, value)
-            if value is None:
-                self._floor.add([attempt.task])
-                return
-        self._finish(attempt.task, value=value, lane=attempt.lane, **self._who(place.name, attempt))
+            self._fetch(place.name, attempt, value, who)
+        else:
+            self._finish(attempt.task, value=value, lane=attempt.lane, **who)
 
     def _went_wrong(self, place: Place, attempt: Attempt, outcome: Outcome) -> None:
         error = outcome.error
         assert error is not None
         stage = attempt.task.stages[outcome.step]
         if isinstance(error, SourceMissing):
-            self._floor.again(attempt)
             self._send(place.name, attempt, error.sha256)
         elif isinstance(error, BenchGone):
             self._lose(place.name)
@@ -428,61 +470,76 @@ class ClusterExecutor:
     # -- files ----------------------------------------------------------------------------------
 
     def _send(self, address: str, attempt: Attempt, sha256: str) -> None:
-        """Send an attempt's source to its worker in pieces, unless that was done since it began."""
-        window = attempt.task.window
-        assert window is not None
-        if attempt.number < self._sent.get((address, sha256), -1):
-            return
-        self._told.append(Preparing(window=window))
-        path = Path(window.path)
-        size = path.stat().st_size
-        try:
-            with path.open("rb") as file:
-                for offset in range(0, size, PIECE_BYTES):
-                    piece = file.read(PIECE_BYTES)
-                    is_last = offset + len(piece) >= size
-                    self._call(address, bench.put_piece, sha256, offset, piece, is_last)
-        except _Left:
-            return  # its cells go on elsewhere
-        self._sent[address, sha256] = self._floor.next_number()
-
-    def _fetched(self, address: str, task: Task, value: MeasuredEncode) -> MeasuredEncode | None:
-        """A kept encode on this machine's disk; None when its worker is gone."""
-        assert self._worker is not None
-        path = self._worker.place(task.place) / "out.mkv"
-        there, offset = str(value.made.path), 0
-        try:
-            with path.open("wb") as file:
-                while True:
-                    piece: bytes = self._call(address, bench.get_piece, there, offset, PIECE_BYTES)
-                    file.write(piece)
-                    offset += len(piece)
-                    if len(piece) < PIECE_BYTES:
-                        break
-            self._call(address, bench.clear_place, task.place)
-        except _Left:
-            return None
-        return replace(value, made=replace(value.made, path=path))
-
-    def _call(self, address: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Run something on one worker now, and wait for it. Raises _Left when the worker is gone,
-        and what the function raises.
+        """Send an attempt's source to its worker, unless that was done since it began; the attempt
+        keeps its slot until it is there.
         """
-        assert self._settings is not None
-        session = self._settings.session
-        future = self._connection.submit(address, function, session, *args, priority=10)
-        while True:
-            try:
-                return future.result(timeout=2 * LOOK_S)
-            except TimeoutError:
-                if address not in self._connection.look():
-                    raise _Left from None
-            except (BenchGone, OSError, CancelledError) as failure:
-                raise _Left from failure
+        window, key = attempt.task.window, (address, sha256)
+        assert window is not None
+        if attempt.number < self._sent.get(key, -1):
+            self._floor.again(attempt)
+            return
+        if key in self._parked:
+            self._parked[key].append(attempt)
+            return
+        self._parked[key] = [attempt]
+        self._told.append(Preparing(window=window))
+        assert self._carrier is not None
+        told = self._when_carried(partial(self._was_sent, key))
+        self._carrier.send(address, Path(window.path), sha256, told)
 
+    def _was_sent(self, key: tuple[str, str], failure: Exception | None) -> None:
+        """A source is on a worker, or is not."""
+        attempts = self._parked.pop(key, [])
+        if not attempts:
+            return  # the worker is gone
+        if isinstance(failure, VmafTuneError):
+            self._leave_out(key[0], str(failure))
+            return
+        if failure is None:
+            self._sent[key] = self._floor.next_number()
+        elif isinstance(failure, WorkerLeft):
+            self._looked_at = 0.0
+        else:
+            raise failure
+        for attempt in attempts:
+            if attempt.number in self._floor.running:
+                self._floor.again(attempt)
 
-class _Left(Exception):
-    """A worker is gone."""
+    def _fetch(
+        self, address: str, attempt: Attempt, value: MeasuredEncode, who: Mapping[str, Any]
+    ) -> None:
+        """Bring a kept encode to this machine's disk."""
+        assert self._worker is not None and self._carrier is not None
+        task = attempt.task
+        path = self._worker.place(task.place) / "out.mkv"
+        here = replace(value, made=replace(value.made, path=path))
+        told = self._when_carried(partial(self._was_fetched, attempt, here, who))
+        self._carrier.fetch(address, value.made.path, path, task.place, told)
+
+    def _was_fetched(
+        self,
+        attempt: Attempt,
+        value: MeasuredEncode,
+        who: Mapping[str, Any],
+        failure: Exception | None,
+    ) -> None:
+        """A kept encode is here; if its worker is gone, it is made again."""
+        if failure is None:
+            self._finish(attempt.task, value=value, lane=attempt.lane, **who)
+        elif isinstance(failure, WorkerLeft):
+            self._looked_at = 0.0
+            self._floor.add([attempt.task])
+        else:
+            raise failure
+
+    def _when_carried(self, then: WhenCarried) -> WhenCarried:
+        """What a carrier tells, so that `then` is called with it on this thread."""
+        self._num_carried += 1
+        return lambda failure: self._inbox.put(("carried", (then, failure)))
+
+    def _carried(self, then: Callable[[Exception | None], None], failure: Exception | None) -> None:
+        self._num_carried -= 1
+        then(failure)
 
 
 def _exception_of(future: Any) -> BaseException | None:
