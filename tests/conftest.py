@@ -86,6 +86,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let no test start ffmpeg unless it is marked `real`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("real") is None:
+            patch.setattr(subprocess.Popen, "__init__", _without_ffmpeg)
+        return (yield)
+
+
+_start = subprocess.Popen.__init__
+
+
+def _without_ffmpeg(self: Any, args: Any, *more: Any, **how: Any) -> None:
+    program = args if isinstance(args, (str, bytes)) else args[0]
+    assert not Path(os.fsdecode(program)).name.startswith("ffmpeg"), "mark this test `real`"
+    _start(self, args, *more, **how)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heard() -> Iterator[None]:
     """What runs the tests may ignore signals (nohup, a script's `&`), and a child would inherit

@@ -15,6 +15,7 @@ from vmaftune.hardware.gpus import look
 from vmaftune.media.ffmpeg import identify, try_model
 from vmaftune.media.process import Runner
 
+pytestmark = pytest.mark.real  # it tries encoders
 HERE = look()
 HARDWARE = bool(HERE.nvidia.driver or HERE.nodes)
 no_hardware = pytest.mark.skipif(

@@ -11,6 +11,7 @@ from vmaftune.encoders import ENCODERS, Encoder
 from vmaftune.media.ffmpeg import ENV_FFMPEG, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 
+pytestmark = pytest.mark.real
 RUNNER = Runner()
 CLIP = Path(__file__).parent / "clips" / "bbb.mp4"
 SOFTWARE = [row for row in ENCODERS.values() if row.group == "software"]

@@ -361,7 +361,7 @@ def test_equal_pictures_have_no_error_and_no_number() -> None:
 def test_what_a_log_lacks_is_never_filled_in() -> None:
     with pytest.raises(CellFailure, match="lacks cambi at frame 0"):
         parse_further([{}], None, ("cambi",), "yuv420p")
-    with pytest.raises(CellFailure, match="told of 0 frames, and 1 were scored"):
+    with pytest.raises(CellFailure, match="measured 0 frames, and 1 were scored"):
         parse_further([{}], "", ("xpsnr",), "yuv420p")
     with pytest.raises(CellFailure, match="gave no number"):
         parse_xpsnr("n:    1  XPSNR y: nan  XPSNR u: inf  XPSNR v: inf\n", 1)

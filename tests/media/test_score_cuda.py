@@ -291,6 +291,7 @@ def test_the_choice_of_the_scorer() -> None:
         choose_scorer("gpu", using(Scripted()), machine("a"))
 
 
+@pytest.mark.real
 def test_the_embedded_ffmpeg_cannot_and_says_so_quickly() -> None:
     tools = replace(TOOLS, ffmpeg=find_ffmpeg())
     assert works(Ffmpeg(identity=tools, runner=Runner()), "0") is False

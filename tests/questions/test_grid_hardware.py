@@ -31,6 +31,7 @@ WHY = {
     "nvenc": "no NVIDIA driver (Cannot load libcuda.so.1)",
     "qsv": "no Intel GPU (Error creating a MFX session: -9)",
 }
+pytestmark = pytest.mark.real  # it tries encoders
 HERE = look()
 no_hardware = pytest.mark.skipif(
     bool(HERE.nvidia.driver or HERE.nodes),

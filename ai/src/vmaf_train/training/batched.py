@@ -72,14 +72,10 @@ def train_batched(
     nets = _initial(recipe, generators, pool)
     state = _Adam(recipe, nets, pool)
     scalers = [fit_scaler(data.features[job.rows]) for job in ranked]
-    mean, std = (
-        torch.tensor(np.array(v)[:, None], dtype=pool.dtype, device=pool.device)
-        for v in zip(*scalers, strict=True)
-    )
+    mean, std = (_one_each(values, pool) for values in zip(*scalers, strict=True))
     for epoch in range(recipe.epochs):
-        drawn = [
-            draw_epoch(recipe, job, pool, g) for job, g in zip(ranked, generators, strict=True)
-        ]
+        pairs = zip(ranked, generators, strict=True)
+        drawn = [draw_epoch(recipe, job, pool, generator) for job, generator in pairs]
         draw = _stack(drawn, int(steps[0]) * recipe.batch_size, pool.device)
         weight = _weights(sizes, int(steps[0]), recipe.batch_size, pool)
         loss = torch.zeros((), dtype=pool.dtype, device=pool.device)
@@ -96,6 +92,11 @@ def train_batched(
             on_epoch(epoch + 1, loss.item() / steps.sum() * recipe.target_scale**2)
     done = [finish(recipe, job, data, nets.layers(m), *scalers[m]) for m, job in enumerate(ranked)]
     return [done[order.index(i)] for i in range(len(jobs))]
+
+
+def _one_each(values: Sequence[Floats], pool: Pool) -> Tensor:
+    """A vector for each network as a tensor (networks, 1, length)."""
+    return torch.tensor(np.array(values)[:, None], dtype=pool.dtype, device=pool.device)
 
 
 def _gradients(
