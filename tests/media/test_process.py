@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from vmaftune.errors import Interrupted, ToolError
-from vmaftune.media.process import STDERR_LIMIT_BYTES, Runner
+from vmaftune.media.process import STDERR_LIMIT_BYTES, Runner, _launcher
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -105,14 +108,18 @@ def test_stop_ends_what_runs_and_lets_nothing_start(until: Callable[..., None]) 
         runner.run(python("print()"), timeout_s=60)
 
 
+@pytest.mark.parametrize("starts_before", [0, 1])
 def test_a_killed_parent_takes_its_children_along(
-    until: Callable[..., None], tmp_path: Path
+    starts_before: int, until: Callable[..., None], tmp_path: Path
 ) -> None:
+    """The first start of a program is another than those after it."""
     note = tmp_path / "pid"
     inner = f"import os; open({str(note)!r}, 'w').write(str(os.getpid())); {SLEEP}"
     text = (
-        "import sys, threading\nfrom vmaftune.media.process import Runner\nargv = [sys.executable,"
-        f" '-c', {inner!r}]\nthread = threading.Thread(target=Runner().run, args=(argv,),"
+        "import sys, threading\nfrom vmaftune.media.process import Runner\n"
+        f"for _ in range({starts_before}): Runner().run([sys.executable, '-c', ''], timeout_s=60)\n"
+        f"argv = [sys.executable, '-c', {inner!r}]\n"
+        "thread = threading.Thread(target=Runner().run, args=(argv,),"
         " kwargs={'timeout_s': 600})\nthread.start()\nthread.join()\n"
     )
     parent = subprocess.Popen(python(text))
@@ -123,6 +130,73 @@ def test_a_killed_parent_takes_its_children_along(
         parent.kill()
         parent.wait()
     until(lambda: not alive(int(note.read_text())), "the end of the child", 10)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.002, 0.005, 0.01, 0.02])
+def test_a_parent_that_is_killed_while_it_starts_children_leaves_none(
+    delay_s: float, until: Callable[..., None]
+) -> None:
+    """Each child's command line holds a number that no other process has."""
+    mark = f"{600 + delay_s + os.getpid() / 1e9:.9f}"
+    text = (
+        "import threading\nfrom vmaftune.media.process import Runner\n"
+        "runner = Runner()\nrunner.run(['sleep', '0'], timeout_s=60)\nprint(flush=True)\n"
+        f"for _ in range(20): threading.Thread(target=runner.run, args=(['sleep', '{mark}'],),"
+        " kwargs={'timeout_s': 600}).start()\n"
+    )
+    parent = subprocess.Popen(python(text), stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    time.sleep(delay_s)
+    parent.kill()
+    parent.communicate()
+    until(lambda: not running(mark), "the end of all children", 10)
+
+
+def running(mark: str) -> list[str]:
+    """Processes that have `mark` for an argument."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if mark.encode() in file.read_bytes().split(b"\0"):
+                found.append(file.parent.name)
+    return found
+
+
+def test_nothing_is_started_for_a_parent_that_is_gone(tmp_path: Path) -> None:
+    """Whoever stands before the program asks whether its parent is the one that wanted it."""
+    launcher = _launcher()
+    if not launcher:
+        pytest.skip("no setpriv with a death signal is installed here")
+    made = tmp_path / "made"
+    for parent, is_made in ((os.getpid() + 1, False), (os.getpid(), True)):
+        subprocess.run([*launcher, str(parent), "touch", str(made)], check=False)
+        assert made.exists() is is_made
+
+
+def test_a_program_that_goes_after_its_first_start_is_named(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 5\n")
+    program.chmod(0o755)
+    for _ in range(3):
+        assert Runner().run([str(program)], timeout_s=60).returncode == 5
+    program.chmod(0o644)
+    with pytest.raises(ToolError, match="program cannot be started: Permission denied"):
+        Runner().run([str(program)], timeout_s=60)
+    program.unlink()
+    with pytest.raises(ToolError, match="program cannot be started: No such file"):
+        Runner().run([str(program)], timeout_s=60)
+
+
+def test_arguments_reach_a_program_as_they_are() -> None:
+    """Also those that mean something to a shell."""
+    odd = ["a b", "$HOME", "`id`", "x'y", 'q"q', "*", "", "-n", "é\n", "\\"]
+    for _ in range(2):
+        done = Runner().run(
+            [*python("import sys; print(eval(sys.argv.pop()) == sys.argv[1:])"), *odd, repr(odd)],
+            timeout_s=60,
+        )
+        assert done.stdout.split() == [b"True"], done.stderr
 
 
 @pytest.mark.parametrize(
