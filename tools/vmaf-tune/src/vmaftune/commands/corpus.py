@@ -88,7 +88,7 @@ def corpus(
         list[str] | None, typer.Option(help="Keep cells whose id matches this glob; repeatable.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option(help="Begin of the window: seconds, or 00:12:30.")
+        str | None, typer.Option(help="Where the window begins: seconds, or 00:12:30.")
     ] = None,
     frames: Annotated[
         int | None, typer.Option(help="Length of the window, in frames. Default: to the end.")

@@ -103,7 +103,7 @@ def encode(
         bool, typer.Option("--json", help="Events as NDJSON; the last is the file.")
     ] = False,
 ) -> None:
-    """Encode a film so that it meets a VMAF target. What was made is measured.
+    """Encode a film so that it meets a VMAF target. The result is measured.
 
     Sound, subtitles, chapters and tags are copied. The same command goes on where a killed one
     ended. Exit code 7 when the file does not meet the target; it is kept all the same.

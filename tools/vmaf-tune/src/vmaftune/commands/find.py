@@ -121,7 +121,8 @@ def find(
     """Find the quality value that meets a VMAF target on a film. About three encodes of windows
     of the film are enough.
 
-    A target on another metric (xpsnr=40) is searched for without the prior, which knows VMAF only.
+    A target on another metric (xpsnr=40) is searched for without the model of earlier encodes,
+    which knows VMAF only.
     Every probe is kept: a second target, statistic or encoder costs only what is new. Exit code 7
     when the target cannot be met.
 

@@ -88,7 +88,7 @@ def ladder(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Take the place of a ladder in that folder.")
+        bool, typer.Option("--force", help="Replace a ladder in that folder.")
     ] = False,
     shots: Annotated[
         bool,
@@ -97,7 +97,8 @@ def ladder(
     half_rate: Annotated[
         int | None,
         typer.Option(
-            help="Sizes of so many lines or fewer get every second frame of a film of 48 or more.",
+            help="Sizes of this many lines or fewer get every second frame of a film of 48 fps or"
+            " more.",
             metavar="LINES",
         ),
     ] = None,
@@ -125,7 +126,7 @@ def ladder(
         bool, typer.Option("--json", help="NDJSON: each encode, then the ladder.")
     ] = False,
 ) -> None:
-    """Make a bitrate ladder for a film, every rung measured. Sizes are scored at the film's.
+    """Make a bitrate ladder for a film, every rung measured. Sizes are scored at the film's own.
 
     Every encode is kept: another ladder of the film costs only what is new. With --encode the rungs
     of the whole film are made, scored inside their files, and the same command goes on where a

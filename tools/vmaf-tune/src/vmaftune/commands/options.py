@@ -40,7 +40,9 @@ Allow = Annotated[
 Deinterlace = Annotated[
     bool, typer.Option("--deinterlace", help="Convert interlaced video (bwdif).")
 ]
-Teacher = Annotated[str | None, typer.Option(help="The teacher. Default: vmaf_v0.6.1.")]
+Teacher = Annotated[
+    str | None, typer.Option(help="The libvmaf model to score with. Default: vmaf_v0.6.1.")
+]
 Metrics = Annotated[
     str | None,
     typer.Option(
@@ -88,7 +90,7 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Measure again
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be measured, and exit.")]
 FfmpegPath = Annotated[
     str | None,
-    typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded."),
+    typer.Option(help="The ffmpeg to use. Default: VMAF_TUNE_FFMPEG, else the embedded one."),
 ]
 
 # Where models are, and what is printed.

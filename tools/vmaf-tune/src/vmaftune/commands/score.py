@@ -83,7 +83,7 @@ def score(
 ) -> None:
     """Score files against their reference with VMAF. Frames are paired by their number.
 
-    A constant offset of up to 2 seconds is found and said; another size is scaled to the
+    A constant offset of up to 2 seconds is found and reported; another size is scaled to the
     reference's. Exit code 7 when --min-vmaf is not met.
 
     Example: vmaf-tune score master.mov encode.mp4 --min-vmaf 93
