@@ -80,9 +80,9 @@ test-random: .venv/.test ## the test suite three times in random order; a failur
 test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stopped and starved: minutes
 	$(BIN)/python -m pytest tests/cluster
 
-# What trains, draws many pages or builds a wheel takes longer, though it starts no ffmpeg.
-SLOW := browser faults cluster gpu recipes training shipping report model_file test_wheel.py test_manifest.py \
-  commands/test_train_eval.py commands/test_train_kinds.py corpus/test_duplicates.py dev/test_plots.py dev/test_reproduce.py
+# What trains for long, draws many pages or needs more than Python takes longer, though it starts no ffmpeg.
+SLOW := browser faults cluster gpu report/test_report.py report/test_odd.py corpus/test_duplicates.py \
+  training/test_fit_prior.py dev/test_plots.py
 test-fast: .venv/.test ## the tests that start no ffmpeg: under a minute
 	$(BIN)/python -m pytest -q -m "not real" -n auto --dist loadfile $(SLOW:%=--ignore tests/%)
 

@@ -208,6 +208,7 @@ def test_a_member_is_taken_out_checked_and_put_in_place(
     assert sorted(f.name for f in target.iterdir()) == ["a.mp4", "b.mp4"]
 
 
+@pytest.mark.real
 def test_a_made_clip_is_the_same_every_time(script: ModuleType, tmp_path: Path) -> None:
     still = tmp_path / "still.raw"
     still.write_bytes(bytes(range(256)) * (64 * 48 * 6 // 256))

@@ -18,6 +18,7 @@ from vmaf_train.corpus.synthetic import write_corpus
 FAST = ("--epochs", "2", "--seeds", "2")
 
 
+@pytest.mark.real
 def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(corpus, tmp_path / "runs" / "phase_a" / "made")
     done = cli("train", "--loso", *FAST)
@@ -83,6 +84,7 @@ def test_train_then_eval(cli, corpus: Path, tmp_path: Path) -> None:  # type: ig
     assert untold.returncode == 4 and "does not say corpus.path" in untold.stderr
 
 
+@pytest.mark.real
 def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = cli("train", "vmaf_tiny_v2", "--smoke", "--loso", *FAST, "--corpus", "nowhere", "--json")
     assert done.returncode == 0, done.stderr
@@ -97,6 +99,7 @@ def test_smoke_is_marked_everywhere(cli, tmp_path: Path) -> None:  # type: ignor
     assert "SMOKE RUN" in cli("eval", facts["run"]).stderr
 
 
+@pytest.mark.real
 def test_without_loso_there_is_a_candidate_and_no_evidence(
     cli, corpus: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -121,6 +124,7 @@ def test_no_run_is_put_among_shipped_models(cli, tmp_path: Path, out: str) -> No
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.real
 def test_a_corpus_without_frames(cli, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(corpus / "cells.jsonl", tmp_path / "per_frame_canonical6.jsonl")
     done = cli("train", "--loso", "--corpus", "per_frame_canonical6.jsonl", *FAST)
@@ -137,6 +141,7 @@ def test_one_clip_in_two_groups_cannot_be_held_out(cli, tmp_path: Path) -> None:
     assert "the groups copy and smoke00 show the same pictures" in refused.stderr
 
 
+@pytest.mark.real
 def test_features_that_are_not_the_teachers_own_are_refused(
     cli, corpus: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -162,6 +167,7 @@ def test_a_fresh_clone_shows_what_was_shipped(cli, model: str) -> None:  # type:
         assert f"{told['loso']['metrics']['y_model']['rmse']['mean']:.4f}" in shown.stdout
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [

@@ -107,6 +107,7 @@ def test_an_empty_registry_is_told(shipped: Path, capsys: pytest.CaptureFixture[
     assert "holds no model yet" in capsys.readouterr().err
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("model_id", SHIPPED)
 def test_the_shipped_network_comes_out_again(
     model_id: str, monkeypatch: pytest.MonkeyPatch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from soak import soak
 
 
+@pytest.mark.real
 def test_a_round_of_every_ill_treatment() -> None:
     tally = soak(seconds=120, rounds=9, seed=1)
     assert not tally.problems, "\n".join(tally.problems)
