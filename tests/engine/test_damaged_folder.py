@@ -56,3 +56,34 @@ def test_frames_that_are_gone_altogether_are_noticed(
         dataset.load(first.folder, per_frame=False)
     again = swept(film, quality="25,35", out=first.folder)
     assert sum(event["event"] == "cell" for event in again.events) == 2
+
+
+def test_a_row_that_lost_its_key_is_measured_again_and_has_its_frames_once(
+    swept: Callable[..., Any], clip: Callable[..., Path]
+) -> None:
+    film = clip("spoilt.mkv")
+    first = swept(film, quality="25,35")
+    file = first.folder / "cells.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["key"] = "f" * len(rows[0]["key"])
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = swept(film, quality="25,35", out=first.folder)
+    assert any("frames without a finished cell" in e.get("message", "") for e in again.events)
+    for cell in again.rows:
+        assert len(again.frames_of(cell)) == len(first.frames_of(cell)) == 10
+    assert len(dataset.load(first.folder, per_frame=True)) == 20
+
+
+def test_two_scores_of_a_frame_that_do_not_agree(
+    swept: Callable[..., Any], clip: Callable[..., Path]
+) -> None:
+    film = clip("spoilt.mkv")
+    first = swept(film, quality="25,35")
+    file = first.folder / "frames.jsonl"
+    frames = [json.loads(line) for line in file.read_text().splitlines()]
+    frames[3]["vmaf_unclipped"] += 5
+    file.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
+    with pytest.raises(DatasetError, match="vmaf is not its vmaf_unclipped, cut to 0 to 100"):
+        dataset.load(first.folder, per_frame=False)
+    again = swept(film, quality="25,35", out=first.folder)
+    assert sum(event["event"] == "cell" for event in again.events) == 1

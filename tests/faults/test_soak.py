@@ -8,6 +8,6 @@ from soak import soak
 
 @pytest.mark.real
 def test_a_round_of_every_ill_treatment() -> None:
-    tally = soak(seconds=120, rounds=9, seed=1)
+    tally = soak(seconds=120, rounds=11, seed=1)
     assert not tally.problems, "\n".join(tally.problems)
-    assert len(tally.survived) == 9 and tally.wrong_numbers == tally.lost_rows == 0
+    assert len(tally.survived) == 11 and tally.wrong_numbers == tally.lost_rows == 0

@@ -86,12 +86,14 @@ def test_unclipped_scores_are_compared(small: Path, tmp_path: Path) -> None:
         for line in (folder / "frames.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     key = lines[0]["key"]
-    text = "".join(
-        json.dumps({**r, "vmaf_unclipped": r["vmaf"] + 7 * (r["key"] == key)}) + "\n" for r in lines
-    )
+    best = {"vmaf": 100, "vmaf_unclipped": 107}
+    text = "".join(json.dumps({**r, **best} if r["key"] == key else r) + "\n" for r in lines)
     (folder / "frames.jsonl").write_text(text, encoding="utf-8")
+    pooled = dict.fromkeys(("vmaf_score", "vmaf_harmonic_mean", "vmaf_min", "vmaf_p5"), 100)
+    table = ({**row, **pooled} if row["key"] == key else row for row in rows(folder))
+    (folder / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
     point = next(p for p in read(folder).points if p.key == key)
-    assert point.vmaf_unclipped == pytest.approx(point.vmaf + 7)
+    assert (point.vmaf, point.vmaf_unclipped) == (100, pytest.approx(107))
 
 
 def test_parquet_frames_are_the_same(small: Path, tmp_path: Path, made: Report) -> None:

@@ -78,7 +78,7 @@ def failed(
 
 def _frame(head: Row, index: int, score: float) -> Row:
     features = {name: round(score / (100 + i), 6) for i, name in enumerate(FEATURES)}
-    return {**head, "frame_index": index, "vmaf": score, "vmaf_unclipped": score + 0.5, **features}
+    return {**head, "frame_index": index, "vmaf": score, "vmaf_unclipped": score, **features}
 
 
 def _plain(row: Row) -> Row:

@@ -303,14 +303,22 @@ KINDS = (
 )
 
 
-def run(count: int, seed: int, seconds: float = math.inf) -> tuple[Counter[str], list[str]]:
-    """Try `count` files, or as many as fit; how many of each kind, and what went wrong."""
+def run(
+    count: int,
+    seed: int,
+    seconds: float = math.inf,
+    first: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[Counter[str], list[str]]:
+    """Try `count` files from number `first` on, or as many as fit; how many of each kind, and what
+    went wrong. `tell` hears of each failure at once, and how far it is once a minute.
+    """
     tried: Counter[str] = Counter()
     wrong: list[str] = []
-    end = time.monotonic() + seconds
+    begin = said = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         targets = Targets(Path(place))
-        for i in range(count):
+        for i in range(first, first + count):
             kind = KINDS[i % len(KINDS)]
             try:
                 targets.try_one(kind, Mutator(seed * 1_000_003 + i))
@@ -319,8 +327,15 @@ def run(count: int, seed: int, seconds: float = math.inf) -> tuple[Counter[str],
             except BaseException as failure:
                 last = traceback.format_exc().splitlines()[-8:]
                 wrong.append(f"{kind}, seed {seed}, file {i}: {failure!r:.200}\n" + "\n".join(last))
+                tell(wrong[-1])
             tried[kind] += 1
-            if time.monotonic() > end:
+            now = time.monotonic()
+            if now > said + 60:
+                said = now
+                per_s = tried.total() / (now - begin)
+                left_s = (count - tried.total()) / per_s
+                tell(f"{tried.total():,} of {count:,}, {per_s:.0f}/s, {left_s / 60:.0f} min left")
+            if now > begin + seconds:
                 break
     return tried, wrong
 
@@ -330,10 +345,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first file")
     args = parser.parse_args(words)
-    tried, wrong = run(args.count, args.seed)
-    for what in wrong[:20]:
-        print(what, file=sys.stderr)
+
+    def tell(what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+
+    tried, wrong = run(args.count, args.seed, first=args.first, tell=tell)
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(tried.items()))
     print(f"{tried.total():,} damaged files ({kinds}); {len(wrong)} not handled")
     return 1 if wrong else 0

@@ -2,15 +2,17 @@
 
 Each round picks one kind of ill-treatment. A small sweep is killed, interrupted, or starved of disk
 at a random instant and run again until it is whole; a finished run folder or a registry is damaged;
-sources have hostile names or are playlists in disguise. Whatever happens, the rows and frames at
-the end are those of a sweep that nothing disturbed, no committed row is lost, nobody sees a
-traceback, and no child lives on. Everything else is counted and makes the program fail.
+sources have hostile names or are playlists in disguise; a search and the encode of a film are ended
+and asked again. Whatever happens, the rows, frames and answers at the end are those of a run that
+nothing disturbed, no committed row is lost, nobody sees a traceback, and no child lives on.
+Everything else is counted and makes the program fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import random
 import resource
@@ -28,6 +30,7 @@ from typing import Any
 
 import fuzz
 from typed import Done, typed
+from vmaf_train.contract import FEATURES
 from vmaftune.media.ffmpeg import find_ffmpeg
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +45,36 @@ PLAYLISTS = (
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>',
     "v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
 )
+# What is asked of the clip, and what its answer must be whatever happened on the way.
+ASKED = {
+    "find": ("quality", "score", "kbps", "stop", "bracket"),
+    "encode": ("num_frames", "score", "size_bytes", "is_met"),
+}
+# What a reader computes with, of a row and of a frame.
+ROW_NUMBERS = (
+    "status",
+    "num_frames",
+    "vmaf_score",
+    "vmaf_harmonic_mean",
+    "vmaf_min",
+    "vmaf_p5",
+    "per_frame_features",
+)
+FRAME_NUMBERS = ("frame_index", "vmaf", "vmaf_unclipped", *FEATURES)
 SIGNS = "aZ09 .-_'\"%{}[]()*?;|&$#!~\\,:=+@ü日\t\x7f\u202e"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row without its times, and its frames in turn."""
+
+    row: Mapping[str, Any]
+    frames: list[dict[str, Any]]
+
+    def measured(self) -> Measured:
+        """Scores, features and counts alone."""
+        row = {name: self.row.get(name) for name in ROW_NUMBERS}
+        return Measured(row, [{n: frame.get(n) for n in FRAME_NUMBERS} for frame in self.frames])
 
 
 @dataclass
@@ -55,14 +87,15 @@ class Tally:
     lost_rows: int = 0
 
     def report(self) -> str:
-        """The counts, a line each; what must be 0 stands last."""
-        lines = [f"{count:8,} {what}" for what, count in sorted(self.survived.items())]
+        """The counts as a table of Markdown; what must be 0 stands last."""
         ends = (
-            (self.wrong_numbers, "wrong numbers"),
-            (self.lost_rows, "lost rows"),
-            (len(self.problems), "problems in all"),
+            ("wrong numbers", self.wrong_numbers),
+            ("lost rows", self.lost_rows),
+            ("problems in all", len(self.problems)),
         )
-        return "\n".join([*lines, *(f"{count:8,} {what}" for count, what in ends)])
+        rows = [*sorted(self.survived.items()), *ends]
+        head = ["| what was survived | times |", "|---|---:|"]
+        return "\n".join([*head, *(f"| {what} | {count:,} |" for what, count in rows)])
 
 
 class Soak:
@@ -93,7 +126,10 @@ class Soak:
             self.playlist,
             self.no_home,
             self.no_place,
+            self.search,
+            self.film,
         )
+        self.answers = {kind: self.answer(kind, place / kind) for kind in ASKED}
 
     def run(self, seconds: float, rounds: float) -> Tally:
         """Rounds of every kind in turn, their chances drawn, until time or number is over."""
@@ -158,17 +194,21 @@ class Soak:
             self.problem("rows that were committed are gone")
         self.compare(out)
 
-    def compare(self, out: Path) -> None:
-        """Count what differs from the undisturbed sweep."""
+    def compare(self, out: Path, *, damaged: bool = False) -> None:
+        """Count what differs from the undisturbed sweep. Of a folder that was `damaged` only the
+        scores, features and counts can be known again, and what its sweep does not ask for is left.
+        """
         found = rows_of(out)
-        for cell, numbers in self.truth.items():
+        for cell, wanted in self.truth.items():
             if cell not in found:
                 self.tally.lost_rows += 1
                 self.problem(f"{cell} is gone")
-            elif found[cell] != numbers:
+                continue
+            told = differences(*((c.measured() if damaged else c) for c in (wanted, found[cell])))
+            if told:
                 self.tally.wrong_numbers += 1
-                self.problem(f"{cell} has other numbers")
-        if found.keys() - self.truth.keys():
+                self.problem(f"{cell} has other numbers: {told}")
+        if found.keys() - self.truth.keys() and not damaged:
             self.problem(f"cells that nobody asked for: {found.keys() - self.truth.keys()}")
 
     # -- ill-treatment --------------------------------------------------------------------------
@@ -182,7 +222,7 @@ class Soak:
             child.kill()
             child.communicate()
             self.no_child_lives(out)
-            self.tally.survived["kills"] += 1
+            self.tally.survived["kills (-9) of a sweep at random instants"] += 1
         self.finish(out, committed_of(out))
 
     def signals(self, folder: Path) -> None:
@@ -197,7 +237,7 @@ class Soak:
         if not early and child.returncode not in (0, 130):
             self.problem(f"{number.name} ended it with {child.returncode}: {err[-500:]}")
         self.no_child_lives(out)
-        self.tally.survived["signals"] += 1
+        self.tally.survived["Ctrl-C, SIGTERM and SIGHUP at random instants"] += 1
         self.finish(out, committed_of(out))
 
     def full_disk(self, folder: Path) -> None:
@@ -212,7 +252,7 @@ class Soak:
         if child.returncode not in (0, 3, 5) or "Traceback" in err:
             self.problem(f"a full disk ended it with {child.returncode}: {err[-500:]}")
         self.no_child_lives(out)
-        self.tally.survived["full disks"] += 1
+        self.tally.survived["disks that fill up at a random size"] += 1
         if child.returncode == 5:
             # Encodes that could not be written are failed cells, which only a wish runs again.
             typed(*self.argv(out)[:1], "--retry-failed", *self.argv(out)[1:], cwd=self.place)
@@ -227,15 +267,15 @@ class Soak:
         (out / name).write_bytes(self.mutator.damaged((out / name).read_bytes()))
         for words in (("status", out, "--json"), ("report", out, "--json")):
             self.checked(typed(*words, cwd=self.place))
-        before = {file.name: file.read_bytes() for file in out.glob("*.json*")}
+        before = (out / "cells.jsonl").read_bytes()
         done = self.sweep(out)
         if done.returncode == 0:
-            self.compare(out)
+            self.compare(out, damaged=True)
         elif done.returncode not in REFUSED:
             self.problem(f"a damaged {name} ended the sweep with {done.returncode}")
-        elif before["cells.jsonl"] != (out / "cells.jsonl").read_bytes():
+        elif not before.startswith((out / "cells.jsonl").read_bytes()):
             self.problem(f"a damaged {name} was refused, and cells.jsonl is another one")
-        self.tally.survived["damaged files"] += 1
+        self.tally.survived["files of a run folder mutated"] += 1
 
     def damaged_registry(self, folder: Path) -> None:
         """registry.json or a model's file is damaged: a sentence, or the model as it was."""
@@ -249,7 +289,7 @@ class Soak:
                 self.checked(done)
                 if done.returncode not in (0, 4):
                     self.problem(f"a damaged {file.name}: exit {done.returncode} of {words}")
-        self.tally.survived["damaged registries"] += 1
+        self.tally.survived["files of the models mutated"] += 1
 
     def hostile_name(self, folder: Path) -> None:
         """A clip under a name that nobody would choose: measured, or refused before anything."""
@@ -258,13 +298,13 @@ class Soak:
         shutil.copy(self.clip, clip)
         done = self.sweep(out, clip)
         if done.returncode == 0:
-            numbers = [value[1] for value in rows_of(out).values()]
-            if numbers != [value[1] for value in self.truth.values()]:
+            frames = [cell.frames for cell in rows_of(out).values()]
+            if frames != [cell.frames for cell in self.truth.values()]:
                 self.tally.wrong_numbers += 1
                 self.problem(f"other scores of a clip called {name!r}")
         elif done.returncode != 2 or out.exists():
             self.problem(f"a clip called {name!r}: exit {done.returncode}, {done.stderr[-300:]}")
-        self.tally.survived["hostile names"] += 1
+        self.tally.survived["hostile names of clips"] += 1
 
     def playlist(self, folder: Path) -> None:
         """A text that names other files, called a video: refused, and the other file not read."""
@@ -297,6 +337,59 @@ class Soak:
             self.problem(f"a sweep into {place}: exit {done.returncode}")
         self.tally.survived["places that cannot be written"] += 1
 
+    def search(self, folder: Path) -> None:
+        """A search for a quality value is killed or interrupted: the answer is the same."""
+        self.question("find", folder, "searches ended at random, and asked again")
+
+    def film(self, folder: Path) -> None:
+        """An encode of the film likewise; its file is there whole or not at all."""
+        self.question("encode", folder, "encodes of a film ended at random, and asked again")
+
+    def question(self, kind: str, folder: Path, what: str) -> None:
+        """End a question at a random instant, then ask it again."""
+        child = self.start(*self.question_argv(kind, folder), preexec_fn=hears)
+        time.sleep(self.random.uniform(0, 1.2 * self.seconds))
+        child.send_signal(self.random.choice((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)))
+        child.communicate(timeout=60)
+        self.no_child_lives(folder)
+        out = folder / "out.mkv"
+        if out.exists():
+            self.whole_film(out)
+            out.unlink()
+        self.tally.survived[what] += 1
+        found = self.answer(kind, folder)
+        if found != self.answers[kind]:
+            self.tally.wrong_numbers += 1
+            self.problem(f"{kind} answers {found}, not {self.answers[kind]}")
+        if out.exists():
+            self.whole_film(out)
+        if left := sorted(file.name for file in folder.glob(".*")):
+            self.problem(f"{kind} left {left} behind")
+
+    def question_argv(self, kind: str, folder: Path) -> list[str]:
+        """The command of a question."""
+        words = [kind, str(self.clip), "--preset", "ultrafast", "--target", "86", "--json"]
+        places = {
+            "find": ["--stop", "proven", "--out", str(folder / "run")],
+            "encode": ["--run-dir", str(folder / "run"), "-o", str(folder / "out.mkv")],
+        }
+        return [*words, *places[kind]]
+
+    def answer(self, kind: str, folder: Path) -> dict[str, Any]:
+        """What a question answers in the end."""
+        done = self.checked(typed(*self.question_argv(kind, folder), cwd=self.place))
+        assert done.returncode == 0, done.stderr
+        last = json.loads(done.stdout.splitlines()[-1])
+        return {name: last[name] for name in ASKED[kind]}
+
+    def whole_film(self, out: Path) -> None:
+        """Note a problem unless the file decodes to all frames of the clip."""
+        argv = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", str(out), "-f", "framecrc", "-"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("0,")]
+        if len(lines) != NUM_FRAMES or done.stderr:
+            self.problem(f"{out.name} has {len(lines)} frames: {done.stderr[-300:]}")
+
     def no_child_lives(self, out: Path) -> None:
         """Encodes of a process that has gone are gone within 10 seconds."""
         end = time.monotonic() + 10
@@ -314,17 +407,51 @@ def hears() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def rows_of(out: Path) -> Mapping[str, tuple[Mapping[str, Any], list[Any]]]:
-    """Per cell its last row without times, and the scores and features of its frames."""
+def rows_of(out: Path) -> dict[str, Measured]:
+    """Per cell its last row without times, and the frames of that row in turn, as a reader takes
+    them.
+    """
     last = {row["cell"]: row for row in fuzz.jsonl((out / "cells.jsonl").read_bytes())}
-    frames: dict[str, list[Any]] = {}
+    frames: dict[tuple[object, object], list[dict[str, Any]]] = {}
     for frame in fuzz.jsonl((out / "frames.jsonl").read_bytes()):
-        numbers = {k: v for k, v in frame.items() if k not in ("cell", "src", "key")}
-        frames.setdefault(frame["cell"], []).append(numbers)
-    return {
-        cell: ({k: v for k, v in row.items() if k not in TIMES}, frames.get(cell, []))
-        for cell, row in sorted(last.items())
-    }
+        frames.setdefault((frame.get("cell"), frame.get("key")), []).append(frame)
+    found = {}
+    for cell, row in sorted(last.items()):
+        own = sorted(frames.get((cell, row.get("key")), []), key=lambda f: f["frame_index"])
+        kept = {k: v for k, v in row.items() if k not in TIMES}
+        found[cell] = Measured(kept, [without(frame, "cell", "src", "key") for frame in own])
+    return found
+
+
+def without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """`row` without some fields."""
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def differences(wanted: Measured, found: Measured) -> str:
+    """What two cells differ in, for a person; nothing where they are one."""
+    said = [
+        f"{name} is {found.row.get(name)!r:.80}, not {wanted.row.get(name)!r:.80}"
+        for name in {**wanted.row, **found.row}
+        if not is_near(found.row.get(name), wanted.row.get(name))
+    ]
+    if len(found.frames) != len(wanted.frames):
+        said.append(f"{len(found.frames)} frames, not {len(wanted.frames)}")
+    pairs = zip(found.frames, wanted.frames, strict=False)
+    said += [f"{a} is not {b}" for a, b in pairs if not is_near(a, b, NUM_FRAMES)]
+    return "; ".join(said[:3])
+
+
+def is_near(one: object, other: object, frames: int = 1) -> bool:
+    """True for equal values, and for numbers that no reader of a mean can tell apart: 1e-6 of a
+    mean is `frames` times as much of one frame.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = one.keys() | other.keys()
+        return all(is_near(one.get(name), other.get(name), frames) for name in names)
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= 2e-6 * frames
+    return one == other
 
 
 def committed_of(out: Path) -> bytes:
@@ -366,7 +493,7 @@ def main(words: Sequence[str] | None = None) -> int:
     seed = random.randrange(2**31) if args.seed is None else args.seed
     print(f"seed {seed}", file=sys.stderr)
     tally = soak(seconds=args.seconds, seed=seed)
-    print(tally.report())
+    print(f"`make soak` for {args.seconds:.0f} seconds with seed {seed}:\n\n{tally.report()}")
     return 1 if tally.problems else 0
 
 

@@ -4,9 +4,9 @@
     frames      --blocks------------+--check--> Ledger(marks, damaged)
 
 A finished cell is believed when its row has the right types and ranges, each of its `num_frames`
-frames is there exactly once, and poolings and features of the row are those of the frames. What was
-checked once is remembered in the folder's file `.verified` (by its single writer), so that only
-what was appended since is read again.
+frames is there exactly once, their two scores agree, and poolings and features of the row are those
+of the frames. What was checked once is remembered in the folder's file `.verified` (by its single
+writer), so that only what was appended since is read again.
 """
 
 from __future__ import annotations
@@ -93,13 +93,15 @@ class _Memory(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """A folder's cells. `last` is the last mark of every cell, `units` the last of every key and
-    cell; `damaged` says of a unit why it cannot be believed, and has to be measured again.
+    cell; `damaged` says of a unit why it cannot be believed, and has to be measured again. `strays`
+    have frames and no row: measured again, they would have them twice.
     """
 
     folder: Path
     last: Mapping[str, Mark]
     units: Mapping[Unit, Mark]
     damaged: Mapping[Unit, str]
+    strays: frozenset[Unit] = frozenset()
 
     def finished(self, cell: str, key: str) -> Mark | None:
         """The finished cell's mark, if its row and its frames are there and agree."""
@@ -323,11 +325,14 @@ def check(folder: Path, survey: Survey, memory: _Memory | None) -> Ledger:
     again = {(key, cell) for key, cell, _ in memory.damaged} if memory else set()
     believable = {unit: m for unit, m in units.items() if m.is_ok and unit not in damaged}
     to_check = {u: m for u, m in believable.items() if m.offset >= covered or u in again}
-    found = _of_frames(folder, to_check, frozenset(survey.keys), memory)
+    found, others = _of_frames(folder, to_check, frozenset(survey.keys), memory)
     if memory:
         known = [m for m in survey.marks if m.offset < covered and m.unit not in again]
         found = _without_repeated(found, known, units)
-    return Ledger(folder=folder, last=last, units=units, damaged={**damaged, **found})
+    strays = frozenset(others - set(units))
+    return Ledger(
+        folder=folder, last=last, units=units, damaged={**damaged, **found}, strays=strays
+    )
 
 
 def check_table(folder: Path, survey: Survey, frames: Frames) -> Ledger:
@@ -368,9 +373,9 @@ def _of_frames(
     to_check: Mapping[Unit, Mark],
     committed: frozenset[str],
     memory: _Memory | None,
-) -> dict[Unit, str]:
-    """What is wrong with the frames of `to_check`, and which other finished cells have frames in
-    the part that was not checked before.
+) -> tuple[dict[Unit, str], set[Unit]]:
+    """What is wrong with the frames of `to_check` and with other finished cells that have frames
+    in the part that was not checked before; and all other units that have frames there.
     """
     start = memory.frames[FRAMES].size if memory and FRAMES in memory.frames else 0
     sources = files_of(folder)
@@ -379,13 +384,16 @@ def _of_frames(
         sources = [file for file in sources if file.stat().st_size > start]
     by_key = _by_key(to_check)
     found: dict[Unit, str] = dict.fromkeys(to_check, NO_FRAMES)
+    others: set[Unit] = set()
     for file in sources:
         for unit, why in _of_file(file, start if file.name == FRAMES else 0, to_check, by_key):
             if unit in to_check:
                 found[unit] = why
-            elif memory and unit[0] in committed:
+                continue
+            others.add(unit)
+            if memory and unit[0] in committed:
                 found[unit] = "its frames are there twice"
-    return {unit: why for unit, why in found.items() if why}
+    return {unit: why for unit, why in found.items() if why}, others
 
 
 def _by_key(units: Iterable[Unit]) -> dict[str, list[str]]:
@@ -460,7 +468,10 @@ def _compared(
     counts = np.diff(starts, append=len(codes))
     in_turn = index == np.arange(len(index)) - np.repeat(starts, counts)
     complete = np.logical_and.reduceat(in_turn, starts)
-    pooled = _pooled(table.numbers["vmaf"][order], codes, starts, counts)  # (U, 4)
+    vmaf = table.numbers["vmaf"][order]
+    pooled = _pooled(vmaf, codes, starts, counts)  # (U, 4)
+    clipped = _is_clipped(vmaf, table.numbers["vmaf_unclipped"][order])
+    scores_agree = np.logical_and.reduceat(clipped, starts)
     with np.errstate(over="ignore"):  # a damaged number may be too large to add to
         features = np.add.reduceat(table.features()[order], starts) / counts[:, None]  # (U, 6)
     for place, start in enumerate(starts.tolist()):
@@ -472,6 +483,8 @@ def _compared(
         ended.add(unit)
         if not complete[place] or counts[place] != mark.num_frames:
             yield unit, _count_sentence(int(counts[place]), mark.num_frames)
+        elif not scores_agree[place]:
+            yield unit, "a frame's vmaf is not its vmaf_unclipped, cut to 0 to 100"
         else:
             yield unit, _difference(mark, pooled[place], features[place])
 
@@ -493,6 +506,13 @@ def _pooled(
             below + (above - below) * (place - low),
         ]
     )
+
+
+def _is_clipped(vmaf: Floats, unclipped: Floats) -> NDArray[np.bool_]:
+    """(N,) True where a frame's two scores agree, or it has only the one."""
+    apart = np.abs(vmaf - np.clip(unclipped, 0, 100))
+    agree: NDArray[np.bool_] = (apart <= TOLERANCE) | (vmaf == unclipped) | np.isnan(unclipped)
+    return agree
 
 
 def _count_sentence(there: int, wanted: int) -> str:

@@ -20,7 +20,7 @@ from vmaftune.media.containers import (
     container_of,
     fitting,
 )
-from vmaftune.media.output import check_free
+from vmaftune.media.output import check_free, check_other, check_place
 from vmaftune.metrics import VMAF
 from vmaftune.questions.film import EncodeRequest, Made
 from vmaftune.questions.kept import check_depth, lost
@@ -72,6 +72,7 @@ def encode_question(
     question = find_question(texts, wanted, running)
     if len(question.request.candidates) != 1:
         raise UsageError("encode takes one encoder with one preset; `find` compares several")
+    check_other(job.out, Path(question.film.whole.path))
     candidate = question.request.candidates[0]
     if job.quality is not None:
         candidate.encoder.check_quality(job.quality)
@@ -107,6 +108,7 @@ def _check_job(job: EncodeJob, wanted: Wanted, running: Running) -> None:
     if job.way not in ("whole", "shots") or job.verify not in ("windows", "full"):
         raise UsageError("an encode is whole or by shots, and verified by windows or in full")
     container_of(job.out)
+    check_place(job.out)
     if not job.force:
         check_free(job.out)
     if wanted.metric != VMAF or wanted.guards:

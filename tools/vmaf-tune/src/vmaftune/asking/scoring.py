@@ -94,12 +94,12 @@ def _scored(study: Study, plan: PairPlan) -> Iterator[Scored]:
 
 
 def _score_folder(plan: PairPlan, out: Path | None) -> Path:
-    """`runs/score/<reference>-<8 hex of the pairs and the model>`, or `out`, with the model's name
-    where it is NEG.
+    """`runs/score/<reference>-<8 hex of the pairs, their names and the model>`, or `out`, with the
+    model's name where it is NEG.
     """
     teacher = plan.pairs[0].teacher
     if out is not None:
         return out / teacher if teacher.endswith("neg") else out
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", plan.name)[:100]
-    made_of = [teacher, *(pair.identity() for pair in plan.pairs)]
+    made_of = [teacher, *([pair.id, pair.identity()] for pair in plan.pairs)]
     return SCORES / f"{stem}-{digest(made_of)[:8]}"

@@ -83,8 +83,9 @@ class Writer:
     Opening repairs what a killed run left: a torn last line of either file, and frames after the
     last one whose key has an ok cell row. It then checks what was written since the folder was
     checked last; a cell whose row and frames do not agree is `damaged`: its frames are removed, so
-    that it is measured again. `notices` says all of it. Past `seal_bytes` of frames.jsonl they are
-    sealed into frames/NNNNNN.parquet. `verify` checks all, whatever is remembered.
+    that it is measured again, and so are frames of which no row speaks. `notices` says all of it.
+    Past `seal_bytes` of frames.jsonl they are sealed into frames/NNNNNN.parquet. `verify` checks
+    all, whatever is remembered.
     """
 
     def __init__(self, folder: Path, *, verify: bool = False, seal_bytes: int = SEAL_BYTES) -> None:
@@ -102,6 +103,7 @@ class Writer:
         self._cut(survey.keys)
         self.ledger = self._checked(survey, verify=verify)
         self._give_up_damaged()
+        self._drop_strays()
         remember(self.ledger)
 
     @property
@@ -234,6 +236,15 @@ class Writer:
                 _drop_from_shard(file, set(damaged))
             else:
                 _rewrite(file, lambda line: _unit_of(line) not in damaged)
+
+    def _drop_strays(self) -> None:
+        """Remove the frames of which no row speaks: their row was lost, or names another key."""
+        strays = self.ledger.strays
+        if not strays or not self._frames.exists():
+            return
+        count = _rewrite(self._frames, lambda line: _unit_of(line) not in strays)
+        if count:
+            self.notices.append(f"{FRAMES}: {count} frames without a finished cell were removed")
 
     def _finish_seal(self) -> None:
         """A run that was killed while it sealed left its frames in the newest shard as well."""

@@ -189,7 +189,7 @@ def join(
     for a file that is there.
     """
     parts = [measure(path, num_frames, fps) for path, num_frames in encodes]
-    script = out.with_name(f".{out.name}.ffconcat")
+    script = beside(out, before=".", after=".ffconcat")
     part = beside(out)
     try:
         script.write_text(concat_script(parts, fps), encoding="utf-8")

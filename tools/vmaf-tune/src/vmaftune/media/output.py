@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
-from vmaftune.errors import UsageError
+from vmaftune.errors import ToolError, UsageError
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name that every usual file system takes."""
 
 
-def beside(out: Path) -> Path:
-    """Where a file is written before it appears at `out`, on the same disk."""
-    return out.with_name(f".part-{out.name}")
+def beside(out: Path, before: str = ".part-", after: str = "") -> Path:
+    """Where something is written before `out` appears, on the same disk: `.part-NAME`, and with a
+    digest in the name's place where that would be too long.
+    """
+    name = f"{before}{out.name}{after}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        short = hashlib.sha256(os.fsencode(out.name)).hexdigest()[:16]
+        name = f"{before}{short}{out.suffix}{after}"
+    return out.with_name(name)
+
+
+def check_place(out: Path) -> None:
+    """Raise UsageError for a name that no disk takes or a place below a file, and ToolError where
+    nothing can be written. Leaves nothing behind.
+    """
+    try:
+        os.lstat(out)
+    except OSError as failure:
+        if failure.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{out} is too long a name for a file; choose a shorter one") from None
+    folder = next(place for place in out.absolute().parents if os.path.lexists(place))
+    if not folder.is_dir():
+        raise UsageError(f"{out} cannot be made: {folder} is no folder; name another place with -o")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as failure:
+        raise ToolError(
+            f"{out} cannot be written ({failure.strerror}); name another place with -o"
+        ) from failure
 
 
 def check_free(out: Path) -> None:
     """Raise UsageError where something lies at `out`, a broken link included."""
     if os.path.lexists(out):
         raise UsageError(f"{out} exists; name another file, or take its place with --force")
+
+
+def check_other(out: Path, film: Path) -> None:
+    """Raise UsageError where `out` is the film itself: an encode of it must not take its place."""
+    if out.exists() and film.exists() and out.samefile(film):
+        raise UsageError(
+            f"{out} is the film itself, which would be lost; name another file with -o"
+        )
 
 
 def appear(part: Path, out: Path, *, force: bool) -> None:
