@@ -3,7 +3,8 @@
 The folders are written by the program's own writer, with rows and frames as long as real ones (45
 frames a cell). Every figure is of a process of its own: CPU seconds of the work without imports,
 and the peak of the whole process's memory. Exponents of the time are fitted between the two largest
-folders. `--keep DIR` writes the folders there, and uses those that are there already.
+folders: 1 is proportional to their size. `--keep DIR` writes the folders there, and uses those that
+are there already. The table is the one in docs/rows.md.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ before = os.times()
 {code}
 after = os.times()
 status = Path("/proc/self/status").read_text()  # getrusage would count the parent's peak
-peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+peak = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 print(json.dumps([after.user - before.user + after.system - before.system, peak]))
 """
 OPERATIONS = {
@@ -171,7 +172,7 @@ def report(folder: Path) -> None:
 
 
 def measure(operation: str, folder: Path) -> tuple[float, float]:
-    """CPU seconds of an operation, and the peak of its process's memory in MiB."""
+    """CPU seconds of an operation, and the peak of its process's memory in MB."""
     setup, code = OPERATIONS[operation]
     here = str(Path(__file__).parent)
     done = subprocess.run(
@@ -190,8 +191,7 @@ def verdicts(found: Mapping[tuple[int, str], tuple[float, float]]) -> Iterator[s
     for (count, operation), (most_s, most_mb) in GOALS.items():
         if (count, operation) not in found:
             continue
-        seconds, mebibytes = found[count, operation]
-        megabytes = mebibytes * 2**20 / 1e6
+        seconds, megabytes = found[count, operation]
         verdict = "met" if seconds <= most_s and megabytes <= most_mb else "MISSED"
         time = "" if math.isinf(most_s) else f"{seconds:.2f} s of {most_s:g} s, "
         yield f"{operation} at {count:,}: {time}{megabytes:.0f} MB of {most_mb} MB: {verdict}"
@@ -215,15 +215,16 @@ def main() -> int:
             if not folder.exists():
                 write_folder(folder, count)
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            print(f"{count:,} cells: {size / 2**20:,.0f} MiB", file=sys.stderr)
-        print(f"{'':32}" + "".join(f"{count:>20,}" for count in folders) + "   exponent")
+            print(f"{count:,} cells: {size / 1e6:,.0f} MB on the disk", file=sys.stderr)
+        print(f"| work | {' | '.join(f'{count:,} cells' for count in folders)} | exponent |")
+        print("|---" * (len(folders) + 2) + "|")
         found = {}
         for operation in OPERATIONS:
             for count, folder in folders.items():
                 found[count, operation] = measure(operation, folder)
             row = [found[count, operation] for count in folders]
-            cells = "".join(f"{s:>9.2f} s {m:>5.0f} MiB" for s, m in row)
-            print(f"{operation:<32}{cells}{_exponent(args.cells, row):>11}", flush=True)
+            cells = " | ".join(f"{seconds:.2f} s, {peak:.0f} MB" for seconds, peak in row)
+            print(f"| {operation} | {cells} | {_exponent(args.cells, row)} |", flush=True)
         print("", *verdicts(found), sep="\n")
     return 0
 
