@@ -32,11 +32,13 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.engine.events import MadeEvent, to_json
+from vmaftune.engine.target import check_target
 from vmaftune.errors import FolderError, TargetMissed, UsageError
 from vmaftune.media.process import Runner
+from vmaftune.request.flags import Texts
 
 if TYPE_CHECKING:
-    from vmaftune.engine.events import MadeEvent
     from vmaftune.questions.film import Made
 
 
@@ -113,9 +115,6 @@ def encode(
     from vmaftune.asking.encoding import EncodeJob, Keep, encode_question, make_film
     from vmaftune.asking.finding import Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.engine.events import to_json
-    from vmaftune.engine.target import check_target
-    from vmaftune.request.flags import Texts
 
     if whole and shots:
         raise UsageError("--whole and --shots are two ways of one encode; give one of the two")
@@ -189,8 +188,6 @@ def _own_flags() -> Iterator[None]:
 
 def made_event(made: Made) -> MadeEvent:
     """The finished file as an event."""
-    from vmaftune.engine.events import MadeEvent
-
     return MadeEvent(
         out=str(made.out),
         size_bytes=made.size_bytes,

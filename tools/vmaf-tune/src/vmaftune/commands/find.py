@@ -38,16 +38,18 @@ from vmaftune.commands.options import (
 )
 from vmaftune.commands.signals import interruptible
 from vmaftune.costs import duration
+from vmaftune.engine.events import to_json
+from vmaftune.engine.target import check_target
 from vmaftune.errors import TargetMissed, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.metrics import METRICS, VMAF, label_of, parse_guards, parse_target
+from vmaftune.request.flags import Texts
 
 if TYPE_CHECKING:
     from vmaftune.asking.finding import FindResult, Question, Wanted
     from vmaftune.asking.running import Running
     from vmaftune.questions.find import Found, Probe
     from vmaftune.questions.find_request import FindRequest
-    from vmaftune.request.flags import Texts
 
 
 def find(
@@ -130,8 +132,6 @@ def find(
     """
     from vmaftune.asking.finding import Wanted
     from vmaftune.asking.running import Running
-    from vmaftune.engine.target import check_target
-    from vmaftune.request.flags import Texts
 
     if encoder and encoders:
         raise UsageError("--encoder names one and --encoders several; give one of the two")
@@ -219,7 +219,6 @@ def answer_films(
 
 def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult:
     from vmaftune.asking.finding import ask
-    from vmaftune.engine.events import to_json
 
     with console.FindView(question.request.target, as_json=as_json) as view:
         result = ask(

@@ -32,14 +32,16 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.engine.events import LaddersEvent, to_json
+from vmaftune.engine.target import check_target
 from vmaftune.errors import TargetMissed, ToolError, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.metrics import METRICS
+from vmaftune.request.flags import Texts
 
 if TYPE_CHECKING:
     from vmaftune.asking.laddered import LadderResult
     from vmaftune.asking.laddering import LadderQuestion
-    from vmaftune.engine.events import LaddersEvent
     from vmaftune.questions.ladder_values import LadderFiles, Rung
 
 
@@ -136,8 +138,6 @@ def ladder(
     """
     from vmaftune.asking.laddering import LadderWanted, ladder_questions
     from vmaftune.asking.running import Running
-    from vmaftune.engine.target import check_target
-    from vmaftune.request.flags import Texts
 
     if encoder and encoders:
         raise UsageError("--encoder names one and --encoders several; give one of the two")
@@ -204,7 +204,6 @@ def ladder(
 def _asked(question: LadderQuestion, model_dir: Path | None, *, as_json: bool) -> LadderResult:
     """One encoder's ladder, measured and shown."""
     from vmaftune.asking.laddering import make_ladder
-    from vmaftune.engine.events import to_json
 
     request = question.request
     expected = 5 * len(request.sizes) + 7
@@ -219,7 +218,6 @@ def _asked(question: LadderQuestion, model_dir: Path | None, *, as_json: bool) -
 
 def _tell_encoders(results: Sequence[LadderResult], *, as_json: bool) -> None:
     from vmaftune.asking.laddered import ladders_event
-    from vmaftune.engine.events import to_json
 
     told = ladders_event(results)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmaftune import console
+from vmaftune.cell import parse_size
 from vmaftune.commands.options import (
     Allow,
     FfmpegPath,
@@ -21,9 +22,11 @@ from vmaftune.commands.options import (
     Timeout,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.engine.events import to_json
 from vmaftune.errors import SweepFailed, TargetMissed, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.metrics import METRICS, parse_metrics
+from vmaftune.request.values import parse_sizes, words
 
 if TYPE_CHECKING:
     from vmaftune.asking.running import Running
@@ -90,7 +93,6 @@ def score(
     """
     from vmaftune.asking.running import Running
     from vmaftune.questions.score import SHOWN, ScoreRequest
-    from vmaftune.request.values import parse_sizes, words
 
     if stat not in SHOWN:
         raise UsageError(f"--stat {stat}: use one of {', '.join(SHOWN)}")
@@ -128,7 +130,6 @@ def _measure(
 ) -> tuple[tuple[Scored, ...], ScoreJob]:
     """The results of all models, and the first model's job."""
     from vmaftune.asking.scoring import score_files, score_jobs
-    from vmaftune.engine.events import to_json
     from vmaftune.engine.standing import expected_seconds, standing
 
     jobs = score_jobs(request, running, neg=neg)
@@ -289,6 +290,4 @@ def _offset(text: str) -> int | None:
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
-    from vmaftune.cell import parse_size
-
     return parse_size(text, "--size") if text else None
