@@ -54,7 +54,14 @@ def test_how_an_ffmpeg_ended_is_said(
     assert (run.row["error"]["class"], run.row["error"]["message"]) == (kind, said)
 
 
-@pytest.mark.parametrize("junk", ["{}", "null", "not JSON", "\\xff\\xfe"])
+HALF = "\\\\ud800"
+HALVES = (
+    f'{{"version": "{HALF}", "frames": []}}',
+    f'{{"version": "3", "frames": [{{"frameNum": 0, "metrics": {{"vmaf": "{HALF}"}}}}]}}',
+)
+
+
+@pytest.mark.parametrize("junk", ["{}", "null", "not JSON", "\\xff\\xfe", *HALVES])
 def test_a_log_that_is_none_of_libvmafs_fails_its_cell(
     junk: str, clip: Callable[..., Path], swept: Callable[..., Any], wrapper: Callable[..., str]
 ) -> None:

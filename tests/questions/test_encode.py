@@ -184,3 +184,20 @@ def test_a_file_that_exists_and_a_stream_that_does_not_fit_are_refused(
     with pytest.raises(UsageError, match=r"\.webm holds"):
         made(short, tmp_path / "out.webm", tmp_path / "run")
     assert out.read_text() == "mine"
+
+
+def test_probes_of_another_preset_foretell_nothing(
+    clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    film = clip("two presets.mkv", frames=12, args=("-c:v", "ffv1"))
+    kept = api.Running(out=tmp_path / "run", jobs=2)
+    wanted = api.Wanted(target=86)
+    for preset in ("medium", "ultrafast"):
+        result = api.encode(
+            film, tmp_path / f"{preset}.mkv", preset=preset, wanted=wanted, running=kept
+        )
+        for attempt in result.attempts:
+            assert attempt.foretold == pytest.approx(attempt.measured, abs=1.5)
+    rows = (tmp_path / "run/cells.jsonl").read_text().splitlines()
+    ultrafast = [row for row in rows if '"ultrafast"' in row]
+    assert result.num_encodes <= len(ultrafast) + len(result.attempts) < len(rows)

@@ -253,7 +253,7 @@ class Soak:
             self.problem(f"a full disk ended it with {child.returncode}: {err[-500:]}")
         self.no_child_lives(out)
         self.tally.survived["disks that fill up at a random size"] += 1
-        if child.returncode == 5:
+        if child.returncode in (3, 5):
             # Encodes that could not be written are failed cells, which only a wish runs again.
             typed(*self.argv(out)[:1], "--retry-failed", *self.argv(out)[1:], cwd=self.place)
         self.finish(out, committed_of(out))

@@ -92,12 +92,14 @@ def read_log(text: str) -> Log:
     Raises CellFailure `score_unreadable` when it is cut off, or of another shape.
     """
     try:  # not msgspec's own parser, as the standard library's knows NaN
-        return msgspec.convert(json.loads(text), Log)
+        log = msgspec.convert(json.loads(text), Log)
+        log.version.encode()  # half a character could not be written into a row
+        return log
     except json.JSONDecodeError as failure:  # libvmaf does not notice a full disk
         raise CellFailure(
             FailureKind.SCORE_UNREADABLE, f"libvmaf's log is not JSON: {failure}"
         ) from failure
-    except (msgspec.ValidationError, RecursionError) as failure:
+    except (msgspec.ValidationError, RecursionError, ValueError) as failure:
         raise CellFailure(
             FailureKind.SCORE_UNREADABLE,
             f"libvmaf's log is of another shape than expected ({failure})",

@@ -111,8 +111,10 @@ class WholeEncoder:
         assert told is not None  # only a search with the prior is asked for an encode
         pairs = zip(told.quality, told.score, strict=True)
         curve.scores = {float(q): float(score) for q, score in pairs}
-        curve.scores |= {p.quality: p.score for p in finder.probes}
-        self._num_probes = len(finder.probes)
+        # The folder may hold probes of other encoders and presets, whose scores are not this one's.
+        own = [p for p in finder.probes if p.candidate.name == found.candidate.name]
+        curve.scores |= {p.quality: p.score for p in own}
+        self._num_probes = len(own)
         used = found.probe.num_windows if found.probe else len(finder.request.sample.windows)
         self._windows = finder.request.sample.windows[:used]
         return found.quality
