@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vmaftune.costs import duration
+from vmaftune.costs import counted, duration
 
 
 def _console(stream: IO[str]) -> Console:
@@ -529,7 +529,7 @@ def _probe_line(told: Mapping[str, Any], target: float) -> str:
     digits = 4 if "ssim" in told["metric"] else 2
     score = "no error" if told["score"] is None else f"{told['score']:.{digits}f}"
     meets, misses = ("–" if value is None else f"{value:g}" for value in (low, high))
-    windows = "1 window" if told["num_windows"] == 1 else f"{told['num_windows']} windows"
+    windows = counted(told["num_windows"], "window")
     return (
         f"{told['encoder']} {told['preset']} at {told['quality']:g}: {told['statistic']}"
         f"{metric} {score} (+-{told['standard_error']:.{digits}f}, {windows}),"

@@ -49,3 +49,8 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things as people say it: `1 encode`, `2,000 encodes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaftune import console
+from vmaftune.costs import counted
 from vmaftune.encoders import format_quality
 from vmaftune.errors import TargetMissed, UsageError
 
@@ -134,7 +135,7 @@ def _bits(found: Comparison) -> str:
     cells = f"{found.num_cells:,} shared cells, {found.num_same:,} of them with the same bits"
     if found.mean is None:
         return f"{cells}: no source has a BD-rate."
-    films = f"{found.num_groups} film{'' if found.num_groups == 1 else 's'}"
+    films = counted(found.num_groups, "film")
     interval = ""
     if found.low is not None:
         interval = f", 95% interval {_percent(found.low)} to {_percent(found.high)}"

@@ -32,6 +32,7 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.costs import counted
 from vmaftune.engine.events import MadeEvent, to_json
 from vmaftune.engine.target import check_target
 from vmaftune.errors import FolderError, TargetMissed, UsageError
@@ -231,5 +232,5 @@ def show(made: Made) -> None:
     how = f"+-{made.error:.2f}" if made.error else "all frames scored"
     console.out(
         f"{made.out}: VMAF {made.score:.2f} ({how}), {console.size(made.size_bytes)},"
-        f" {made.num_frames} frames, {made.num_encodes} encodes"
+        f" {counted(made.num_frames, 'frame')}, {counted(made.num_encodes, 'encode')}"
     )

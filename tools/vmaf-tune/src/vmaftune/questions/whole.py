@@ -20,7 +20,7 @@ from pathlib import Path
 from vmaf_train.prior import Prior
 
 from vmaftune.cell import Pair, Window
-from vmaftune.costs import duration
+from vmaftune.costs import counted, duration
 from vmaftune.engine.events import CellEvent, Event, NoticeEvent
 from vmaftune.engine.films import FilmFile, film_file, forget, making
 from vmaftune.engine.study import Study
@@ -249,7 +249,7 @@ def _said(attempt: FilmAttempt) -> str:
     told = "" if attempt.foretold is None else f", foretold {attempt.foretold:.2f}"
     return (
         f"at {attempt.quality:g} the encode has VMAF {attempt.measured:.2f}"
-        f" (+-{attempt.error:.2f} over {attempt.num_windows} windows{told})"
+        f" (+-{attempt.error:.2f} over {counted(attempt.num_windows, 'window')}{told})"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from vmaftune.costs import counted
 from vmaftune.encoders import format_quality
 from vmaftune.metrics import Scale, label_of
 from vmaftune.report.analysis import Analysis, Choice
@@ -45,23 +46,23 @@ def laddered(ladder: ToldLadder) -> str:
         return f"A ladder for {ladder.film} with {ladder.label}: {'; '.join(told.sentences)}."
     first, last = rungs[0], rungs[-1]
     return (
-        f"A ladder for {ladder.film} with {ladder.label}: {_count(len(rungs), 'rung')} from"
+        f"A ladder for {ladder.film} with {ladder.label}: {counted(len(rungs), 'rung')} from"
         f" {first.width}x{first.height} at {first.kbps:,.0f} kbit/s (VMAF {first.score:.1f}) to"
         f" {last.width}x{last.height} at {last.kbps:,.0f} (VMAF {last.score:.1f}), from"
-        f" {_count(told.num_encodes + told.num_rung_encodes, 'encode')} of its windows."
+        f" {counted(told.num_encodes + told.num_rung_encodes, 'encode')} of its windows."
     )
 
 
 def _extent(analysis: Analysis) -> str:
     sweep = analysis.sweep
-    counted = [
-        _count(len(sweep.sources), "source"),
-        _count(len({curve.encoder for curve in sweep.curves}), "encoder"),
-        _count(len(sweep.curves), "encoder and preset pair"),
+    parts = [
+        counted(len(sweep.sources), "source"),
+        counted(len({curve.encoder for curve in sweep.curves}), "encoder"),
+        counted(len(sweep.curves), "encoder and preset pair"),
     ]
     failed = f"{len(sweep.failures)} failed" if sweep.failures else "none failed"
     return (
-        f"{', '.join(counted)}: {_count(len(sweep.points), 'measured cell')}, {failed}."
+        f"{', '.join(parts)}: {counted(len(sweep.points), 'measured cell')}, {failed}."
         f" Encoding and scoring took {_hours(sweep.cpu_s)} of CPU time."
     )
 
@@ -78,7 +79,7 @@ def _fewest_bits(analysis: Analysis) -> str | None:
         return f"No other setting needs fewer bits than {anchor} for the same {analysis.label}."
     return (
         f"Fewest bits for the same {analysis.label}: {sweep.curves[best].label},"
-        f" {signed(mean)} against {anchor} on average over {_count(len(found), 'source')}"
+        f" {signed(mean)} against {anchor} on average over {counted(len(found), 'source')}"
         f"{_spread(analysis, found)}."
     )
 
@@ -147,11 +148,7 @@ def signed(percent: float) -> str:
     return f"{percent:+.0f}%".replace("-", "−")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _hours(seconds: float) -> str:
     if seconds < 120:
-        return _count(round(seconds), "second")
+        return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
