@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmaftune.engine import bench
 from vmaftune.engine.attempts import BenchGone
 from vmaftune.engine.connection import Connection
 
@@ -25,11 +25,24 @@ class WorkerLeft(Exception):
     """A worker went away while a file was on its way."""
 
 
-class Carrier:
-    """Carries files to and from workers; `tell` is called on a thread of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errands:
+    """Functions of a worker: take a piece of a source, give a piece of an encode, remove a cell's
+    folder (engine/bench.py).
+    """
 
-    def __init__(self, connection: Connection, session: str) -> None:
-        self._connection, self._session = connection, session
+    put: Callable[[str, str, int, int, bytes], None]
+    get: Callable[[str, str, int, int], bytes]
+    clear: Callable[[str, str], None]
+
+
+class Carrier:
+    """Carries files to and from workers; `tell` is called on a thread of its own. `there` is what
+    it calls on them.
+    """
+
+    def __init__(self, connection: Connection, session: str, there: Errands) -> None:
+        self._connection, self._session, self._there = connection, session, there
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="carrier")
         self._is_closed = False
 
@@ -69,18 +82,18 @@ class Carrier:
         with path.open("rb") as file:
             for offset in range(0, size, PIECE_BYTES):
                 piece = file.read(PIECE_BYTES)
-                self._call(address, bench.put_piece, sha256, size, offset, piece)
+                self._call(address, self._there.put, sha256, size, offset, piece)
 
     def _fetch(self, address: str, there: Path, path: Path, place: str) -> None:
         offset = 0
         with path.open("wb") as file:
             while True:
-                piece: bytes = self._call(address, bench.get_piece, str(there), offset, PIECE_BYTES)
+                piece: bytes = self._call(address, self._there.get, str(there), offset, PIECE_BYTES)
                 file.write(piece)
                 offset += len(piece)
                 if len(piece) < PIECE_BYTES:
                     break
-        self._call(address, bench.clear_place, place)
+        self._call(address, self._there.clear, place)
 
     def _call(self, address: str, function: Callable[..., Any], *args: object) -> Any:
         """Run something on one worker, and wait for it. Raises WorkerLeft, and what the function

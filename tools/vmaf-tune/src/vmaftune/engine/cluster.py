@@ -33,7 +33,7 @@ from vmaftune.engine.attempts import (
     WorkerFacts,
 )
 from vmaftune.engine.board import RETRIES, RETRY_S
-from vmaftune.engine.carrier import Carrier, WhenCarried, WorkerLeft
+from vmaftune.engine.carrier import Carrier, Errands, WhenCarried, WorkerLeft
 from vmaftune.engine.connection import CONNECT_S, SCHEDULER_GONE, Connection, connect, reason_of
 from vmaftune.engine.executor import Ended, Happening, Noticed, Preparing, Started, Task
 from vmaftune.engine.floor import Floor, Place, slots_of
@@ -100,7 +100,8 @@ class ClusterExecutor:
             limits=limits,
             kinds=(),
         )
-        self._carrier = Carrier(self._connection, self._settings.session)
+        errands = Errands(put=bench.put_piece, get=bench.get_piece, clear=bench.clear_place)
+        self._carrier = Carrier(self._connection, self._settings.session, errands)
         self._mine = bench.facts_of(self._settings, ffmpeg, Path.cwd())
 
     def start(self, worker: Worker, *, keep_references: bool) -> None:
