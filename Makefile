@@ -68,9 +68,10 @@ demo: .venv/.demo ## sweep five short clips, train on the result, judge it, repo
 	  set -x; $(BIN)/vmaf-tune report $(DEMO) --model-run "$${run%/metrics.json}"
 	@echo "That was the demo. Next, your own clips: $(BIN)/vmaf-tune corpus FOLDER --dry-run"
 
-# A module's tests stay in one process, because they share what was made for them.
+# A module's tests stay in one process, because they share what was made for them. The longest modules come first, in
+# the order of tests/conftest.py, not in that of their numbers of tests.
 SUITE := $(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/cluster --ignore=tests/gpu \
-  --numprocesses=auto --maxprocesses=8 --dist=loadfile
+  --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
 test: .venv/.test ## the test suite, except browser, cluster and GPU
 	$(SUITE)
 

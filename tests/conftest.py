@@ -77,8 +77,36 @@ def read_folder(folder: Path, events: Sequence[Mapping[str, Any]] = ()) -> Swept
 REAL = {"ffmpeg", "tool", "project", "shipped", "built", "home"}
 
 
+# The modules that take longest, the longest first. A worker that took one of them last would keep
+# the others waiting.
+LONGEST = (
+    "dev/test_reproduce.py",
+    "faults/test_encode_kill.py",
+    "recipes/test_recipes.py",
+    "test_wheel.py",
+    "questions/test_score.py",
+    "questions/test_encode.py",
+    "commands/test_doctor.py",
+    "questions/test_long_film.py",
+    "training/test_fit_prior.py",
+    "commands/test_prior_runs.py",
+    "faults/test_find_kill.py",
+    "questions/test_find.py",
+    "faults/test_soak.py",
+)
+
+
+def _turn(item: pytest.Item) -> int:
+    name = Path(os.path.relpath(item.path, Path(__file__).parent)).as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)  # `--random-order` shuffles what this has put in order
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark `real` what starts ffmpeg or another program, so that `make test-fast` can leave it."""
+    """The longest modules first. Mark `real` what starts ffmpeg or another program, so that
+    `make test-fast` can leave it.
+    """
+    items.sort(key=_turn)
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -124,7 +152,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the tool remembers about files and tools stays in this session's folder: nothing of the
     user's is believed, and nothing is left there.
     """
-    folder = tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp()
+    # The workers of one run remember together: an encoder is tried once, not once a worker.
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder

@@ -70,7 +70,7 @@ def test_listing_and_suggesting_import_no_command(args: list[str]) -> None:
         "print()\n"
         "print(json.dumps([m for m in sys.modules if m.startswith('vmaftune.commands')]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def modules(requirements: Iterable[str]) -> set[str]:
     return {m for name in names if name != "vmaf-tune" for m in MODULES.get(name, {name})}
 
 
+@cache
 def imported(*folders: str) -> dict[str, set[str]]:
     """The files that import each foreign module, by its first name."""
     found: dict[str, set[str]] = {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from typed import Done, typed
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
+from vmaftune.hardware import checkup
 from vmaftune.hardware.checkup import MODELS, libvmaf_facts
 from vmaftune.hardware.gpus import look
 from vmaftune.media.ffmpeg import identify, try_model
@@ -21,6 +23,20 @@ HARDWARE = bool(HERE.nvidia.driver or HERE.nodes)
 no_hardware = pytest.mark.skipif(
     HARDWARE, reason="this machine has a GPU; the test is about one that has none"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked_once() -> Iterator[None]:
+    """torch and onnxruntime are asked once for all of these tests: each time costs seconds."""
+    ask = checkup.ask_python
+
+    @cache
+    def answer(code: str, kind: type[object]) -> object:
+        return ask(Runner(), code, kind)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkup, "ask_python", lambda _, code, kind: answer(code, kind))
+        yield
 
 
 def vmaf_tune(tmp: Path, *arguments: str) -> Done:

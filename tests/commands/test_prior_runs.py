@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from projects import Project
 from vmaf_train.prior import load
 from vmaf_train.shipping import registry
+from vmaf_train.training import fit_prior
 
 ID = "quality_prior"
 VALUES = {("libx264", "veryfast"): range(18, 43, 8), ("libsvtav1", "10"): range(21, 61, 13)}
@@ -88,8 +89,19 @@ def trained(root: Path, *corpora: str, loso: bool = False) -> Path:
     return made.relative_to(root)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """Fits end early here, in training and in the gate: how well a full one foretells is measured
+    on real rows in tests/training/test_fit_prior.py.
+    """
+    assert fit_prior.fit.__kwdefaults__ is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fit_prior.fit.__kwdefaults__, "steps", 10)
+        yield
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(few_steps: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with corpora and three runs: of one corpus, of two, and of a lawless one."""
     root = tmp_path_factory.mktemp("priors")
     (root / "model/tiny").mkdir(parents=True)

@@ -312,7 +312,7 @@ def test_another_error_fails_its_task_alone_and_frees_what_waits_for_it() -> Non
 
 def test_a_stage_runs_where_it_was_taken() -> None:
     ran: list[str] = []
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=120)
 
     def on(name: str) -> Callable[[Any, Any], None]:
         def note(*_: Any) -> None:
@@ -332,7 +332,7 @@ def test_scoring_goes_on_while_hardware_encodes() -> None:
     scored = threading.Event()
 
     def long_encode(*_: Any) -> None:
-        assert scored.wait(20), "no scoring ran beside this encode"
+        assert scored.wait(120), "no scoring ran beside this encode"
 
     def score(*_: Any) -> None:
         scored.set()

@@ -110,7 +110,7 @@ def test_a_question_that_has_enough_leaves_at_once(
         for event in study.events():
             if isinstance(event, CellEvent):
                 break
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 300, "the other encodes would take ten minutes"
     assert not ffmpeg.runner.stopped, "the command goes on"
     assert real.run(["-version"], timeout_s=60).returncode == 0
     assert not (folder / "tmp").exists()

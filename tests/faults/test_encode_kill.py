@@ -145,7 +145,7 @@ def test_two_at_once_and_two_interrupts(
     assert "in use by" in second and "--run-dir" in second
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGINT)
-    child.wait(timeout=20)
+    child.wait(timeout=120)
     assert child.returncode == 130
     assert not out.exists()
     flag.unlink()

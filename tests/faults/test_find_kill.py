@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import typed
 
 RANGE = ("--preset", "ultrafast", "--min-quality", "20", "--max-quality", "34", "--jobs", "2")
 ASKED = (*RANGE, "--target", "86", "--stop", "proven", "--json")
@@ -17,6 +18,15 @@ ASKED = (*RANGE, "--target", "86", "--stop", "proven", "--json")
 def short(film: Callable[..., Any]) -> Path:
     made: Path = film("eight shots.mkv", shots=8, size="192x108").path
     return made
+
+
+@pytest.fixture(scope="module")
+def whole(short: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
+    """The answer of a search that nothing stopped, and the number of its cells."""
+    place = tmp_path_factory.mktemp("whole")
+    done = typed("find", short, *ASKED, "--out", "run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return told(done.stdout)[-1], num_lines(place / "run/cells.jsonl")
 
 
 def told(text: str) -> list[dict[str, Any]]:
@@ -29,9 +39,14 @@ def num_lines(file: Path) -> int:
 
 @pytest.mark.parametrize("moment", ["first cells", "first probe"])
 def test_kill_9_costs_no_finished_cell(
-    moment: str, short: Path, tool: Any, until: Callable[..., None], tmp_path: Path
+    moment: str,
+    short: Path,
+    whole: tuple[dict[str, Any], int],
+    tool: Any,
+    until: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
-    whole = told(tool.run("find", short, *ASKED, "--out", "whole").stdout)
+    answer, num_cells = whole
     run = tmp_path / "run"
     child = tool.start("find", short, *ASKED, "--out", run)
     file, count = {
@@ -46,10 +61,10 @@ def test_kill_9_costs_no_finished_cell(
     again = told(tool.run("find", short, *ASKED, "--out", run).stdout)
     assert (run / "cells.jsonl").read_bytes().startswith(kept)
     same = ("quality", "score", "kbps", "stop", "bracket")
-    assert [again[-1][name] for name in same] == [whole[-1][name] for name in same]
-    assert num_lines(run / "cells.jsonl") == num_lines(tmp_path / "whole/cells.jsonl")
+    assert [again[-1][name] for name in same] == [answer[name] for name in same]
+    assert num_lines(run / "cells.jsonl") == num_cells
     report = json.loads(tool.run("report", run, "--json").stdout)
     stopped, answered = report["questions"][0], report["questions"][-1]
-    assert answered["answers"][0]["quality"] == whole[-1]["quality"]
+    assert answered["answers"][0]["quality"] == answer["quality"]
     if moment == "first probe":
         assert stopped["answers"] == [] and len(stopped["probes"]) >= 1

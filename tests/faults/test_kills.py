@@ -265,7 +265,7 @@ def test_a_signal_ends_it_with_130_and_no_child(
     )
     until(lambda: len(children_in(run)) >= 3, "three hanging encodes")
     child.send_signal(number)
-    out, err = child.communicate(timeout=30)  # the encodes would take ten minutes
+    out, err = child.communicate(timeout=120)  # the encodes would take ten minutes
     assert child.returncode == 130, err
     assert "finished cells are kept" in err
     assert "Traceback" not in err
@@ -296,7 +296,7 @@ def test_a_signal_that_the_main_thread_did_not_notice_ends_it_too(
     )
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.tgkill(child.pid, other, int(signal.SIGTERM)) == 0
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 130, err
     assert "finished cells are kept" in err
     assert children_in(run) == []
@@ -316,7 +316,7 @@ def test_under_nohup_it_goes_on(
         signal.signal(signal.SIGHUP, hears)
     until(lambda: bool(children_in(run)), "the first encode")
     child.send_signal(signal.SIGHUP)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
     assert num_lines(run / "cells.jsonl") == 7
 
@@ -337,7 +337,7 @@ def test_a_second_signal_leaves_at_once(
     until(lambda: bool(children_in(run)), "the first encode")
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=30)
+    child.communicate(timeout=120)
     assert child.returncode == 130
     until(lambda: not children_in(run), "the end of the children")
 

@@ -48,6 +48,15 @@ def test_a_digest_is_remembered_until_the_file_changes(
     assert content_sha256(film) == sha256(b"c" * 1000)
 
 
+def test_a_large_file_can_be_read_without_a_word(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = aged(tmp_path / "ffmpeg", b"a" * 1000)
+    assert content_sha256(program, shown=False) == sha256(b"a" * 1000)
+    assert capsys.readouterr() == ("", "")
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_small_and_fresh_files_are_read_each_time(cache: Path, tmp_path: Path) -> None:
     small = aged(tmp_path / "small.mkv", b"a" * 100)
     assert content_sha256(small) == sha256(b"a" * 100)

@@ -59,11 +59,19 @@ def long_film(
     )
 
 
+def cpu_seconds() -> float:
+    """What this process and the children that it waited for have used: the time on a clock would
+    be that of the whole machine.
+    """
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def test_a_film_of_two_hours_is_searched_without_reading_it(
     long_film: LongFilm, tmp_path: Path
 ) -> None:
     path, num_frames = long_film.path, long_film.num_frames
-    begin = time.monotonic()
+    begin = cpu_seconds()
     facts = probe(path, None)
     assert facts.num_packets == num_frames
     first = num_frames // 2
@@ -79,7 +87,7 @@ def test_a_film_of_two_hours_is_searched_without_reading_it(
     assert result.is_met
     assert result.best.probe is not None and result.best.probe.num_windows == 12
     assert disk.most < 64 * 2**20, "windows only, never the film"
-    assert time.monotonic() - begin < 240
+    assert cpu_seconds() - begin < 60, "to decode all of it takes minutes"
 
 
 def digests(window: Window, real: Ffmpeg, out: Path) -> list[str]:

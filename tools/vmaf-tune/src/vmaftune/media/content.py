@@ -15,14 +15,16 @@ WHAT = "content"
 CHUNK_BYTES = 8 * 2**20
 
 
-def content_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex sha256 of a file's bytes; that of a large file is remembered. Raises OSError."""
+def content_sha256(path: str | os.PathLike[str], *, shown: bool = True) -> str:
+    """Hex sha256 of a file's bytes; that of a large file is remembered, and reading it is `shown`.
+    Raises OSError.
+    """
     stat = stat_of(path)
     large = stat.size_bytes >= remembered.LEAST_BYTES
     known = remembered.recall(WHAT, stat, str) if large else None
     if known:
         return known
-    sha256 = _read(stat, shown=large)
+    sha256 = _read(stat, shown=shown and large)
     remembered.keep(WHAT, stat, sha256)
     return sha256
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
+from vmaftune.media.content import content_sha256
 from vmaftune.media.model_file import NAME
 from vmaftune.media.process import STDERR_LIMIT_BYTES, Finished, Runner
 
@@ -127,7 +128,7 @@ def identify(
     found = Tools(
         ffmpeg=ffmpeg,
         ffmpeg_version=shown,
-        ffmpeg_sha256=sha256_file(ffmpeg),
+        ffmpeg_sha256=content_sha256(ffmpeg, shown=False),
         libvmaf_version=libvmaf,
     )
     return Ffmpeg(identity=found, runner=runner)
