@@ -16,7 +16,7 @@ ASKED = (*RANGE, "--target", "86", "--stop", "proven", "--json")
 
 @pytest.fixture(scope="module")
 def short(film: Callable[..., Any]) -> Path:
-    made: Path = film("eight shots.mkv", shots=8, size="192x108").path
+    made: Path = film("four shots.mkv", shots=4, size="192x108").path
     return made
 
 
