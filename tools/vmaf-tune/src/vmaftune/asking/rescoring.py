@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vmaf_train.corpus.rows import CELLS, SWEEP, CellRow, latest
 
-from vmaftune.asking.sweeping import GridQuestion
+from vmaftune.asking.grid_question import GridQuestion
 from vmaftune.cell import TEACHER, Cell, KeptEncode, check_utf8
 from vmaftune.engine.kept import digests_of, kept_file
 from vmaftune.engine.options import Options

@@ -10,86 +10,28 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vmaftune.asking.grid_question import GridQuestion
 from vmaftune.asking.running import Running
 from vmaftune.cell import check_utf8
 from vmaftune.encoders import Encoder
 from vmaftune.engine.events import EndEvent, Event
-from vmaftune.engine.limits import Limits
 from vmaftune.engine.options import Options
 from vmaftune.engine.room import BUDGET_BYTES
-from vmaftune.engine.study import Study
-from vmaftune.engine.target import Target, check_target
+from vmaftune.engine.target import check_target
 from vmaftune.hardware.cuda import choose_scorer
 from vmaftune.hardware.selection import Resolved, choose_encoders
 from vmaftune.media import further
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg, identify, usable_cores
 from vmaftune.media.process import Runner
-from vmaftune.media.score_cuda import GpuScorer
 from vmaftune.questions import grid
 from vmaftune.questions.shards import parse_shard, part_of
 from vmaftune.request.asked import Request
-from vmaftune.request.cells import Plan, default_folder, plan_cells
+from vmaftune.request.cells import default_folder, plan_cells
 from vmaftune.request.flags import RunFlags
 from vmaftune.request.sources import resolve_sources
 
 USUAL = ("yuv420p",)
 """The pixel format that encoders are tried with before the clips are opened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridQuestion:
-    """A sweep that is ready to run: nothing was measured for it yet.
-
-    `whole` is the plan of the folder, `plan` the part of it that `--select` keeps. `hardware` is
-    None for a dry run, which tries no encoder.
-    """
-
-    plan: Plan
-    whole: Plan
-    folder: Path
-    ffmpeg: Ffmpeg
-    options: Options
-    hardware: Resolved | None
-    scorer: GpuScorer | None
-    extend: bool
-    target: Target | None = None
-
-    @property
-    def is_part(self) -> bool:
-        """True when only a part of the folder's plan is asked for."""
-        return self.plan.cells != self.whole.cells
-
-    def study(self, argv: Sequence[str]) -> Study:
-        """The folder, opened to measure into, on the cluster if one was asked for.
-
-        Raises FolderError for one of another plan, ToolError when no cluster answers.
-        """
-        executor, options = None, self.options
-        if self.target is not None:
-            from vmaftune.engine.cluster import join  # asyncio, and nothing here needs it
-
-            teacher = self.whole.cells[0].teacher
-            executor = join(
-                self.target,
-                self.ffmpeg,
-                teacher,
-                budget_bytes=options.budget_bytes,
-                limits=Limits(timeout_s=options.timeout_s),
-            )
-            options = replace(options, jobs=executor.num_slots)
-        return Study.open(
-            self.folder,
-            self.whole,
-            self.ffmpeg,
-            options,
-            argv=argv,
-            hardware=self.hardware,
-            scorer=self.scorer,
-            executor=executor,
-            extend=self.extend,
-            part=self.is_part,
-            skipped=self.hardware.skipped if self.hardware else (),
-        )
 
 
 def grid_question(request: Request, run: RunFlags, runner: Runner) -> GridQuestion:

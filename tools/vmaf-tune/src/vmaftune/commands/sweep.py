@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vmaftune.asking.sweeping import GridQuestion, failed_sentence, grid_question
+from vmaftune.asking.grid_question import GridQuestion
+from vmaftune.asking.sweeping import failed_sentence, grid_question
 from vmaftune.commands.running import drive, foresee, next_report
 from vmaftune.commands.sweep_screen import note_twins, say_if_long, show_plan, summary
 from vmaftune.engine.standing import standing
