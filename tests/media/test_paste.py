@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vmaftune.cell import Color, Raw, Setting, Window, parse_crop
+from made_up import window_of_film
+from vmaftune.cell import Raw, Setting, parse_crop
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.paste import film_command, user_command
 from vmaftune.media.probe import probe
@@ -55,13 +56,12 @@ def test_size_format_and_options_are_in_it() -> None:
     )
 
 
-FILM = Window(
+FILM = replace(
+    window_of_film(0),
     name="film",
-    group="film",
     path="a film.mkv",
     sha256="ab" * 32,
     size_bytes=1,
-    start_frame=0,
     num_frames=None,
     expected_frames=10,
     crop=parse_crop("128x72+8+4"),
@@ -69,12 +69,7 @@ FILM = Window(
     deinterlace=True,
     width=112,
     height=64,
-    pix_fmt="yuv420p",
     fps="25",
-    sar="1",
-    color=Color(),
-    stream_index=0,
-    raw=None,
 )
 X264 = ENCODERS["libx264"]
 

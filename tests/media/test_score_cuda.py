@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.cell import Cell, Color, Setting, Tools, Window
+from made_up import window_of_film
+from vmaftune.cell import Cell, Setting, Tools
 from vmaftune.encoders import find
 from vmaftune.errors import ToolError, UsageError
 from vmaftune.hardware.cuda import choose_scorer, works
@@ -22,26 +23,17 @@ from vmaftune.media.process import Finished, Runner
 from vmaftune.media.score import score_argv
 from vmaftune.media.score_cuda import GpuScorer, eligible, first_frames_argv, gpu_score_argv
 
-SOURCE = Window(
+SOURCE = replace(
+    window_of_film(0),
     name="bbb",
     group="bbb",
     path="bbb.mp4",
     sha256="00",
     size_bytes=1,
-    start_frame=0,
     num_frames=12,
     expected_frames=12,
-    crop=None,
-    scale=None,
-    deinterlace=False,
-    width=640,
-    height=360,
-    pix_fmt="yuv420p",
     fps="25",
     sar="1/1",
-    color=Color(),
-    stream_index=0,
-    raw=None,
 )
 CELL = Cell(window=SOURCE, setting=Setting(encoder=find("h264_nvenc"), preset="p4", quality=25))
 TOOLS = Tools(ffmpeg="ffmpeg", ffmpeg_version="n9", ffmpeg_sha256="ab" * 32, libvmaf_version="3")

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+from made_up import window_of_film
 from vmaftune.cell import Color, Setting, Window
 from vmaftune.encoders import ENCODERS
 from vmaftune.media.containers import companions
@@ -21,26 +22,18 @@ X264 = Setting(encoder=ENCODERS["libx264"], preset="ultrafast", quality=30)
 
 
 def window(path: Path, num_frames: int) -> Window:
-    return Window(
+    return replace(
+        window_of_film(0),
         name="film",
-        group="film",
         path=str(path),
         sha256="ab" * 32,
         size_bytes=path.stat().st_size,
-        start_frame=0,
         num_frames=None,
         expected_frames=num_frames,
-        crop=None,
-        scale=None,
-        deinterlace=False,
         width=320,
         height=180,
-        pix_fmt="yuv420p",
         fps="24000/1001",
-        sar="1",
         color=Color(primaries="bt709", transfer="bt709", matrix="bt709", range="tv"),
-        stream_index=0,
-        raw=None,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
-from vmaftune.cell import Color, Window
+from made_up import window_of_film
+from vmaftune.cell import Color
 from vmaftune.media.probe import Facts
 from vmaftune.questions.sample import (
     FEWEST,
@@ -20,26 +22,14 @@ from vmaftune.request.film import Film
 
 
 def film(num_frames: int = 24 * 600, fps: str = "24") -> Film:
-    whole = Window(
+    whole = replace(
+        window_of_film(0),
         name="film",
-        group="film",
-        path="film.mkv",
         sha256="ab" * 32,
         size_bytes=1000,
-        start_frame=0,
         num_frames=None,
         expected_frames=num_frames,
-        crop=None,
-        scale=None,
-        deinterlace=False,
-        width=640,
-        height=360,
-        pix_fmt="yuv420p",
         fps=fps,
-        sar="1",
-        color=Color(),
-        stream_index=0,
-        raw=None,
     )
     facts = Facts(
         width=640,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from vmaftune.cell import Color, Tools, Window
+from made_up import window_of_film
+from vmaftune.cell import Tools
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.errors import UsageError
 from vmaftune.request.asked import Clip
@@ -279,26 +281,18 @@ def grid(path: Path, **flags: Any) -> dict[str, list[str]]:
     """preset/quality of every encoder of a sweep file with flags over it."""
     given = {"encoders": None, "presets": None, "quality": None} | flags
     request = request_from(parse_flags(Texts(sweep=str(path), **given)))
-    source = Window(
+    source = replace(
+        window_of_film(0),
         name="s",
         group="s",
         path="s",
         sha256="",
         size_bytes=1,
-        start_frame=0,
         num_frames=None,
         expected_frames=9,
-        crop=None,
-        scale=None,
-        deinterlace=False,
         width=64,
         height=64,
-        pix_fmt="yuv420p",
         fps="25",
-        sar="1",
-        color=Color(),
-        stream_index=0,
-        raw=None,
     )
     found: dict[str, list[str]] = {}
     for cell in plan_cells(request, [source]).cells:
