@@ -91,12 +91,12 @@ def trained(root: Path, *corpora: str, loso: bool = False) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_steps() -> Iterator[None]:
-    """Fits end early here, in training and in the gate: how well a full one foretells is measured
+    """Fits end halfway here, in training and in the gate: how well a full one foretells is measured
     on real rows in tests/training/test_fit_prior.py.
     """
     assert fit_prior.fit.__kwdefaults__ is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_prior.fit.__kwdefaults__, "steps", 10)
+        patch.setitem(fit_prior.fit.__kwdefaults__, "steps", 30)
         yield
 
 
