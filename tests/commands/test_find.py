@@ -118,3 +118,23 @@ def test_what_makes_no_sense_is_said_in_a_sentence(
 ) -> None:
     done = tool.run("find", short, *flags, code=2)
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_all_films_that_are_unfit_are_named_before_any_is_measured(
+    clip: Callable[..., Path], tool: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "a film.mkv").write_bytes(clip("two unfit.mkv", frames=4).read_bytes())
+    (tmp_path / "empty.mkv").touch()
+    (tmp_path / "text.mkv").write_text("no film")
+    said = tool.run("find", tmp_path, "--preset", "ultrafast", code=2).stderr
+    assert "2 of 3 films are refused; mend them, or leave them out:" in said
+    assert "empty.mkv is empty" in said and "text.mkv cannot be read as a video" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["find", "ladder"])
+def test_an_empty_name_of_an_encoder_is_refused(
+    command: str, clip: Callable[..., Path], tool: Any
+) -> None:
+    said = tool.run(command, clip("two unfit.mkv", frames=4), "--encoders", "", code=2).stderr
+    assert "--encoders is empty; leave it out, or give it a value" in said

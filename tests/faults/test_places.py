@@ -56,3 +56,13 @@ def test_an_encode_never_takes_the_place_of_its_film(
     said = tool.run("encode", film, "-o", "/proc/none/out.mkv", *FAST, code=3).stderr
     assert "/proc/none/out.mkv cannot be written" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_same_encode_under_another_name_is_scored_in_a_folder_of_its_own(
+    clip: Callable[..., Path], tool: Any, tmp_path: Path
+) -> None:
+    film = clip("scored twice.mkv", frames=4)
+    for name in ("one.mkv", "it's two.mkv"):
+        (tmp_path / name).write_bytes(film.read_bytes())
+        tool.run("score", film, name)
+    assert len(list((tmp_path / "runs/score").iterdir())) == 2

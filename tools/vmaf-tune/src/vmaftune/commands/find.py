@@ -40,7 +40,7 @@ from vmaftune.commands.signals import interruptible
 from vmaftune.costs import duration
 from vmaftune.engine.events import to_json
 from vmaftune.engine.target import check_target
-from vmaftune.errors import TargetMissed, UsageError
+from vmaftune.errors import SourceError, TargetMissed, UsageError
 from vmaftune.media.process import Runner
 from vmaftune.metrics import METRICS, VMAF, label_of, parse_guards, parse_target
 from vmaftune.request.flags import Texts
@@ -167,7 +167,7 @@ def find(
         target=check_target(cluster, workers, insecure=insecure),
     )
     texts = Texts(
-        encoders=encoder or encoders or "x264",
+        encoders=next((named for named in (encoder, encoders) if named is not None), "x264"),
         presets=preset,
         options=options,
         crop=crop,
@@ -201,20 +201,34 @@ def answer_films(
     paths = [clip.path for clip in find_clips([Path(film) for film in films])]
     if running.out is not None and len(paths) > 1:
         raise UsageError("--out names one folder and each film has its own; leave it out")
-    results = []
+    questions, refused = [], []
     for path in paths:
-        question = find_question(replace(texts, sources=(str(path),)), wanted, running)
-        if dry_run:
-            show_question(question)
-            continue
-        results.append(_asked(question, running, as_json=as_json))
+        try:
+            questions.append(find_question(replace(texts, sources=(str(path),)), wanted, running))
+        except SourceError as failure:
+            refused.append(str(failure))
+    if refused:
+        raise SourceError(_all_refused(refused, len(paths)))
     if dry_run:
+        for question in questions:
+            show_question(question)
         return
+    results = [_asked(question, running, as_json=as_json) for question in questions]
     if len(results) > 1 and not as_json:
         show_catalogue(results)
     missed = [r for r in results if not r.is_met]
     if missed:
         raise TargetMissed(_why_missed(missed))
+
+
+def _all_refused(sentences: list[str], num_films: int) -> str:
+    """One message for every film that is refused, before any of them is measured."""
+    if num_films == 1:
+        return sentences[0]
+    lines = "\n".join(f"- {sentence}" for sentence in sentences)
+    return (
+        f"{len(sentences)} of {num_films} films are refused; mend them, or leave them out:\n{lines}"
+    )
 
 
 def _asked(question: Question, running: Running, *, as_json: bool) -> FindResult:

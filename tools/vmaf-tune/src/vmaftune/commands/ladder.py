@@ -173,7 +173,7 @@ def ladder(
     )
     texts = Texts(
         sources=(film,),
-        encoders=encoder or encoders or "x264",
+        encoders=next((named for named in (encoder, encoders) if named is not None), "x264"),
         presets=preset,
         options=options,
         crop=crop,

@@ -56,7 +56,7 @@ def check_other(out: Path, film: Path) -> None:
     """Raise UsageError where `out` is the film itself: an encode of it must not take its place."""
     if out.exists() and film.exists() and out.samefile(film):
         raise UsageError(
-            f"{out} is the film itself, which would be lost; name another file with -o"
+            f"{out} is the film itself and would be lost; name another file with -o"
         )
 
 
