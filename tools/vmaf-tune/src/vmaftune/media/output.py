@@ -55,9 +55,7 @@ def check_free(out: Path) -> None:
 def check_other(out: Path, film: Path) -> None:
     """Raise UsageError where `out` is the film itself: an encode of it must not take its place."""
     if out.exists() and film.exists() and out.samefile(film):
-        raise UsageError(
-            f"{out} is the film itself and would be lost; name another file with -o"
-        )
+        raise UsageError(f"{out} is the film itself and would be lost; name another file with -o")
 
 
 def appear(part: Path, out: Path, *, force: bool) -> None:
