@@ -157,7 +157,7 @@ def test_events_are_json_with_the_keys_of_the_contract(
 def test_without_a_terminal_there_are_plain_lines(clip: Make, tool: Any) -> None:
     done = tool.process("corpus", clip("odd names.mkv", frames=4), *ONE, "--out", "run")
     assert "\x1b" not in done.stdout + done.stderr
-    assert "1 cells, 0 done, 0 failed, 1 to do" in done.stderr
+    assert "1 cell, 0 done, 0 failed, 1 to do" in done.stderr
     assert "1/1 cells, 0 failed" in done.stderr
     assert done.stderr.rstrip().endswith("next: vmaf-tune report run")
     assert "libx264" in done.stdout
@@ -250,7 +250,7 @@ def test_a_dry_run_says_what_it_does_not_prove_and_what_would_be_refused(
     )
     assert "would be refused: --extend adds cells" in tool.run(*other, "--extend").stderr
     more = ("corpus", source, *ONE[:4], "--quality", "30,31", "--out", "run", "--dry-run")
-    assert "1 cells more" in tool.run(*more).stderr
+    assert "1 cell more" in tool.run(*more).stderr
     assert (
         "refused"
         not in tool.run(*more, "--extend").stderr

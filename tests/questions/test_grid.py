@@ -244,8 +244,8 @@ def test_another_plan_is_refused_by_its_difference_and_extended_when_asked(
     swept(source, quality="30")
     before = (tmp_path / "run/sweep.json").read_bytes()
     for flags, word in (
-        ({"quality": "30,33"}, "1 cells more, asked/libx264/ultrafast/33 for one"),
-        ({"quality": "33"}, "1 cells more, .* and 1 cells fewer"),
+        ({"quality": "30,33"}, "1 cell more, asked/libx264/ultrafast/33 for one"),
+        ({"quality": "33"}, "1 cell more, .* and 1 cell fewer"),
     ):
         with pytest.raises(FolderError, match=f"another plan: .*{word}.* --out.* --extend"):
             swept(source, **{"quality": "30", **flags})

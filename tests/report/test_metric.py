@@ -117,7 +117,7 @@ def test_what_was_not_measured_is_said(
     some = swept(source, quality="20,30", metrics="psnr", extend=True, select=("*/20", "*/30"))
     made = build(some.folder, metric="psnr")
     assert len(made.analysis.sweep.points) == 2
-    assert "1 cells have no value of PSNR; they are left out." in made.analysis.sweep.notes
+    assert "1 cell without a value of PSNR, left out." in made.analysis.sweep.notes
 
 
 def test_compare_takes_the_metric_too(

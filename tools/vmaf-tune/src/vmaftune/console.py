@@ -347,9 +347,10 @@ class SweepView(_Shown):
             self._print(f"note: {event['message']}", "yellow")
         elif kind == "start" and not self._json:
             self._print(
-                f"{event['folder']}: {event['num_cells']} cells, {event['num_done']} done,"
-                f" {event['num_failed']} failed, {event['num_left']} to do on {event['jobs']}"
-                f" slots, about {duration(event['expected_s'])}"
+                f"{event['folder']}: {counted(event['num_cells'], 'cell')},"
+                f" {event['num_done']} done, {event['num_failed']} failed,"
+                f" {event['num_left']} to do on {counted(event['jobs'], 'slot')},"
+                f" about {duration(event['expected_s'])}"
             )
         elif kind == "stage":
             self._running[event["cell"]] = (event["stage"], time.monotonic())

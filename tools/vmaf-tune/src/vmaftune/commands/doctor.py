@@ -13,6 +13,7 @@ from vmaftune import console
 from vmaftune.cell import TEACHER
 from vmaftune.commands.confirm import run
 from vmaftune.commands.options import FfmpegPath, Insecure, JsonDocument
+from vmaftune.costs import counted
 from vmaftune.encoders import ENCODERS, select
 from vmaftune.engine.cluster import survey
 from vmaftune.engine.connection import connect
@@ -226,7 +227,7 @@ def show_cluster(ffmpeg: Ffmpeg, address: str, *, insecure: bool, as_json: bool)
         console.json_document([worker_facts(member) for member in members])
     else:
         console.table(
-            f"{len(members)} workers at {address}",
+            f"{counted(len(members), 'worker')} at {address}",
             ("worker", "host", "slots", "hardware", "GPU", "ffmpeg", "free GiB", "use"),
             [worker_line(member) for member in members],
             left=2,

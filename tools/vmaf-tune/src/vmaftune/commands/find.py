@@ -37,7 +37,7 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
-from vmaftune.costs import duration
+from vmaftune.costs import counted, duration
 from vmaftune.engine.events import to_json
 from vmaftune.engine.target import check_target
 from vmaftune.errors import SourceError, TargetMissed, UsageError
@@ -252,11 +252,11 @@ def show_question(question: Question) -> None:
     windows = "the whole film"
     if not sample.is_whole:
         each = sample.windows[0].expected_frames
-        windows = f"up to {len(sample.windows)} windows of {each} frames"
-    console.out(f"{sample.film.path}: {sample.num_frames} frames; {windows}")
+        windows = f"up to {counted(len(sample.windows), 'window')} of {each} frames"
+    console.out(f"{sample.film.path}: {counted(sample.num_frames, 'frame')}; {windows}")
     console.out(f"{names}: {_asked_for(request)}, {request.stop}")
     console.out(
-        f"about {duration(question.expected_s())} on {question.options.jobs} slots; the"
+        f"about {duration(question.expected_s())} on {counted(question.options.jobs, 'slot')}; the"
         f" probes go to {question.folder}"
     )
 
@@ -344,7 +344,7 @@ def show_catalogue(results: list[FindResult]) -> None:
     goal = results[0].request.goal
     target = goal.limit
     console.table(
-        f"{len(results)} films at {goal.what} {target:g}",
+        f"{counted(len(results), 'film')} at {goal.what} {target:g}",
         ("film", "encoder", "quality", goal.what, "kbit/s"),
         [
             (

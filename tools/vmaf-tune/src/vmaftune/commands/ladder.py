@@ -32,6 +32,7 @@ from vmaftune.commands.options import (
     Workers,
 )
 from vmaftune.commands.signals import interruptible
+from vmaftune.costs import counted
 from vmaftune.engine.events import LaddersEvent, to_json
 from vmaftune.engine.target import check_target
 from vmaftune.errors import TargetMissed, ToolError, UsageError
@@ -257,8 +258,8 @@ def show_question(question: LadderQuestion) -> None:
     sizes = ", ".join(f"{width}x{height}" for width, height in request.sizes)
     windows = request.sample.windows[: request.num_windows]
     console.out(
-        f"{film.path}: {len(windows)} windows of {windows[0].expected_frames} frames, scored at"
-        f" {film.width}x{film.height}"
+        f"{film.path}: {counted(len(windows), 'window')} of {windows[0].expected_frames} frames,"
+        f" scored at {film.width}x{film.height}"
     )
     console.out(f"{request.encoder.name} {request.preset} at {sizes}")
     most = 5 * len(request.sizes)

@@ -12,7 +12,7 @@ from vmaf_train.corpus.rows import CELLS, CellRow, latest
 from vmaftune import console
 from vmaftune.cell import TEACHER, Cell, Pair, check_utf8
 from vmaftune.commands.running import drive, foresee, next_report
-from vmaftune.costs import duration
+from vmaftune.costs import counted, duration
 from vmaftune.engine.answers import State
 from vmaftune.engine.options import Options
 from vmaftune.engine.standing import expected_seconds, standing
@@ -163,7 +163,7 @@ def _show_plan(
     )
     console.say(
         f"{folder}: {len(left)} of {len(plan.pairs)} to do, about {duration(seconds)} on"
-        f" {options.jobs} slots"
+        f" {counted(options.jobs, 'slot')}"
     )
 
 

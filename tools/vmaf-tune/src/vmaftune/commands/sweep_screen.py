@@ -9,7 +9,7 @@ from vmaf_train.corpus.rows import CELLS, CellRow, latest
 
 from vmaftune import console
 from vmaftune.cell import Cell
-from vmaftune.costs import duration
+from vmaftune.costs import counted, duration
 from vmaftune.engine.answers import State
 from vmaftune.engine.options import Options
 from vmaftune.engine.room import need_bytes, too_long
@@ -54,9 +54,10 @@ def show_plan(
         left=3,
     )
     console.say(
-        f"{folder}: {len(plan.cells)} cells, {plan.num_frames} frames; {len(state.done)} done,"
+        f"{folder}: {counted(len(plan.cells), 'cell')}, {counted(plan.num_frames, 'frame')};"
+        f" {len(state.done)} done,"
         f" {len(state.failed)} failed, {len(state.left)} to do: about {duration(seconds)}"
-        f" on {options.jobs} slots, up to {need / 2**30:.2f} GiB of disk"
+        f" on {counted(options.jobs, 'slot')}, up to {need / 2**30:.2f} GiB of disk"
     )
     say_if_long(state.left, options.jobs)
 
@@ -67,7 +68,7 @@ def say_if_long(left: Sequence[Item], jobs: int) -> None:
     if seconds < HOURS:
         return
     console.warn(
-        f"{len(left)} cells take about {duration(seconds)} on {jobs} slots; for less:"
+        f"{len(left)} cells take about {duration(seconds)} on {counted(jobs, 'slot')}; for less:"
         " --quick, --samples 4 or --frames 100, a smaller --scale, fewer --encoders or --quality"
         " values. Ctrl-C stops it at any time, and the same command goes on"
     )

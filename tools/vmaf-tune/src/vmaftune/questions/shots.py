@@ -15,6 +15,7 @@ from vmaf_train.prior import Belief, Prior
 from vmaf_train.search import Search
 
 from vmaftune.cell import Cell, Window
+from vmaftune.costs import counted
 from vmaftune.engine.events import AnswerEvent, CellEvent, Event, NoticeEvent, QuestionEvent
 from vmaftune.engine.films import FilmJoin, join_film
 from vmaftune.engine.folder import now
@@ -69,7 +70,7 @@ class ShotEncoder:
 
     def run(self) -> Iterator[Event]:
         """Search every shot, join. Raises ToolError when a step cannot be done."""
-        yield NoticeEvent(message=f"{len(self._shots)} shots")
+        yield NoticeEvent(message=counted(len(self._shots), "shot"))
         self._study.note([self._question()])
         if self.request.over_film:
             yield from self._search_film()
@@ -265,7 +266,7 @@ class ShotEncoder:
         """Join the chosen encodes into the user's file; the others are removed."""
         request = self.request
         cells = [s.cells[p.quality] for s, p in zip(self._shots, chosen, strict=True)]
-        yield NoticeEvent(message=f"joining {len(cells)} shots")
+        yield NoticeEvent(message=f"joining {counted(len(cells), 'shot')}")
         wanted = FilmJoin(
             out=request.out,
             streams=request.streams,

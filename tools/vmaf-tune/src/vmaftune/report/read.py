@@ -17,6 +17,7 @@ from vmaf_train.contract import VOCABULARY, preset_ordinal
 from vmaf_train.corpus.rows import CellRow
 from vmaf_train.errors import DatasetError
 
+from vmaftune.costs import counted
 from vmaftune.encoders import ENCODERS
 from vmaftune.engine.answers import FrameValues, stored_values
 from vmaftune.engine.metric_rows import mean_of
@@ -111,7 +112,7 @@ def _on_scale(
         )
     if not missing:
         return found, ()
-    return found, (f"{missing} cells have no value of {scale.label}; they are left out.",)
+    return found, (f"{counted(missing, 'cell')} without a value of {scale.label}, left out.",)
 
 
 def _mean_of(row: CellRow, scale: Scale) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from vmaftune.cell import SWEEP, Cell, Color, Pair, Raw, Setting, Window, parse_crop
+from vmaftune.costs import counted
 from vmaftune.encoders import ENCODERS, OptionSet, format_quality
 from vmaftune.errors import FolderError, UsageError
 
@@ -419,7 +420,7 @@ def difference(old: Document, new: Document) -> str | None:
     added = sorted(new.cell_ids - old.cell_ids)
     gone = sorted(old.cell_ids - new.cell_ids)
     parts = [
-        f"{len(ids)} cells {word}, {ids[0]} for one"
+        f"{counted(len(ids), 'cell')} {word}, {ids[0]} for one"
         for ids, word in ((added, "more"), (gone, "fewer"))
         if ids
     ]
