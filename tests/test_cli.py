@@ -195,3 +195,16 @@ def test_zsh_completes_commands(home: Path) -> None:
         ["zsh", "-f"], input=ask, env=environment, capture_output=True, text=True, timeout=60
     )
     assert '"status"' in done.stdout, done.stderr
+
+
+def test_ctrl_c_while_the_tool_loads_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    places = [str(tmp_path), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-m", "vmaftune", "doctor"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")

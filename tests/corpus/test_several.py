@@ -122,6 +122,7 @@ def test_twins_are_found_over_corpora(corpus: Path, two: list[Path], tmp_path: P
     assert {twins.first, twins.second} == {"smoke01", "copy"}
 
 
+@pytest.mark.real
 def test_training_keeps_all_corpora_and_the_gate_reads_them(
     two: list[Path], cli: RunCli, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_training_keeps_all_corpora_and_the_gate_reads_them(
     assert np.isclose(len(case.held_out), 2 * len(case.data))
 
 
+@pytest.mark.real
 def test_the_gate_notices_that_one_of_several_has_changed(
     corpus: Path, two: list[Path], cli: RunCli, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_the_gate_notices_that_one_of_several_has_changed(
     assert checks["corpus present with the recorded digest"].verdict == "hold"
 
 
+@pytest.mark.real
 def test_a_shipped_model_is_scored_on_several(corpus: Path, cli: RunCli, tmp_path: Path) -> None:
     teacher = {"teacher": "vmaf_v0.6.1"}
     parts = [
