@@ -80,19 +80,18 @@ REAL = {"ffmpeg", "tool", "project", "shipped", "built", "home"}
 # The modules that take longest, the longest first. A worker that took one of them last would keep
 # the others waiting.
 LONGEST = (
+    "questions/test_encode.py",
     "dev/test_reproduce.py",
+    "questions/test_find.py",
+    "commands/test_ship.py",
     "faults/test_encode_kill.py",
     "recipes/test_recipes.py",
     "test_wheel.py",
-    "questions/test_score.py",
-    "questions/test_encode.py",
+    "commands/test_prior_runs.py",
     "commands/test_doctor.py",
     "questions/test_long_film.py",
-    "training/test_fit_prior.py",
-    "commands/test_prior_runs.py",
-    "faults/test_find_kill.py",
-    "questions/test_find.py",
-    "faults/test_soak.py",
+    "commands/test_predict.py",
+    "questions/test_score.py",
 )
 
 
