@@ -17,7 +17,7 @@ VALUES = list(range(0, 52))
 
 @pytest.fixture
 def belief() -> Belief:
-    return shipped().belief()
+    return Belief(shipped())
 
 
 def test_a_fresh_belief_is_the_mean_curve_with_honest_width(belief: Belief) -> None:
@@ -68,7 +68,7 @@ def test_rank_one_updates_equal_the_textbook(belief: Belief) -> None:
         belief.observe_cell(cell)
         belief.observe_cell(cell)  # the same fact counts once
     told = belief.predict(*X264, [20, 33])
-    fresh = shipped().belief()
+    fresh = Belief(shipped())
     settings = [(*X264, [20.0, 33.0, *(c.quality for c in cells)])]
     means, covariance = fresh.joint(settings)
     n = 2 + len(cells)
@@ -76,7 +76,7 @@ def test_rank_one_updates_equal_the_textbook(belief: Belief) -> None:
     values = [shipped().to_z(c.scores["mean"]) for c in cells]
     values += [np.log(c.bits_per_pixel or 1) for c in cells]
     # the motion comes first in the belief; here it is left out of both
-    bare = shipped().belief()
+    bare = Belief(shipped())
     for cell in cells:
         bare.observe(*X264, cell.quality, cell.scores["mean"], bits_per_pixel=cell.bits_per_pixel)
     told = bare.predict(*X264, [20, 33])
@@ -129,7 +129,7 @@ def test_statistics_without_curves_have_stand_ins_or_are_refused() -> None:
     with pytest.raises(
         ValueError, match="no statistic 'median'; the prior knows harmonic, mean, min, p5,"
     ):
-        prior.belief("median")
+        Belief(prior, "median")
 
 
 def test_it_answers_with_numpy_alone() -> None:

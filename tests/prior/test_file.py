@@ -10,7 +10,7 @@ import pytest
 from priors import shipped
 from vmaf_train import prior
 from vmaf_train.errors import ModelError
-from vmaf_train.prior import dump, parse
+from vmaf_train.prior import Belief, dump, parse
 
 X264 = ("libx264", "medium")
 VALUES = list(range(0, 52))
@@ -20,7 +20,7 @@ def test_the_file_gives_the_same_prior_and_the_same_bytes() -> None:
     data = dump(shipped())
     again = parse(data)
     assert dump(again) == data and len(data) < 16_000
-    a, b = shipped().belief(), again.belief()
+    a, b = Belief(shipped()), Belief(again)
     np.testing.assert_allclose(
         a.predict(*X264, VALUES).score, b.predict(*X264, VALUES).score, atol=1e-3
     )

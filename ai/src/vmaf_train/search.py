@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaf_train.prior import Foretold, Measured, Prior
+from vmaf_train.prior import Belief, Foretold, Measured, Prior
 
 CONFIDENT, PROVEN, TOLERANCE, UNREACHABLE = "confident", "proven", "tolerance", "unreachable"
 LIKELY, EVEN = 0.55, 0.5
@@ -91,7 +91,7 @@ class Search:
         self.grid = _grid(low, high, step)
         self.scores: dict[float, float] = {}
         self.num_encodes = 0
-        self._belief = prior.belief(statistic)
+        self._belief = Belief(prior, statistic)
         self._z_target = prior.to_z(self.target)
         self._asked: set[float] = set()
         self._foretold: Foretold | None = None

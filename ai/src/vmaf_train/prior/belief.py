@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vmaf_train.contract import ALIASES
 from vmaf_train.prior.cells import STAND_INS, Measured
+from vmaf_train.prior.model import Prior
 from vmaf_train.prior.process import (
     KNOT_SHARE,
     MOTION_POINT,
@@ -26,9 +26,6 @@ from vmaf_train.prior.process import (
     take,
     variances,
 )
-
-if TYPE_CHECKING:
-    from vmaf_train.prior.model import Prior
 
 Z80 = 1.2815515655446004
 """Standard deviations on either side that hold 80% of a normal distribution."""
@@ -63,7 +60,8 @@ class Belief:
     step costs well under a millisecond. `notes` says what was borrowed.
     """
 
-    def __init__(self, prior: Prior, statistic: str) -> None:
+    def __init__(self, prior: Prior, statistic: str = "mean") -> None:
+        """A fresh one. Raises ValueError for a statistic that the prior has no curves of."""
         trained = STAND_INS.get(statistic, statistic)
         if trained not in prior.hyper:
             known = ", ".join((*prior.hyper, *STAND_INS))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmaf_train.contract import ALIASES, QUALITY_MAX, QUALITY_SCALE, preset_ordinal
-from vmaf_train.prior.belief import Belief
 from vmaf_train.prior.process import Floats, Hyper
 
 
@@ -54,10 +53,6 @@ class Prior:
     curves: tuple[Curve, ...]
     hyper: Mapping[str, Hyper]
     facts: Mapping[str, object]
-
-    def belief(self, statistic: str = "mean") -> Belief:
-        """A fresh belief about one content. Raises ValueError for a statistic without curves."""
-        return Belief(self, statistic)
 
     def to_z(self, score: float) -> float:
         """VMAF points 0..100 on the scale where the process is normal."""

@@ -64,7 +64,7 @@ def choose(
     true = {s: _ln_bits(c, target) for s, c in candidates.items() if c.truth(target) >= 0}
     if len(true) < 2 or not set(probes) <= set(by_setting):
         return None
-    belief = prior.belief()
+    belief = Belief(prior)
     for setting in probes:
         _probe(belief, by_setting[setting], target)
     told = {s: ln_bits_at(belief, *s, candidates[s].quality, target) for s in true}

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from vmaf_train.prior import Z80, Foretold, Measured, Prior
+from vmaf_train.prior import Z80, Belief, Foretold, Measured, Prior
 from vmaf_train.prior.process import Floats, interpolate
 from vmaf_train.search import CONFIDENT, PROVEN, Search
 
@@ -119,7 +119,7 @@ def same_setting(
     parts = []
     for _, own in settings_of(cells):
         probes = probes_of(count, len(own))
-        belief = prior.belief(statistic)
+        belief = Belief(prior, statistic)
         for i in probes:
             belief.observe_cell(own[i])
         rest = [cell for i, cell in enumerate(own) if i not in probes]
@@ -138,7 +138,7 @@ def other_settings(
     if probed not in by_setting:
         return None
     own = by_setting.pop(probed)
-    belief = prior.belief(statistic)
+    belief = Belief(prior, statistic)
     belief.observe_cell(own[probes_of(1, len(own))[0]])
     return join([_errors(belief.predict, prior, rest, statistic) for rest in by_setting.values()])
 

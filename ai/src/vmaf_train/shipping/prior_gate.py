@@ -19,7 +19,7 @@ import numpy as np
 from vmaf_train.corpus import duplicates
 from vmaf_train.corpus.dataset import corpus_digest
 from vmaf_train.errors import TrainError
-from vmaf_train.prior import ID, STATISTICS, Prior, dump, parse
+from vmaf_train.prior import ID, STATISTICS, Belief, Prior, dump, parse
 from vmaf_train.results import foretelling
 from vmaf_train.results.foretelling import Figures
 from vmaf_train.results.prior_run import PriorRun
@@ -138,7 +138,7 @@ def _away(a: Prior, b: Prior, experiment: Experiment, statistic: str) -> float:
         for _, cells in foretelling.settings_of(content.cells):
             told = []
             for prior in (a, b):
-                belief = prior.belief(statistic)
+                belief = Belief(prior, statistic)
                 belief.observe_cell(cells[len(cells) // 2])
                 seen = belief.predict(cells[0].encoder, cells[0].preset, [c.quality for c in cells])
                 told.append(np.concatenate([seen.low, seen.score, seen.high]))
@@ -201,7 +201,7 @@ def self_test_cases(data: bytes) -> list[dict[str, object]]:
 
 
 def _answers(prior: Prior, statistic: str, encoder: str, preset: str) -> list[float]:
-    belief = prior.belief(statistic)
+    belief = Belief(prior, statistic)
     belief.observe(encoder, preset, _QUALITIES[1], **_PROBE)
     told = belief.predict(encoder, preset, _QUALITIES)
     return [float(score) for score in told.score]

@@ -340,7 +340,7 @@ class Finder:
             yield from self._probe(candidate, quality)
 
     def _belief(self, probes: Sequence[Probe]) -> Belief:
-        belief = self._prior.belief(self.request.statistic)
+        belief = Belief(self._prior, self.request.statistic)
         for probe in probes:
             belief.observe_cell(self._measured(probe))
         return belief

@@ -181,7 +181,7 @@ class HullSearch:
         return Curve(size=size, quality=self.qualities, score=score, spread=spread, ln_kbps=ln_kbps)
 
     def _belief(self, size: Size, ceiling: float) -> Belief:
-        belief = self._prior.belief(self.statistic)
+        belief = Belief(self._prior, self.statistic)
         for point in self.points:
             if point.size == size:
                 belief.observe(

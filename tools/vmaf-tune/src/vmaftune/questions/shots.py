@@ -105,7 +105,7 @@ class ShotEncoder:
             statistic=find.statistic,
             stop=find.stop,
         )
-        return _Shot(window=window, search=search, belief=self._prior.belief(find.statistic))
+        return _Shot(window=window, search=search, belief=Belief(self._prior, find.statistic))
 
     def _search_shots(self) -> Iterator[Event]:
         """Run all searches side by side until each has its answer."""
