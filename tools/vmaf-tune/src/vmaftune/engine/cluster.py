@@ -158,6 +158,7 @@ class ClusterExecutor:
             self._look(time.monotonic())
             self._fill()
             self._wait()
+            self._fill()  # before the client writes what has ended, not after
             batch, self._told = self._told, []
             if batch:
                 yield batch
