@@ -110,6 +110,21 @@ def reason_of(failure: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
+def _quieten() -> None:
+    """Leave out what Dask watches of itself: a hundred looks a second at each worker took 1 s of
+    CPU of each in a sweep of 50 s.
+    """
+    import dask
+
+    dask.config.set(
+        {
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.system-monitor.interval": "10s",
+            "distributed.scheduler.work-stealing": False,  # every task is pinned to its worker
+        }
+    )
+
+
 def _local(num_workers: int) -> Connection:
     """Worker processes on this machine, which share its cores."""
     distributed = _dask()
@@ -118,6 +133,7 @@ def _local(num_workers: int) -> Connection:
     except ImportError:  # without the package that makes certificates: loopback only
         security = None
     scratch = tempfile.mkdtemp(prefix="vmaf-tune-")
+    _quieten()
     cluster = distributed.LocalCluster(
         n_workers=num_workers,
         threads_per_worker=max(1, usable_cores() // num_workers),
