@@ -83,7 +83,7 @@ test-cluster: .venv/.test ## a Dask cluster of processes that are killed, stoppe
 
 # What trains for long, draws many pages or needs more than Python takes longer, though it starts no ffmpeg.
 SLOW := browser faults cluster gpu report/test_report.py report/test_odd.py corpus/test_duplicates.py \
-  training/test_fit_prior.py dev/test_plots.py
+  training/test_fit_prior.py dev/test_plots.py dev/test_reproduce.py test_dependencies.py commands/test_train_eval.py
 test-fast: .venv/.test ## the tests that start no ffmpeg: under a minute
 	$(BIN)/python -m pytest -q -m "not real" -n auto --dist loadfile $(SLOW:%=--ignore tests/%)
 
