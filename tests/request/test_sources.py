@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vmaf_train.files import sha256_file
 from vmaftune.errors import SourceError, UsageError
-from vmaftune.media.ffmpeg import sha256_file
 from vmaftune.media.probe import probe
 from vmaftune.request.cells import Plan
 

@@ -5,6 +5,7 @@ A reader, or a machine that loses power, sees the old file or the new one and ne
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -53,6 +54,12 @@ def write_json(path: Path, value: object) -> None:
     Raises ValueError for NaN or infinity, OSError as `write_bytes`.
     """
     write_bytes(path, json_bytes(value))
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hex sha256 of a file's bytes. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def json_bytes(value: object) -> bytes:

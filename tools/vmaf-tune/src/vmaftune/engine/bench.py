@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import vmaf_train
+from vmaf_train.files import sha256_file
 
 import vmaftune
 from vmaftune.cell import Tools, Window
@@ -39,7 +40,7 @@ from vmaftune.errors import ToolError, VmafTuneError
 from vmaftune.hardware.gpus import Device, look
 from vmaftune.media.encode import COMMON
 from vmaftune.media.failure import CellFailure
-from vmaftune.media.ffmpeg import ENV_FFMPEG, Ffmpeg, find_ffmpeg, identify, sha256_file
+from vmaftune.media.ffmpeg import ENV_FFMPEG, Ffmpeg, find_ffmpeg, identify
 from vmaftune.media.process import Runner
 
 PREFIX = "vmaf-tune"

@@ -22,6 +22,7 @@ from vmaf_train.corpus.rows import CELLS, FRAMES, QUESTIONS, RUNS, SHARDS, lates
 from vmaf_train.errors import DatasetError
 from vmaf_train.files import sync_folder, whole, write_bytes
 
+from vmaftune.costs import counted
 from vmaftune.errors import ToolError
 from vmaftune.media.libvmaf_log import Frame
 from vmaftune.media.metrics import FULL
@@ -186,7 +187,7 @@ class Writer:
             dropped += 1
         if dropped:
             os.truncate(self._frames, end)
-            self.notices.append(f"{FRAMES}: {dropped} frames without a finished cell were removed")
+            self._tell_of_removed(dropped)
 
     def _checked(self, survey: Survey, *, verify: bool) -> Ledger:
         """The ledger; frame files that cannot be read are repaired first."""
@@ -244,7 +245,12 @@ class Writer:
             return
         count = _rewrite(self._frames, lambda line: _unit_of(line) not in strays)
         if count:
-            self.notices.append(f"{FRAMES}: {count} frames without a finished cell were removed")
+            self._tell_of_removed(count)
+
+    def _tell_of_removed(self, number: int) -> None:
+        verb = "was" if number == 1 else "were"
+        frames = f"{counted(number, 'frame')} without a finished cell"
+        self.notices.append(f"{FRAMES}: {frames} {verb} removed")
 
     def _finish_seal(self) -> None:
         """A run that was killed while it sealed left its frames in the newest shard as well."""

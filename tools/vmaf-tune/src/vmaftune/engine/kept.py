@@ -7,10 +7,11 @@ file the last counts.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
+
+from vmaf_train.files import sha256_file
 
 from vmaftune.cell import ENCODES
 
@@ -31,8 +32,7 @@ def kept_file(folder: Path, cell: str, key: str) -> Path:
 def keep(made: Path, place: Path) -> None:
     """Move an encode to its place, its digest noted first."""
     place.parent.mkdir(exist_ok=True)
-    with made.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_file(made)
     with (place.parent.parent / SUMS).open("a", encoding="utf-8") as sums:
         sums.write(f"{sha256}  {ENCODES}/{place.name}\n")
         sums.flush()

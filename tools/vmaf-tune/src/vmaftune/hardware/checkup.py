@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import msgspec
+from vmaf_train.files import sha256_file
 
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
@@ -28,7 +29,6 @@ from vmaftune.media.ffmpeg import (
     identify,
     machine,
     packages,
-    sha256_file,
     show_version,
     try_model,
     usable_cores,

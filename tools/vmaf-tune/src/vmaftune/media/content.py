@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import os
 
+from vmaf_train.files import sha256_file
+
 from vmaftune import console
 from vmaftune.media import remembered
 from vmaftune.media.remembered import Stat, stat_of
@@ -30,11 +32,11 @@ def content_sha256(path: str | os.PathLike[str], *, shown: bool = True) -> str:
 
 
 def _read(stat: Stat, *, shown: bool) -> str:
+    if not shown:
+        return sha256_file(stat.path)
     digest = hashlib.sha256()
     done = 0
     with open(stat.path, "rb") as file:
-        if not shown:
-            return hashlib.file_digest(file, "sha256").hexdigest()
         title = f"reading {os.path.basename(stat.path)} (MB)"
         with console.Steps(title, stat.size_bytes // 10**6) as steps:
             while chunk := file.read(CHUNK_BYTES):

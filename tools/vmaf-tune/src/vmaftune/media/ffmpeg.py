@@ -4,7 +4,6 @@ a result.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -92,12 +91,6 @@ def find_ffmpeg(wanted: str | None = None) -> str:
         return os.path.abspath(str(imageio_ffmpeg.get_ffmpeg_exe()))
     except RuntimeError as failure:
         raise ToolError(f"no ffmpeg was found; name one with --ffmpeg or {ENV_FFMPEG}") from failure
-
-
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Hex sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identify(
