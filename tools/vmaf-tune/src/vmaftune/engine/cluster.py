@@ -60,6 +60,7 @@ class ClusterExecutor:
         self._members: dict[str, Member] = {}
         self._gone: dict[str, Member] = {}
         self._futures: dict[int, Any] = {}
+        self._over: list[Any] = []
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._results = Results(
             connection.client, lambda found: self._inbox.put(("results", found))
@@ -159,6 +160,7 @@ class ClusterExecutor:
             self._fill()
             self._wait()
             self._fill()  # before the client writes what has ended, not after
+            self._release()
             batch, self._told = self._told, []
             if batch:
                 yield batch
@@ -389,11 +391,21 @@ class ClusterExecutor:
         if not isinstance(outcome, Outcome):
             self._broken(attempt, outcome or _exception_of(future))
             return
-        future.release()
+        self._over.append(future)
         if outcome.error is None:
             self._went_well(place, attempt, outcome)
         else:
             self._went_wrong(place, attempt, outcome)
+
+    def _release(self) -> None:
+        """Let Dask forget the attempts that are over.
+
+        After the next ones are on their way: Dask sends at most one message in 10 ms, and a worker
+        would wait those for its next attempt.
+        """
+        for future in self._over:
+            future.release()
+        self._over.clear()
 
     def _broken(self, attempt: Attempt, failure: object) -> None:
         """Dask itself could not run it: its worker is going, or the program is wrong."""
