@@ -61,12 +61,20 @@ def error(recipe: Recipe, answer: Tensor, target: Tensor) -> Tensor:
     """Answer minus target, both in units of `target_scale`; 0 where a clipped target is met or
     passed (`censored`).
     """
+    bounds = error_bounds(recipe, target)
     difference = answer - target
+    return difference.clamp(*bounds) if bounds else difference
+
+
+def error_bounds(recipe: Recipe, target: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The lowest and the highest error that counts for each target: a target at an end of the scale
+    asks nothing of an answer beyond it. None where every error counts.
+    """
     if not recipe.censored:
-        return difference
+        return None
     low, high = (end / recipe.target_scale for end in SCORE_RANGE)
-    met = ((target >= high) & (difference > 0)) | ((target <= low) & (difference < 0))
-    return difference.masked_fill(met, 0.0)
+    any_error = torch.full_like(target, math.inf)
+    return (-any_error).masked_fill(target <= low, 0.0), any_error.masked_fill(target >= high, 0.0)
 
 
 def dropout_masks(recipe: Recipe, n: int, generator: torch.Generator) -> list[Tensor]:
