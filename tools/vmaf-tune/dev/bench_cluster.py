@@ -2,9 +2,11 @@
 
     python tools/vmaf-tune/dev/bench_cluster.py [--rounds 2] [--cells 10000] [--only PART]
 
-1. `lanes`: a sweep of the project's own clips on this machine's lanes and on two worker processes,
+1. `lanes`: sweeps of the project's own clips on this machine's lanes and on two worker processes,
    A B A B: wall and CPU seconds. Goal: from the first finished cell on, 1.05 times the lanes' wall
-   at most. What starting the processes takes is told beside it, as it is paid once a sweep.
+   at most. What starting the processes takes is told beside it, as it is paid once a sweep. One
+   sweep has the presets and values of the software corpus for three encoders, the other few and
+   quick cells: what a cell costs a cluster shows there.
 2. `writer`: cells that were measured already, through a study: wall milliseconds of a commit, and
    of each cell in it (its row, its 45 frames, JSON, both files, two fsync).
 3. `cells`: cells that do nothing, through the project's own executor, a scheduler and two workers:
@@ -100,12 +102,22 @@ class Sweep:
         return self.wall - self.start
 
 
-def sweep(folder: Path, *more: str) -> Sweep:
+QUICK = (
+    *("--presets", "x264=medium;x265=veryfast;svtav1=8"),
+    *("--quality", "x264=20:35:5;x265=20:35:5;svtav1=25:55:10"),
+)
+USUAL = (
+    *("--presets", "x264=medium,slow;x265=veryfast,slow;svtav1=8,5"),
+    "--quality",
+    "x264=14:44:6;x265=14,20,27,34,40,46;svtav1=12,25,38,48,56,63",
+)
+
+
+def sweep(folder: Path, axes: Sequence[str], *more: str) -> Sweep:
     """What one sweep took."""
     argv = [
         *(sys.executable, "-m", "vmaftune", "corpus", *map(str, sorted(CLIPS.glob("*.mp4")))),
-        *("--encoders", "x264,x265,svtav1", "--presets", "x264=medium;x265=veryfast;svtav1=8"),
-        *("--quality", "x264=20:35:5;x265=20:35:5;svtav1=25:55:10", "--frames", "44"),
+        *("--encoders", "x264,x265,svtav1", *axes, "--frames", "44"),
         *("--json", "--out", str(folder), *more),
     ]
     before, begin = children_cpu_s(), time.monotonic()
@@ -122,13 +134,14 @@ def sweep(folder: Path, *more: str) -> Sweep:
     return Sweep(wall=time.monotonic() - begin, start=first, cpu=children_cpu_s() - before)
 
 
-def compare(rounds: int) -> None:
+def compare(rounds: int, axes: Sequence[str]) -> None:
     """Lanes against two worker processes, A B A B."""
+    print(f"cells of {' '.join(axes)}:", flush=True)
     pairs = []
     with tempfile.TemporaryDirectory(prefix="vmaf-tune-bench-") as place:
         for i in range(rounds):
-            lanes = sweep(Path(place, f"a{i}"))
-            cluster = sweep(Path(place, f"b{i}"), "--workers", "2")
+            lanes = sweep(Path(place, f"a{i}"), axes)
+            cluster = sweep(Path(place, f"b{i}"), axes, "--workers", "2")
             pairs.append((lanes, cluster))
             print(f"round {i + 1}: lanes {_told(lanes)}, two workers {_told(cluster)}", flush=True)
     work = statistics.median(cluster.work / lanes.work for lanes, cluster in pairs)
@@ -394,7 +407,8 @@ def main() -> None:
     options = parser.parse_args()
     only, costs = options.only, LAST
     if only in (None, "lanes"):
-        compare(options.rounds)
+        compare(options.rounds, USUAL)
+        compare(options.rounds, QUICK)
     if only in (None, "writer"):
         commit, row = writer(min(options.cells, 1000))
         costs = replace(costs, commit=commit, row=row)
