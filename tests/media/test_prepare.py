@@ -334,3 +334,20 @@ def test_a_clip_with_an_alpha_channel_is_noted(
     made = clip("alpha.mov", args=("-c:v", "qtrle", "-pix_fmt", "argb"))
     assert any("has an alpha channel, which no score looks at" in n for n in planned(made).notices)
     assert not planned(clip("no alpha.mkv")).notices
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".m2ts"])
+def test_a_transport_stream_is_measured_like_the_file_it_was_copied_from(
+    suffix: str,
+    clip: Callable[..., Path],
+    run_ffmpeg: Callable[..., str],
+    swept: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    original = clip("broadcast.mp4", frames=12, args=X264)
+    copy = tmp_path / f"broadcast{suffix}"
+    run_ffmpeg("-i", original, "-c", "copy", copy)
+    runs = [swept(file, out=tmp_path / file.suffix[1:]) for file in (original, copy)]
+    first, second = ([f["vmaf"] for f in run.frames] for run in runs)
+    assert first == second
+    assert len(first) == 12

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_SIDE = 16384  # of a picture, in pixels: more than any of the encoders takes
-SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".y4m", ".yuv")
+SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".ts", ".m2ts", ".y4m", ".yuv")
 # Demuxers whose pictures lie in the file itself. A playlist or concat script names other files,
 # which the source's digest would not cover, and the protocol whitelist lets a plain relative name
 # pass.
