@@ -314,18 +314,42 @@ def test_what_a_log_and_the_bytes_do_not_agree_on_is_a_failure(
     assert prepare(source, real, tmp_path / "ref.yuv", 60) == 24
 
 
+def test_a_source_that_is_cut_off_after_it_was_planned_gives_no_number(
+    clip: Callable[..., Path], planned: Callable[..., Any], real: Ffmpeg, tmp_path: Path
+) -> None:
+    film = tmp_path / "shrinks.mkv"
+    film.write_bytes(clip("whole mpeg2.mkv", frames=25, args=MPEG2).read_bytes())
+    (source,) = planned(film).sources
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.raises(CellFailure, match="is truncated") as failure:
+        prepare(source, real, tmp_path / "ref.yuv", 60)
+    assert failure.value.kind == "source_broken"
+
+
 def test_files_that_say_they_are_longer_are_truncated(
     clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     avi = clip("whole.avi", frames=25, args=("-c:v", "mpeg4", "-q:v", "3"))
     ts = clip("whole.ts", frames=25, args=MPEG2)
-    for whole, part in ((avi, 0.6), (ts, 0.5)):
+    mkv = clip("whole mpeg2.mkv", frames=25, args=MPEG2)
+    webm = clip("whole.webm", frames=25, args=("-c:v", "libvpx", "-b:v", "200k"))
+    for whole, part in ((avi, 0.6), (ts, 0.5), (mkv, 0.9), (webm, 0.5)):
         assert probe(whole).num_packets == 25
         data = whole.read_bytes()
         cut = tmp_path / f"cut{whole.suffix}"
         cut.write_bytes(data[: int(len(data) * part) // 188 * 188 + 100])
         with pytest.raises(SourceError, match="is truncated"):
             probe(cut)
+
+
+def test_a_live_recording_does_not_say_how_long_it_is(
+    clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    live = clip("live.mkv", frames=25, args=(*MPEG2, "-live", "1"))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(live.read_bytes()[:-3000])
+    assert probe(live).num_packets == 25
+    assert 0 < probe(cut).num_packets < 25
 
 
 def test_a_clip_with_an_alpha_channel_is_noted(

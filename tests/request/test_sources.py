@@ -410,19 +410,12 @@ def test_broken_files_say_what_they_are(
     refused(planned, tmp_path / "bare", "holds no video", ".y4m")
 
 
-def test_a_cut_off_mkv_gives_failed_rows_and_never_a_number(
-    clip: Make, swept: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_cut_off_mkv_is_refused(clip: Make, planned: Callable[..., Plan], tmp_path: Path) -> None:
     whole = clip("whole.mkv", frames=40, args=(*X264, "-bf", "0"))
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    run = swept(cut)
-    assert (run.row["status"], run.row["error"]["class"], run.row["vmaf_score"]) == (
-        "failed",
-        "source_broken",
-        None,
-    )
-    assert "truncated" in run.row["error"]["message"]
+    with pytest.raises(SourceError, match=r"cut\.mkv is truncated: \d+ frames or fewer are whole"):
+        planned(cut)
 
 
 def test_damaged_frames_give_failed_rows(

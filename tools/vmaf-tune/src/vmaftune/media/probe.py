@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -491,8 +491,8 @@ def _check_whole(path: Path, box: InputContainer, stream: VideoStream, read: _Pa
     """Raises SourceError for a file that says of itself that it is longer.
 
     The index at the front of a whole mov points inside the file, a whole y4m ends with a frame, an
-    AVI's chunks say how long they are, a transport stream has packets of one size. (A short mkv
-    shows when it is prepared.)
+    AVI's chunks and the segment of an mkv or webm say how long they are, a transport stream has
+    packets of one size.
     """
     kind, size = box.format.name, path.stat().st_size
     indexed = max((e.pos + e.size for e in stream.index_entries), default=0)
@@ -501,6 +501,8 @@ def _check_whole(path: Path, box: InputContainer, stream: VideoStream, read: _Pa
         short = short or read.end != size
     elif kind == "avi":
         short = short or _riff_bytes(path) > size
+    elif kind == "matroska,webm":
+        short = short or _segment_end(path) > size
     elif kind == "mpegts":
         short = short or bool(size % _ts_packet_bytes(path))
     if short:
@@ -520,6 +522,36 @@ def _riff_bytes(path: Path) -> int:
                 break
             end += 8 + length + length % 2
     return end
+
+
+def _segment_end(path: Path) -> int:
+    """Where the segment of a Matroska or WebM file ends; 0 where it does not say, as in a live
+    recording.
+
+    An element is its id, its length and its content (RFC 8794); the segment (RFC 9559) follows the
+    element that begins the file.
+    """
+    with path.open("rb") as file:
+        header = _number(file, 4)
+        file.seek(header or 0, os.SEEK_CUR)
+        is_segment = file.read(4) == b"\x18\x53\x80\x67"
+        length = _number(file, 0) if is_segment else None
+        return 0 if header is None or length is None else file.tell() + length
+
+
+def _number(file: BinaryIO, skip: int) -> int | None:
+    """The EBML number that follows after `skip` bytes; None for a length that is not known.
+
+    The leading zeros of its first byte count the bytes that follow; all other bits set mean that
+    it is not known.
+    """
+    file.seek(skip, os.SEEK_CUR)
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(more)) - (1 << 7 * (more + 1))
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
 
 
 def _ts_packet_bytes(path: Path) -> int:
