@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,18 +28,42 @@ class Film:
     cuts: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a film is made; two with the same recipe are the same film."""
+
+    name: str
+    shots: int
+    loops: int
+    size: str
+    sound: bool
+    swing: bool
+    rate: Fraction
+    args: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int:
+        return self.shots * self.loops * CLIP_FRAMES
+
+    @property
+    def seconds(self) -> float:
+        return float(self.num_frames / self.rate)
+
+
 @pytest.fixture(scope="session")
 def film(
     run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Film]:
-    """Make a film once per session: `film("a.mkv", shots=5, loops=2, size="320x180")`.
+    """Make a film once per run of the tests: `film("a.mkv", shots=5, loops=2, size="320x180")`.
 
     Each shot is a clip of 48 frames played `loops` times, forwards and mirrored in turn, so that
     no two shots of one clip are the same pictures. With `swing` every other time it is played
     backwards, so that a long shot has no jump in it.
     """
-    folder = tmp_path_factory.mktemp("films")
-    made: dict[tuple[object, ...], Film] = {}
+    base = tmp_path_factory.getbasetemp()
+    # The workers of one run share their films, as they share what the tool remembers.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "films"
+    folder.mkdir(exist_ok=True)
 
     def make(
         name: str,
@@ -45,59 +73,83 @@ def film(
         size: str = "320x180",
         sound: bool = True,
         swing: bool = False,
+        rate: Fraction = RATE,
         args: Sequence[str] = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "12"),
     ) -> Film:
-        recipe = (name, shots, loops, size, sound, swing, tuple(args))
-        if recipe not in made:
-            place = folder / str(len(made))
-            place.mkdir()
-            made[recipe] = _write(run_ffmpeg, place / name, shots, loops, size, sound, swing, args)
-        return made[recipe]
+        recipe = Recipe(
+            name=name,
+            shots=shots,
+            loops=loops,
+            size=size,
+            sound=sound,
+            swing=swing,
+            rate=rate,
+            args=tuple(args),
+        )
+        place = folder / hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+        path = place / name
+        with _alone(place):
+            if not path.exists():
+                _write(run_ffmpeg, recipe, folder, path)
+        step = loops * CLIP_FRAMES
+        return Film(
+            path=path, num_frames=recipe.num_frames, cuts=tuple(i * step for i in range(shots))
+        )
 
     return make
 
 
-def _write(
-    run_ffmpeg: Callable[..., str],
-    path: Path,
-    shots: int,
-    loops: int,
-    size: str,
-    sound: bool,
-    swing: bool,
-    args: Sequence[str],
-) -> Film:
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One worker at a time makes what belongs at `place`."""
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _small(run_ffmpeg: Callable[..., str], clip: str, size: str, folder: Path) -> Path:
+    """A committed clip at the size of a film, without loss: it is decoded once for all films."""
+    path = folder / f"{clip} {size}.mkv"
+    with _alone(path):
+        if not path.exists():
+            part = path.with_name(f"part {path.name}")
+            # One colour space and range for all: else they would be converted again to be joined.
+            same = "format=pix_fmts=yuv420p:color_spaces=unknown:color_ranges=tv"
+            raw = ("-c:v", "rawvideo", "-fps_mode", "passthrough")
+            graph = f"scale={size},setsar=1,{same}"
+            run_ffmpeg("-i", CLIPS / f"{clip}.mp4", "-lavfi", graph, *raw, part)
+            part.replace(path)
+    return path
+
+
+def _write(run_ffmpeg: Callable[..., str], recipe: Recipe, folder: Path, path: Path) -> None:
+    shots, loops, swing = recipe.shots, recipe.loops, recipe.swing
     inputs: list[str | Path] = []
     chains = []
     for i in range(shots):
-        clip = CLIPS / f"{NAMES[i % len(NAMES)]}.mp4"
+        clip = _small(run_ffmpeg, NAMES[i % len(NAMES)], recipe.size, folder)
         inputs += ["-i", clip] if swing else ["-stream_loop", str(loops - 1), "-i", clip]
         again = _swung(i, loops) if swing else ""
-        look = f"{_look(i)}scale={size},setsar=1{again}"
-        chains.append(f"[{i}:v]{look},settb=1/24000,setpts=N*1001[v{i}]")
+        chains.append(f"[{i}:v]{_look(i)}null{again},{_stamps(recipe.rate)}[v{i}]")
     joined = "".join(f"[v{i}]" for i in range(shots))
     graph = ";".join(
-        [*chains, f"{joined}concat=n={shots},settb=1/24000,setpts=N*1001,fps={RATE}[v]"]
+        [*chains, f"{joined}concat=n={shots},{_stamps(recipe.rate)},fps={recipe.rate}[v]"]
     )
-    frames = shots * loops * CLIP_FRAMES
-    seconds = float(frames / RATE)
-    tone = ["-f", "lavfi", "-i", f"sine=330:sample_rate=48000:duration={seconds:.6f}"]
-    heard = ["-map", f"{shots}:a", "-c:a", "aac"] if sound else []
+    sine = f"sine=330:sample_rate=48000:duration={recipe.seconds:.6f}"
+    tone = ("-f", "lavfi", "-i", sine) if recipe.sound else ()
+    heard = ("-map", f"{shots}:a", "-c:a", "aac") if recipe.sound else ()
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f"part {path.name}")
+    named = ("-metadata", "title=A film of clips")
     run_ffmpeg(
-        *inputs,
-        *(tone if sound else ()),
-        "-filter_complex",
-        graph,
-        "-map",
-        "[v]",
-        *heard,
-        *args,
-        "-metadata",
-        "title=A film of clips",
-        path,
+        *inputs, *tone, "-filter_complex", graph, "-map", "[v]", *heard, *recipe.args, *named, part
     )
-    step = loops * CLIP_FRAMES
-    return Film(path=path, num_frames=frames, cuts=tuple(i * step for i in range(shots)))
+    part.replace(path)
+
+
+def _stamps(rate: Fraction) -> str:
+    """What gives frames the times of a constant rate."""
+    return f"settb=1/{rate.numerator},setpts=N*{rate.denominator}"
 
 
 def _look(shot: int) -> str:
