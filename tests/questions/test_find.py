@@ -16,10 +16,11 @@ from vmaftune import api
 from vmaftune.asking import finding
 from vmaftune.engine.events import CellEvent, ProbeEvent
 from vmaftune.errors import TargetMissed, UsageError
+from vmaftune.questions.find import Finder
 from vmaftune.report.read import read
 from vmaftune.request.flags import Texts
 
-LOW, HIGH = 20, 32
+LOW, HIGH = 26, 37
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +52,12 @@ class Asked:
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Any:
-    return film("eight shots.mkv", shots=8, size="192x108")
+    return film("eight shots.mkv", shots=8, size="128x72")
 
 
-WANTED = api.Wanted(target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=8)
+WANTED = api.Wanted(
+    target=88, min_quality=LOW, max_quality=HIGH, stop="proven", samples=8, sample_seconds=1
+)
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +71,12 @@ def whole_curve(
         Texts(sources=(str(short.path),), encoders="x264", presets="ultrafast"), WANTED, running
     )
     curve: dict[float, float] = {}
-    for quality in range(LOW, HIGH + 1):
-        fixed = replace(question.request.candidates[0], low=quality, high=quality)
-        one = replace(question, request=replace(question.request, candidates=(fixed,)))
-        result = finding.ask(one, model_dir=model_dir)
-        curve[quality] = next(p.score for p in result.probes if p.quality == quality)
+    with finding.open_study(question) as study:  # which prepares a window once for all values
+        for quality in range(LOW, HIGH + 1):
+            fixed = replace(question.request.candidates[0], low=quality, high=quality)
+            finder = Finder(replace(question.request, candidates=(fixed,)), study, shipped())
+            finding.drive(question, finder.run(), None)
+            curve[quality] = next(p.score for p in finder.probes if p.quality == quality)
     return out, curve
 
 

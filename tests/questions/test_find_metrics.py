@@ -41,11 +41,7 @@ def shots(film: Callable[..., Any]) -> Path:
 
 
 def ask(shots: Path, out: Path, *told: Any, **changes: Any) -> api.FindResult:
-    question = finding.find_question(
-        Texts(sources=(str(shots),), encoders="x264", presets="ultrafast"),
-        replace(WANTED, **changes),
-        api.Running(out=out, jobs=2),
-    )
+    question = question_of(shots, out, **changes)
     with finding.open_study(question) as study:
         finder = Finder(question.request, study, shipped())
         finding.drive(question, finder.run(), told[0] if told else None)
@@ -58,14 +54,26 @@ def ask(shots: Path, out: Path, *told: Any, **changes: Any) -> api.FindResult:
         )
 
 
+def question_of(shots: Path, out: Path, **changes: Any) -> finding.Question:
+    return finding.find_question(
+        Texts(sources=(str(shots),), encoders="x264", presets="ultrafast"),
+        replace(WANTED, **changes),
+        api.Running(out=out, jobs=2),
+    )
+
+
 @pytest.fixture(scope="session")
 def every(shots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Probe]]:
     """The film's folder after every quality value was measured, and the probes, finest first."""
     out = tmp_path_factory.mktemp("metrics") / "run"
     found = []
-    for quality in range(LOW, HIGH + 1):
-        result = ask(shots, out, min_quality=quality, max_quality=quality)
-        found += [p for p in result.probes if p.quality == quality]
+    question = question_of(shots, out)
+    with finding.open_study(question) as study:  # which prepares a window once for all values
+        for quality in range(LOW, HIGH + 1):
+            fixed = replace(question.request.candidates[0], low=quality, high=quality)
+            finder = Finder(replace(question.request, candidates=(fixed,)), study, shipped())
+            finding.drive(question, finder.run(), None)
+            found += [p for p in finder.probes if p.quality == quality]
     assert [p.quality for p in found] == list(range(LOW, HIGH + 1))
     return out, found
 
