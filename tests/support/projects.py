@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,20 @@ class Parts:
     recipe: dict[str, Any]
 
 
+MADE: dict[Path, dict[Any, Parts]] = {}
+"""By corpus, model, seed, error and widths."""
+
+
 @dataclass
 class Project:
     """A folder with `runs/phase_a/synthetic`, `runs/<model>/<time>` and `model/tiny`."""
 
     root: Path
+
+    def made_before(self) -> dict[Any, Parts]:
+        """What was made of the corpus of all tests, which none of them changes."""
+        path = self.root / "runs" / "phase_a" / "synthetic"
+        return MADE.setdefault(path.resolve(), {}) if path.is_symlink() else {}
 
     @property
     def model_dir(self) -> Path:
@@ -178,6 +188,15 @@ class Project:
         seed: int = 0,
         error: float = 0.3,
         hidden: tuple[int, ...] | None = None,
+    ) -> Parts:
+        """Those of a run on the corpus, the caller's own."""
+        made, asked = self.made_before(), (model_id, seed, error, hidden)
+        if asked not in made:
+            made[asked] = self._make(model_id, seed, error, hidden)
+        return deepcopy(made[asked])
+
+    def _make(
+        self, model_id: str, seed: int, error: float, hidden: tuple[int, ...] | None
     ) -> Parts:
         data, contract = self.corpus(model_id), MODELS[model_id]
         trained = [*ENCODERS, UNKNOWN]

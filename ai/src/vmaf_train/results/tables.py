@@ -116,7 +116,8 @@ def group_table(
     A correlation without a value is NaN in the frame and `reason` says why. Empty when the scheme
     has no rows. Raises DatasetError when `column` has gaps there.
     """
-    part = predictions[predictions["scheme"] == scheme]
+    read = list(dict.fromkeys((by, "seed", "y", column)))
+    part = predictions.loc[predictions["scheme"] == scheme, read]
     rows = []
     for (name, seed), block in part.groupby([by, "seed"], sort=True, observed=True):
         p = block[column].to_numpy(dtype=np.float64)
@@ -145,8 +146,10 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 def spread(table: pd.DataFrame, metric: str) -> Spread | None:
     """`metric` of a `group_table` over groups and seeds; None when it has no value anywhere."""
-    grid = table.pivot(index="group", columns="seed", values=metric).to_numpy(dtype=np.float64)
-    names = sorted(table["group"].unique())
+    names, seeds = sorted(table["group"].unique()), sorted(table["seed"].unique())
+    grid = np.full((len(names), len(seeds)), np.nan)
+    at = (np.searchsorted(names, table["group"]), np.searchsorted(seeds, table["seed"]))
+    grid[at] = table[metric]
     finite = np.isfinite(grid)
     if not finite.any():
         return None
