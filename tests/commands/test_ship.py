@@ -185,11 +185,15 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(project: Any) -> None:
 KILLER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
-import onnx, onnxruntime, pandas, pyarrow.parquet
+# What `ship` imports, once for all forks.
+import filelock, imageio_ffmpeg, onnx, onnxruntime, pandas, pyarrow.dataset, pyarrow.parquet
+import typer._adapters
+from pydantic import TypeAdapter
 from vmaf_train import files
 from vmaf_train.results import run_folder
 from vmaf_train.shipping import gate, registry
 from vmaftune import cli
+from vmaftune.commands import ship
 
 root = Path(sys.argv[1])
 os.chdir(root)

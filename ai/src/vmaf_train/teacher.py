@@ -14,7 +14,7 @@ import hashlib
 import json
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,25 +205,27 @@ def read(file: Path) -> Teacher:
     return found
 
 
-def find(ffmpeg: Path) -> Teacher:
+def find(ffmpeg: Path, sha256: Callable[[Path], str] = files.sha256_file) -> Teacher:
     """The teacher inside an ffmpeg that holds libvmaf with its models built in.
 
-    The file is searched once; later calls read what was kept under its digest in the user's cache.
-    Raises ModelError when it is not there, as where libvmaf is a library of its own.
+    The file is searched once; later calls read what was kept under its digest, which `sha256`
+    tells, in the user's cache. Raises ModelError when it is not there, as where libvmaf is a
+    library of its own.
     """
     try:
-        with ffmpeg.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            kept = platformdirs.user_cache_path("vmaf-tune") / "teacher" / f"{digest}.json"
-            known = _kept(kept, ffmpeg)
-            if known is not None:
-                return known
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary:
-                for text in _documents(binary):
-                    found = _convert(text, str(ffmpeg))
-                    if found is not None:
-                        _keep(kept, text)
-                        return found
+        kept = platformdirs.user_cache_path("vmaf-tune") / "teacher" / f"{sha256(ffmpeg)}.json"
+        known = _kept(kept, ffmpeg)
+        if known is not None:
+            return known
+        with (
+            ffmpeg.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as binary,
+        ):
+            for text in _documents(binary):
+                found = _convert(text, str(ffmpeg))
+                if found is not None:
+                    _keep(kept, text)
+                    return found
     except (OSError, ValueError) as failure:
         raise ModelError(f"{ffmpeg} cannot be read: {failure}") from failure
     raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from vmaf_train import teacher
@@ -9,6 +10,7 @@ from vmaf_train.errors import ModelError
 from vmaf_train.teacher import Teacher
 
 from vmaftune.errors import ToolError
+from vmaftune.media.content import content_sha256
 from vmaftune.media.ffmpeg import find_ffmpeg
 
 
@@ -17,7 +19,9 @@ def load_teacher(model_file: Path | None) -> Teacher:
 
     Raises ModelError where it is not, ToolError without an ffmpeg.
     """
-    return teacher.read(model_file) if model_file else teacher.find(Path(find_ffmpeg()))
+    if model_file:
+        return teacher.read(model_file)
+    return teacher.find(Path(find_ffmpeg()), partial(content_sha256, shown=False))
 
 
 def load_or_reason(model_file: Path | None) -> tuple[Teacher | None, str]:
