@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ from vmaftune.questions.film import Made
 from vmaftune.report.build import build
 
 TARGET = 88.0
-RANGE = {"min_quality": 16, "max_quality": 36}
+RANGE = {"min_quality": 20, "max_quality": 40}
 
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Any:
-    return film("eight shots.mkv", shots=8, size="192x108")
+    return film("eight shots.mkv", shots=8, size="128x72")
 
 
 @pytest.fixture(scope="session")
 def minutes(film: Callable[..., Any]) -> Any:
-    """Two minutes, in eight shots of 16 seconds."""
-    return film("two minutes.mkv", shots=8, loops=8, size="160x90", swing=True)
+    """Two minutes at 12 frames a second, in eight shots of 16 seconds."""
+    # A keyframe every two seconds, so that a window is reached without decoding ten before it.
+    args = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "12", "-g", "24")
+    slow = Fraction(12000, 1001)
+    return film(
+        "two minutes.mkv", shots=8, loops=4, size="128x72", swing=True, rate=slow, args=args
+    )
 
 
 def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
@@ -37,7 +43,7 @@ def made(short: Any, out: Path, folder: Path, **more: Any) -> Made:
         short.path,
         out,
         preset="ultrafast",
-        wanted=api.Wanted(target=TARGET, samples=8, **RANGE),
+        wanted=api.Wanted(target=TARGET, samples=8, sample_seconds=4, **RANGE),
         running=api.Running(out=folder, jobs=2),
         **more,
     )
