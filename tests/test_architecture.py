@@ -143,6 +143,15 @@ def test_only_the_command_line_ends_the_process_with_a_code() -> None:
     assert {code for _, code in EXIT_CODES} == {2, 3, 4, 5, 6, 7, 130}
 
 
+def test_a_name_has_one_type() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, tree in modules():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    assert {name: of for name, of in homes.items() if len(of) > 1} == {}
+
+
 def test_help_imports_nothing_heavy() -> None:
     loaded = run_python(
         "import json, sys\n"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from vmaf_train.corpus import dataset
-from vmaftune.cell import Cell, Color, Crop, Made, Pair, Raw, Setting, Tools, Window
+from vmaftune.cell import Cell, Color, Crop, MadeBy, Pair, Raw, Setting, Tools, Window
 from vmaftune.encoders import ENCODERS, format_quality
 from vmaftune.media.encode import encode_argv
 from vmaftune.media.score_pair import pair_argv
@@ -182,7 +182,7 @@ def pairs() -> dict[str, Pair]:
         "scaled": replace(plain, distorted=replace(other, width=320, height=180)),
         "10 bit": replace(plain, distorted=replace(other, pix_fmt="yuv420p10le")),
         "full": replace(plain, features="full"),
-        "setting": replace(plain, made=Made(encoder="libx264", preset="fast", quality=23)),
+        "setting": replace(plain, made=MadeBy(encoder="libx264", preset="fast", quality=23)),
         "grouped": replace(plain, reference=replace(whole, group="other")),
     }
 

@@ -19,7 +19,7 @@ from vmaftune.cli import main
 from vmaftune.engine.events import CellEvent, PointEvent
 from vmaftune.errors import UsageError
 from vmaftune.media.keyframes import keyframes
-from vmaftune.questions.hull import EACH, HullSearch, Point
+from vmaftune.questions.hull import EACH, HullSearch, SizePoint
 from vmaftune.request.flags import Texts, parse_flags, request_from
 from vmaftune.request.sources import resolve_film
 from vmaftune.request.template import read_template
@@ -29,16 +29,16 @@ MODEL = Path(__file__).parents[2] / "model"
 SIZES = ((1920, 1080), (1280, 720), (960, 540), (640, 360))
 
 
-def measured(size: tuple[int, int], quality: float, softness: float) -> Point:
+def measured(size: tuple[int, int], quality: float, softness: float) -> SizePoint:
     """A made film: the score falls with the quality value, and a small size has a ceiling."""
     share = size[1] / 1080
     ceiling = 100 - softness * (1 - share) ** 2
     score = ceiling / (1 + math.exp((quality - 38 - 3 * (1 - share)) / 5))
     kbps = 60000 * math.exp(-quality / 7.2) * share**1.6
-    return Point(size=size, quality=quality, score=score, kbps=kbps, motion2=5.0)
+    return SizePoint(size=size, quality=quality, score=score, kbps=kbps, motion2=5.0)
 
 
-def search(softness: float, **changes: Any) -> tuple[HullSearch, list[Point]]:
+def search(softness: float, **changes: Any) -> tuple[HullSearch, list[SizePoint]]:
     made = HullSearch(
         shipped(),
         encoder="libx264",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from forged import measured
 from vmaf_train.corpus.rows import QUESTIONS
-from vmaftune.engine.events import AnswerEvent, Curve, ProbeEvent, QuestionEvent, to_json
+from vmaftune.engine.events import AnswerEvent, ForetoldCurve, ProbeEvent, QuestionEvent, to_json
 from vmaftune.engine.folder import Writer
 
 FILM = "films/<b>a film</b>.mkv"
@@ -72,7 +72,7 @@ def answer(film: str, number: int) -> AnswerEvent:
     """An answer that the probe of that number gave."""
     encoder, preset, quality, score = PROBES[number]
     mine = [p for p in PROBES if p[0] == encoder]
-    curve = Curve(
+    curve = ForetoldCurve(
         quality=QUALITY,
         score=[100 - (q - 20) for q in QUALITY],
         low=[99 - (q - 20) for q in QUALITY],

@@ -35,7 +35,7 @@ help with such content."""
 MOST = 12
 """A search takes no more encodes than this, whatever the curve is (for up to 2^11 values)."""
 
-Kind = Literal["met", "unreachable", "searching"]
+Ending = Literal["met", "unreachable", "searching"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Answer:
     words, borrowed curves included.
     """
 
-    kind: Kind
+    kind: Ending
     quality: float | None
     score: float | None
     bracket: tuple[float | None, float | None]
@@ -152,7 +152,7 @@ class Search:
         stop = self._stopped()
         met, missed = self._bracket()
         best = self.grid[met] if met >= 0 else max(self.scores, key=self._merit, default=None)
-        kind: Kind = "searching"
+        kind: Ending = "searching"
         if stop is not None:
             kind = "met" if met >= 0 else "unreachable"
         found = Answer(

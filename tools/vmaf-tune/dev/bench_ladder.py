@@ -24,7 +24,7 @@ import numpy as np
 import vmaftune
 from numpy.typing import NDArray
 from vmaf_train import prior
-from vmaftune.questions.hull import HullSearch, Point
+from vmaftune.questions.hull import HullSearch, SizePoint
 from vmaftune.report.hulls import SizedPoint, hull_at
 from vmaftune.request.flags import Texts
 
@@ -100,18 +100,18 @@ def show(name: str, rows: Sequence[dict[str, object]]) -> float:
     return loss
 
 
-def ln_kbps(points: Sequence[Point], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def ln_kbps(points: Sequence[SizePoint], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """ln(kbit/s) of the hull at each score; infinite where no size has it."""
     sized = [SizedPoint(size=p.size, kbps=p.kbps, score=p.score) for p in points]
     return hull_at(sized, scores).ln_kbps
 
 
-def point_of(row: dict[str, object]) -> Point:
+def point_of(row: dict[str, object]) -> SizePoint:
     """A row of the grid as a point of the search."""
     size = (row.get("encode_width") or row["width"], row.get("encode_height") or row["height"])
     features = row["per_frame_features"]
     assert isinstance(features, dict)
-    return Point(
+    return SizePoint(
         size=(int(str(size[0])), int(str(size[1]))),
         quality=float(str(row["crf"])),
         score=float(str(row["vmaf_score"])),

@@ -65,7 +65,7 @@ one, and what its encode has.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class CorpusPart:
     """One of several corpora. `groups`: what each of its groups is called in the whole."""
 
     path: Path
@@ -105,7 +105,7 @@ class Dataset:
     features_of: str
     sources: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
+    parts: tuple[CorpusPart, ...] = ()
     kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -97,15 +97,15 @@ _FURTHER_LINES = msgspec.json.Decoder(_OnlyFurther)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Texts:
+class TextColumn:
     """A column of few different values: `values[codes[i]]` is that of frame i; (N,) codes."""
 
     values: tuple[Any, ...]
     codes: Codes
 
-    def take(self, where: NDArray[np.integer] | NDArray[np.bool_]) -> Texts:
+    def take(self, where: NDArray[np.integer] | NDArray[np.bool_]) -> TextColumn:
         """The rows `where`, by number or by mask."""
-        return Texts(values=self.values, codes=self.codes[where])
+        return TextColumn(values=self.values, codes=self.codes[where])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +115,7 @@ class Frames:
     """
 
     numbers: Mapping[str, Floats]
-    texts: Mapping[str, Texts]
+    texts: Mapping[str, TextColumn]
     order: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -244,14 +244,14 @@ def _columns(rows: Sequence[FrameRow], extras: Sequence[Row]) -> Frames:
     return Frames(numbers=numbers, texts=texts, order=(*_KNOWN, *more))
 
 
-def _coded_texts(values: Sequence[str | None]) -> Texts:
+def _coded_texts(values: Sequence[str | None]) -> TextColumn:
     """A column of texts by its different values."""
     code_of = {value: code for code, value in enumerate(dict.fromkeys(values))}
     codes = np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
-    return Texts(values=tuple(code_of), codes=codes)
+    return TextColumn(values=tuple(code_of), codes=codes)
 
 
-def _coded(values: Iterable[object]) -> Texts:
+def _coded(values: Iterable[object]) -> TextColumn:
     """As `_coded_texts`, for any values: one that cannot be looked up goes by its JSON."""
     known: dict[object, int] = {}
     meant: list[object] = []
@@ -263,7 +263,7 @@ def _coded(values: Iterable[object]) -> Texts:
             code = known[name] = len(meant)
             meant.append(value)
         codes.append(code)
-    return Texts(values=tuple(meant), codes=np.array(codes, dtype=np.int32))
+    return TextColumn(values=tuple(meant), codes=np.array(codes, dtype=np.int32))
 
 
 def _parquet_blocks(file: Path) -> Iterator[Frames]:
@@ -323,7 +323,7 @@ def _from_table(table: pyarrow.Table, file: Path) -> Frames:
     import pyarrow
 
     numbers: dict[str, Floats] = {}
-    texts: dict[str, Texts] = {}
+    texts: dict[str, TextColumn] = {}
     names = [name for name in table.column_names if not name.startswith("__index_")]
     for name in names:
         column = table.column(name)
@@ -340,7 +340,7 @@ def _from_table(table: pyarrow.Table, file: Path) -> Frames:
     return frames
 
 
-def _coded_arrow(column: pyarrow.ChunkedArray) -> Texts:
+def _coded_arrow(column: pyarrow.ChunkedArray) -> TextColumn:
     import pyarrow
 
     kind = column.type
@@ -352,11 +352,11 @@ def _coded_arrow(column: pyarrow.ChunkedArray) -> Texts:
     if isinstance(encoded, pyarrow.ChunkedArray):
         encoded = pyarrow.concat_arrays(encoded.chunks).unify_dictionaries()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    return Texts(values=tuple(encoded.dictionary.to_pylist()), codes=codes)
+    return TextColumn(values=tuple(encoded.dictionary.to_pylist()), codes=codes)
 
 
 def _with_all_columns(
-    numbers: dict[str, Floats], texts: dict[str, Texts], order: tuple[str, ...], count: int
+    numbers: dict[str, Floats], texts: dict[str, TextColumn], order: tuple[str, ...], count: int
 ) -> Frames:
     """Columns that a file does not have are empty ones."""
     for name in _NUMBERS:
@@ -406,17 +406,17 @@ def _numbers_of(part: Frames, name: str) -> Floats:
     return np.full(len(part), np.nan) if found is None else found
 
 
-def _texts_of(part: Frames, name: str) -> Texts:
+def _texts_of(part: Frames, name: str) -> TextColumn:
     found = part.texts.get(name)
     return found or _none(len(part))
 
 
-def _none(count: int) -> Texts:
+def _none(count: int) -> TextColumn:
     """A column of nothing."""
-    return Texts(values=(None,), codes=np.zeros(count, dtype=np.int32))
+    return TextColumn(values=(None,), codes=np.zeros(count, dtype=np.int32))
 
 
-def _joined_texts(parts: Sequence[Texts]) -> Texts:
+def _joined_texts(parts: Sequence[TextColumn]) -> TextColumn:
     known: dict[object, int] = {}
     meant: list[object] = []
     codes = []
@@ -429,7 +429,7 @@ def _joined_texts(parts: Sequence[Texts]) -> Texts:
                 meant.append(value)
             place[i] = known[name]
         codes.append(place[part.codes])
-    return Texts(values=tuple(meant), codes=np.concatenate(codes).astype(np.int32))
+    return TextColumn(values=tuple(meant), codes=np.concatenate(codes).astype(np.int32))
 
 
 def read_frames(files: Sequence[Path], keys: frozenset[str] | None = None) -> Frames:
@@ -494,7 +494,7 @@ def _sorted_lines(frames: Frames) -> Iterator[bytes | memoryview]:
         yield _bytes_of(_lines_of(frames.take(order[start : start + _SLICE]), said))
 
 
-def _said(name: str, column: Texts) -> pyarrow.Array:
+def _said(name: str, column: TextColumn) -> pyarrow.Array:
     """`"name":value` for every different value of a column, None where there is none: (V,) texts of
     pyarrow.
     """
@@ -592,7 +592,7 @@ def to_table(frames: Frames) -> pyarrow.Table:
     return pyarrow.table(columns)
 
 
-def _arrow_text(name: str, column: Texts) -> pyarrow.Array:
+def _arrow_text(name: str, column: TextColumn) -> pyarrow.Array:
     import pyarrow
 
     if not all(value is None or isinstance(value, str) for value in column.values):

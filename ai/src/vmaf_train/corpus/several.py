@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vmaf_train.corpus import dataset
-from vmaf_train.corpus.dataset import Dataset, Part
+from vmaf_train.corpus.dataset import CorpusPart, Dataset
 from vmaf_train.errors import DatasetError
 
 
@@ -57,7 +57,7 @@ def _check_alike(corpora: Sequence[Dataset]) -> None:
         raise DatasetError(f"the corpora hold {len(sets)} feature sets ({told}); use one")
 
 
-def _parts(corpora: Sequence[Dataset]) -> tuple[Part, ...]:
+def _parts(corpora: Sequence[Dataset]) -> tuple[CorpusPart, ...]:
     """Each corpus with what its groups are called in the whole."""
     group_of: dict[str, str] = {}  # of a source file's digest
     sources: dict[str, set[str]] = {}
@@ -70,7 +70,9 @@ def _parts(corpora: Sequence[Dataset]) -> tuple[Part, ...]:
             sources.setdefault(names[group], set()).update(digests)
             group_of |= dict.fromkeys(digests, names[group])
         parts.append(
-            Part(path=data.path, digest=data.digest, frame_digest=data.frame_digest, groups=names)
+            CorpusPart(
+                path=data.path, digest=data.digest, frame_digest=data.frame_digest, groups=names
+            )
         )
     return tuple(parts)
 
@@ -100,7 +102,7 @@ def _name(
     return f"{group}@{path.parent.name if path.stem in ('cells', 'frames') else path.stem}"
 
 
-def _taken(data: Dataset, where: dataset.Mask, part: Part) -> Dataset:
+def _taken(data: Dataset, where: dataset.Mask, part: CorpusPart) -> Dataset:
     """The rows `where`, with the names of the whole for their groups."""
     groups = np.array([part.groups[group] for group in data.group[where]], dtype=object)
     index = None if data.frame_index is None else data.frame_index[where]
@@ -120,7 +122,9 @@ def _taken(data: Dataset, where: dataset.Mask, part: Part) -> Dataset:
     )
 
 
-def _stacked(kept: Sequence[Dataset], parts: tuple[Part, ...], notes: tuple[str, ...]) -> Dataset:
+def _stacked(
+    kept: Sequence[Dataset], parts: tuple[CorpusPart, ...], notes: tuple[str, ...]
+) -> Dataset:
     sources: dict[str, set[str]] = {}
     for data in kept:
         for group, digests in data.sources.items():

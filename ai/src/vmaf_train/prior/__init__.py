@@ -21,7 +21,7 @@ file      its JSON, checked
 from vmaf_train.prior.belief import Z80, Belief, Foretold
 from vmaf_train.prior.cells import STAND_INS, STATISTICS, Measured, measured
 from vmaf_train.prior.file import FORMAT, ID, dump, load, parse
-from vmaf_train.prior.model import Curve, Prior, Relative, quality_max
+from vmaf_train.prior.model import MeanCurve, Prior, Relative, quality_max
 
 __all__ = [
     "FORMAT",
@@ -30,7 +30,7 @@ __all__ = [
     "STATISTICS",
     "Z80",
     "Belief",
-    "Curve",
+    "MeanCurve",
     "Foretold",
     "Measured",
     "Prior",

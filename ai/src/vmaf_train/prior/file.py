@@ -13,7 +13,7 @@ import numpy as np
 from vmaf_train import locate
 from vmaf_train.contract import Fields
 from vmaf_train.errors import ModelError
-from vmaf_train.prior.model import Curve, Prior
+from vmaf_train.prior.model import MeanCurve, Prior
 from vmaf_train.prior.process import Floats, Hyper
 
 ID = "quality_prior"
@@ -66,7 +66,7 @@ def _build(document: Fields) -> Prior:
         motion_mean=float(document["motion"]["mean"]),
         motion_sd=float(document["motion"]["sd"]),
         curves=tuple(
-            Curve(
+            MeanCurve(
                 encoder=c["encoder"],
                 preset=c["preset"],
                 quality=array(c["quality"]),

@@ -13,7 +13,7 @@ from vmaf_train.prior.process import Floats, Hyper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class MeanCurve:
     """The corpus' mean curves of one encoder and preset at its `quality` knots, rising."""
 
     encoder: str
@@ -50,7 +50,7 @@ class Prior:
     num_contents: int
     motion_mean: float
     motion_sd: float
-    curves: tuple[Curve, ...]
+    curves: tuple[MeanCurve, ...]
     hyper: Mapping[str, Hyper]
     facts: Mapping[str, object]
 
@@ -118,7 +118,7 @@ def _family(encoder: str, known: set[str]) -> str:
     return "libx264" if "libx264" in known else min(known)
 
 
-def _distance(curve: Curve, preset: str, place: int) -> tuple[bool, float, str]:
+def _distance(curve: MeanCurve, preset: str, place: int) -> tuple[bool, float, str]:
     """Order of relatives: the preset itself, then by distance of the ordinals."""
     away = abs(preset_ordinal(curve.encoder, curve.preset) - place)
     return curve.preset != preset, away, curve.preset

@@ -20,7 +20,7 @@ PROBES = (("libx264", "veryfast"), ("libsvtav1", "10"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class EncoderChoice:
     """`bits_lost`: the chosen setting's bits over the true best's, less 1."""
 
     num_candidates: int
@@ -55,7 +55,7 @@ def choose(
     *,
     num_searched: int = 0,
     only: Collection[tuple[str, str]] | None = None,
-) -> Choice | None:
+) -> EncoderChoice | None:
     """Choose among a content's settings at `target` after one probe of each of `probes`; None when
     fewer than two settings reach it.
     """
@@ -78,7 +78,7 @@ def choose(
         }
         best = min(found, key=lambda s: found[s])
     cheapest = min(true.values())
-    return Choice(
+    return EncoderChoice(
         num_candidates=len(true),
         right=true[best] <= cheapest + 1e-12,
         bits_lost=float(np.exp(true[best] - cheapest) - 1),

@@ -21,20 +21,20 @@ CANDIDATE, PROVENANCE, METRICS_FILE = "candidate.json", "provenance.json", "metr
 COLUMNS = ("probes", "MAE", "MAE >= 75", "ln(bits) MAE", "80% interval", "95% interval")
 
 
-class Corpus(msgspec.Struct, frozen=True, kw_only=True):
+class LearnedFrom(msgspec.Struct, frozen=True, kw_only=True):
     """A run folder that was learned from."""
 
     path: str
     digest: str
 
 
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+class PriorMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """What metrics.json holds. `loso` has the figures of each statistic on groups held out; it is
     empty for a bare candidate. `by_group` has those of the mean for each group.
     """
 
     model_id: str
-    corpora: tuple[Corpus, ...]
+    corpora: tuple[LearnedFrom, ...]
     groups: tuple[str, ...]
     num_contents: int
     num_cells: int
@@ -49,7 +49,7 @@ class PriorRun:
     """A complete run. `data` is the candidate file."""
 
     path: Path
-    metrics: Metrics
+    metrics: PriorMetrics
     data: bytes
     provenance: Mapping[str, object]
 
@@ -65,7 +65,7 @@ def is_prior_run(path: Path) -> bool:
 def load(path: Path) -> PriorRun:
     """The run in a folder. Raises DatasetError when a file is missing or is not what it must be."""
     try:
-        metrics = msgspec.json.decode((path / METRICS_FILE).read_bytes(), type=Metrics)
+        metrics = msgspec.json.decode((path / METRICS_FILE).read_bytes(), type=PriorMetrics)
         provenance = json.loads((path / PROVENANCE).read_bytes())
         data = (path / CANDIDATE).read_bytes()
     except (OSError, ValueError, msgspec.MsgspecError) as failure:

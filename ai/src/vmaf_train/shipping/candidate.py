@@ -11,7 +11,7 @@ from vmaf_train.shipping.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class JudgedRun:
     """A judged training run.
 
     `folder` is the run's, where the verdict is put. `data` are the bytes of the model file as they

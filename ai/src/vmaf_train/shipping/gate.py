@@ -21,7 +21,7 @@ from vmaf_train.results import tables
 from vmaf_train.results.run_folder import CANDIDATE, Run
 from vmaf_train.results.tables import Spread
 from vmaf_train.shipping import artifact, evidence, incumbent, registry
-from vmaf_train.shipping.candidate import Candidate
+from vmaf_train.shipping.candidate import JudgedRun
 from vmaf_train.shipping.case import Case, Means, facts_of, find_corpus, open_case
 from vmaf_train.shipping.verdict import Check, Verdict, at_least, at_most, must, told
 from vmaf_train.teacher import Teacher
@@ -69,7 +69,7 @@ def judge(
     )
 
 
-def candidate(run: Run, verdict: Verdict, accepted: str | None = None) -> Candidate:
+def candidate(run: Run, verdict: Verdict, accepted: str | None = None) -> JudgedRun:
     """What promoting `run` would ship. `accepted` is written into the sidecar."""
     onnx = run.path / CANDIDATE
     data = onnx.read_bytes() if onnx.is_file() else b""
@@ -79,7 +79,7 @@ def candidate(run: Run, verdict: Verdict, accepted: str | None = None) -> Candid
     sidecar: dict[str, object] = {**run.sidecar, "gate": verdict.to_json()}
     if accepted:
         sidecar["accepted_incomparable"] = accepted
-    return Candidate(folder=run.path, entry=entry, data=data, sidecar=sidecar, verdict=verdict)
+    return JudgedRun(folder=run.path, entry=entry, data=data, sidecar=sidecar, verdict=verdict)
 
 
 def trained_again(run: Run, num_folds: int) -> Check:

@@ -24,10 +24,10 @@ from vmaf_train.results import foretelling
 from vmaf_train.results.foretelling import Figures
 from vmaf_train.results.prior_run import PriorRun
 from vmaf_train.shipping import registry
-from vmaf_train.shipping.candidate import Candidate
+from vmaf_train.shipping.candidate import JudgedRun
 from vmaf_train.shipping.verdict import Check, Verdict, at_least, at_most, must
 from vmaf_train.training import prior_experiment
-from vmaf_train.training.prior_experiment import Experiment, Progress
+from vmaf_train.training.prior_experiment import PriorExperiment, Progress
 
 MIN_GROUPS = 9
 LIMITS = {
@@ -54,7 +54,7 @@ SAME = 0.05
 processor's sums end a line search a little elsewhere."""
 
 
-def judge(run: PriorRun, progress: Progress) -> Candidate:
+def judge(run: PriorRun, progress: Progress) -> JudgedRun:
     """Judge `run` and say what promoting it would ship. A corpus that is gone or changed is no
     error: it is a check that holds.
     """
@@ -71,7 +71,7 @@ def judge(run: PriorRun, progress: Progress) -> Candidate:
             checks += _accuracy(figures)
         checks.append(must(3, "the candidate is what the rows give", _fitted(run, experiment)))
     verdict = Verdict(model_id=ID, checks=tuple(checks), figures=figures)
-    return Candidate(
+    return JudgedRun(
         folder=run.path,
         entry=registry.new_entry(
             ID, run.data, description=_description(figures), notes=_notes(run)
@@ -82,7 +82,7 @@ def judge(run: PriorRun, progress: Progress) -> Candidate:
     )
 
 
-def _corpus(run: PriorRun) -> tuple[str | None, Experiment | None]:
+def _corpus(run: PriorRun) -> tuple[str | None, PriorExperiment | None]:
     """A sentence when the rows are not those of training, and the experiment when they are."""
     try:
         experiment = prior_experiment.plan([Path(c.path) for c in run.metrics.corpora])
@@ -94,7 +94,7 @@ def _corpus(run: PriorRun) -> tuple[str | None, Experiment | None]:
     return None, experiment
 
 
-def _twins(experiment: Experiment) -> str | None:
+def _twins(experiment: PriorExperiment) -> str | None:
     for path in experiment.paths:
         twins = duplicates.find(path).twins
         if twins:
@@ -111,7 +111,7 @@ def _accuracy(figures: Figures) -> list[Check]:
     return checks
 
 
-def _fitted(run: PriorRun, experiment: Experiment) -> str | None:
+def _fitted(run: PriorRun, experiment: PriorExperiment) -> str | None:
     """A sentence when the candidate does not foretell what a prior fitted again does."""
     try:
         found = parse(run.data)
@@ -131,7 +131,7 @@ def _fitted(run: PriorRun, experiment: Experiment) -> str | None:
     )
 
 
-def _away(a: Prior, b: Prior, experiment: Experiment, statistic: str) -> float:
+def _away(a: Prior, b: Prior, experiment: PriorExperiment, statistic: str) -> float:
     """Largest difference of what two priors foretell after one probe, in VMAF points."""
     worst = 0.0
     for content in experiment.known:

@@ -158,7 +158,7 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class EntryFiles:
     """The two files of an entry, as they lie on disk and checked against it."""
 
     entry: Entry
@@ -201,7 +201,7 @@ def is_fresh(folder: Path) -> bool:
     return not any(f.suffix in (".json", ".onnx") and f.name not in ours for f in folder.glob("*"))
 
 
-def read_pair(folder: Path, entry: Entry) -> Pair:
+def read_pair(folder: Path, entry: Entry) -> EntryFiles:
     """The files of `entry` in `folder`.
 
     Raises ModelError when one is missing, elsewhere, or not as it was promoted.
@@ -220,7 +220,7 @@ def read_pair(folder: Path, entry: Entry) -> Pair:
             f"{entry.sidecar} is the sidecar of another model than {entry.file}; {BY_HAND}"
         )
     _check_promoted(folder, entry, head)
-    return Pair(entry=entry, data=data, sidecar=text, promotion=head.promotion)
+    return EntryFiles(entry=entry, data=data, sidecar=text, promotion=head.promotion)
 
 
 def _head(path: Path, text: bytes) -> _Head:
@@ -272,7 +272,7 @@ def new_entry(model_id: str, data: bytes, *, description: str, notes: str) -> En
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class FieldChange:
     """A field of an entry that a promotion would change; `now` is None where there is none yet."""
 
     field: str
@@ -280,12 +280,12 @@ class Change:
     then: str | int | bool
 
 
-def difference(registry: Registry, entry: Entry) -> list[Change]:
+def difference(registry: Registry, entry: Entry) -> list[FieldChange]:
     """The fields that promoting `entry` would change; every field of a model not there yet."""
     old = registry.find(entry.id)
     now = old.facts() if old else {}
     return [
-        Change(field=name, now=now.get(name), then=value)
+        FieldChange(field=name, now=now.get(name), then=value)
         for name, value in entry.facts().items()
         if now.get(name) != value
     ]

@@ -23,7 +23,7 @@ import numpy as np
 from vmaf_train.contract import preset_ordinal
 from vmaf_train.corpus.contents import Content
 from vmaf_train.errors import DatasetError
-from vmaf_train.prior import STATISTICS, Curve, Measured, Prior, quality_max
+from vmaf_train.prior import STATISTICS, MeanCurve, Measured, Prior, quality_max
 from vmaf_train.prior.process import (
     KNOT_SHARE,
     MOTION,
@@ -150,13 +150,13 @@ class _Layout:
         row[first + i], row[first + i + 1] = 1 - share, share
         return row
 
-    def curves(self, z: dict[str, Floats], rate: Floats) -> tuple[Curve, ...]:
+    def curves(self, z: dict[str, Floats], rate: Floats) -> tuple[MeanCurve, ...]:
         """Mean curves from one number for every knot."""
         made = []
         for setting in self.settings:
             part = slice(self.first[setting], self.first[setting] + len(self.knots[setting]))
             made.append(
-                Curve(
+                MeanCurve(
                     encoder=setting[0],
                     preset=setting[1],
                     quality=self.knots[setting],
@@ -167,7 +167,7 @@ class _Layout:
         return tuple(made)
 
     def table(
-        self, curves: Sequence[Curve], statistic: str, mean: float, sd: float, *, motion: bool
+        self, curves: Sequence[MeanCurve], statistic: str, mean: float, sd: float, *, motion: bool
     ) -> Table:
         """The corpus as the likelihood wants it."""
         by_setting = {(c.encoder, c.preset): c for c in curves}
@@ -182,7 +182,7 @@ class _Layout:
     def _pattern(
         self,
         members: list[Content],
-        curves: dict[tuple[str, str], Curve],
+        curves: dict[tuple[str, str], MeanCurve],
         statistic: str,
         mean: float,
         sd: float,
@@ -208,7 +208,7 @@ class _Layout:
     def _points(
         self,
         cells: Sequence[Measured],
-        curves: dict[tuple[str, str], Curve],
+        curves: dict[tuple[str, str], MeanCurve],
         statistic: str,
         extra: int,
     ) -> Points:
@@ -253,7 +253,7 @@ def _knots(qualities: Sequence[float]) -> Floats:
 
 
 def _means(
-    cells: Sequence[Measured], curves: dict[tuple[str, str], Curve], statistic: str
+    cells: Sequence[Measured], curves: dict[tuple[str, str], MeanCurve], statistic: str
 ) -> Floats:
     """(2N,): the mean curves' z at the cells, then their ln(bits per pixel)."""
     z, rate = [], []
@@ -282,8 +282,8 @@ def _start(layout: _Layout, statistic: str) -> tuple[Floats, Floats]:
 
 
 def _mean_curves(
-    table: Table, hyper: Hyper, layout: _Layout, curves: Sequence[Curve], statistic: str
-) -> tuple[Curve, ...]:
+    table: Table, hyper: Hyper, layout: _Layout, curves: Sequence[MeanCurve], statistic: str
+) -> tuple[MeanCurve, ...]:
     """The mean curves that are most likely under the process (generalised least squares): what an
     incomplete setting lacks is told by what its contents do elsewhere.
     """
@@ -352,7 +352,7 @@ def _unpack(vector: Tensor, nugget: Tensor) -> SimpleNamespace:
     )
 
 
-def _maximise(table: Table, statistic: str, curves: Sequence[Curve], steps: int) -> Hyper:
+def _maximise(table: Table, statistic: str, curves: Sequence[MeanCurve], steps: int) -> Hyper:
     import torch
 
     jitter = JITTER[statistic] * (3 / (2 + SOFTNESS)) ** 0.25
@@ -412,7 +412,7 @@ def _tensors(pattern: Pattern) -> tuple[SimpleNamespace, Tensor]:
     return SimpleNamespace(**columns), torch.tensor(pattern.values - pattern.offset)
 
 
-def _strangeness(curves: Sequence[Curve], statistic: str) -> dict[str, Floats]:
+def _strangeness(curves: Sequence[MeanCurve], statistic: str) -> dict[str, Floats]:
     """Variances of the lines' coefficients between mean curves: of two encoders, and of two presets
     of one encoder; what a borrowed curve may be off by.
     """
@@ -432,7 +432,7 @@ def _strangeness(curves: Sequence[Curve], statistic: str) -> dict[str, Floats]:
     }
 
 
-def _difference(a: Curve, b: Curve, statistic: str) -> Floats:
+def _difference(a: MeanCurve, b: MeanCurve, statistic: str) -> Floats:
     """Offset and slope along w by which curve `a` differs from curve `b`: of z, then of ln(bpp)."""
     along = a.quality * quality_max(b.encoder) / quality_max(a.encoder)
     inside = (along >= b.quality[0]) & (along <= b.quality[-1])

@@ -26,7 +26,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
+class PriorExperiment:
     """What a run learns from."""
 
     paths: tuple[Path, ...]
@@ -39,14 +39,14 @@ class Experiment:
         return sorted({content.group for content in self.known})
 
 
-def plan(paths: Sequence[Path]) -> Experiment:
+def plan(paths: Sequence[Path]) -> PriorExperiment:
     """The contents of run folders. Raises DatasetError as `contents.read`."""
-    return Experiment(
+    return PriorExperiment(
         paths=tuple(paths), known=tuple(contents.read(paths)), teacher=contents.teacher(paths)
     )
 
 
-def candidate(experiment: Experiment) -> Prior:
+def candidate(experiment: PriorExperiment) -> Prior:
     """The prior of the whole corpus, all statistics."""
     return fit_prior.fit(
         experiment.known,
@@ -55,7 +55,7 @@ def candidate(experiment: Experiment) -> Prior:
     )
 
 
-def hold_out(experiment: Experiment, statistic: str, progress: Progress) -> list[HeldOut]:
+def hold_out(experiment: PriorExperiment, statistic: str, progress: Progress) -> list[HeldOut]:
     """Every content with a prior that was fitted without its group. Raises DatasetError for fewer
     than three groups: of two, one is left to learn from, and nothing varies in it.
     """
@@ -75,13 +75,13 @@ def hold_out(experiment: Experiment, statistic: str, progress: Progress) -> list
 
 
 def run(
-    experiment: Experiment,
+    experiment: PriorExperiment,
     folder: Path,
     provenance: Mapping[str, object],
     progress: Progress,
     *,
     loso: bool,
-) -> prior_run.Metrics:
+) -> prior_run.PriorMetrics:
     """Fit, judge on held-out groups (`loso`) and write the run's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_bytes(folder / prior_run.CANDIDATE, dump(candidate(experiment)))
@@ -93,10 +93,10 @@ def run(
         found[statistic] = foretelling.figures(held_out, statistic)
         if statistic == "mean":
             by_group = _by_group(held_out)
-    metrics = prior_run.Metrics(
+    metrics = prior_run.PriorMetrics(
         model_id=ID,
         corpora=tuple(
-            prior_run.Corpus(path=str(path), digest=corpus_digest(path))
+            prior_run.LearnedFrom(path=str(path), digest=corpus_digest(path))
             for path in experiment.paths
         ),
         groups=tuple(experiment.groups),

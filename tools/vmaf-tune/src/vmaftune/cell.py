@@ -496,7 +496,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class MadeBy:
     """What made a distorted file, where its CSV says so: ffmpeg's encoder name, preset, quality
     value.
     """
@@ -520,7 +520,7 @@ class Pair:
 
     reference: Window
     distorted: Window
-    made: Made | None
+    made: MadeBy | None
     teacher: str
     features: Features
     kbps: float | None

@@ -40,7 +40,7 @@ UNFIT_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENA
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Lazy:
     """A command as the table knows it: its name, `module:function`, and its help's first line."""
 
     name: str
@@ -50,36 +50,36 @@ class Entry:
 
 # Every command by what a user wants to do. Only the module of the command that was asked for is
 # imported; a test compares the helps with the docstrings.
-COMMANDS: Mapping[str, Sequence[Entry]] = {
+COMMANDS: Mapping[str, Sequence[Lazy]] = {
     "Measure": (
-        Entry("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
-        Entry("score", "score:score", "Score files against their reference with VMAF"),
+        Lazy("corpus", "corpus:corpus", "Encode and score every cell of a grid, a row per cell"),
+        Lazy("score", "score:score", "Score files against their reference with VMAF"),
     ),
     "Decide": (
-        Entry("find", "find:find", "Find the quality value that meets a VMAF target on a film"),
-        Entry("encode", "encode:encode", "Encode a film so that it meets a VMAF target"),
-        Entry("ladder", "ladder:ladder", "Make a bitrate ladder for a film, every rung measured"),
-        Entry("compare", "compare:compare", "Compare one encoder build or option set with another"),
+        Lazy("find", "find:find", "Find the quality value that meets a VMAF target on a film"),
+        Lazy("encode", "encode:encode", "Encode a film so that it meets a VMAF target"),
+        Lazy("ladder", "ladder:ladder", "Make a bitrate ladder for a film, every rung measured"),
+        Lazy("compare", "compare:compare", "Compare one encoder build or option set with another"),
     ),
     "Learn": (
-        Entry("train", "train:train", "Train a model on a corpus"),
-        Entry("eval", "evaluate:evaluate", "Show held-out figures of a training run"),
-        Entry("ship", "ship:ship", "Judge a training run, and promote its model if it passes"),
-        Entry("predict", "predict:predict", "Predict VMAF from the features of a scored encode"),
+        Lazy("train", "train:train", "Train a model on a corpus"),
+        Lazy("eval", "evaluate:evaluate", "Show held-out figures of a training run"),
+        Lazy("ship", "ship:ship", "Judge a training run, and promote its model if it passes"),
+        Lazy("predict", "predict:predict", "Predict VMAF from the features of a scored encode"),
     ),
     "Look after": (
-        Entry("report", "report:report", "Show what sweeps found, as a page, tables or figures"),
-        Entry("status", "status:status", "Show how far a sweep is"),
-        Entry("merge", "merge:merge", "Join run folders by key"),
-        Entry("clean", "clean:clean", "Remove temporary folders that a killed sweep left"),
-        Entry(
+        Lazy("report", "report:report", "Show what sweeps found, as a page, tables or figures"),
+        Lazy("status", "status:status", "Show how far a sweep is"),
+        Lazy("merge", "merge:merge", "Join run folders by key"),
+        Lazy("clean", "clean:clean", "Remove temporary folders that a killed sweep left"),
+        Lazy(
             "doctor", "doctor:doctor", "Show what works on this machine, and why the rest does not"
         ),
     ),
 }
 
 
-def load(entry: Entry) -> Callable[..., None]:
+def load(entry: Lazy) -> Callable[..., None]:
     """The function of a command; imports its module."""
     module, _, function = entry.target.partition(":")
     found: Callable[..., None] = getattr(import_module(f"vmaftune.commands.{module}"), function)

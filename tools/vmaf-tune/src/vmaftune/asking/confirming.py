@@ -36,7 +36,7 @@ LEAST_VMAF = 70.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class EncoderCheck:
     """One thing that must hold for an encoder. `detail` is what was found."""
 
     encoder: str
@@ -111,13 +111,13 @@ def _globs(rows: Sequence[Encoder], trials: Sequence[Trial]) -> list[str]:
     return at_eight + [f"ten_bit/{row.name}/*" for row in rows if row.name in deep]
 
 
-def check_encoder(row: Encoder, cells: Sequence[CellRow]) -> list[Check]:
+def check_encoder(row: Encoder, cells: Sequence[CellRow]) -> list[EncoderCheck]:
     """Everything that must hold of one encoder's cells."""
     own = [cell for cell in cells if cell.encoder == row.name]
     finished = [cell for cell in own if cell.is_ok]
     errors = [cell.error for cell in own if cell.error is not None]
     more = f"; {errors[0].message}" if errors else ""
-    every = Check(
+    every = EncoderCheck(
         encoder=row.name,
         name="every cell encodes and scores",
         passed=not errors and bool(finished),
@@ -128,9 +128,9 @@ def check_encoder(row: Encoder, cells: Sequence[CellRow]) -> list[Check]:
     return [every, _mode(row, finished), _best(row, finished), *_falls(row, finished)]
 
 
-def _mode(row: Encoder, cells: Sequence[CellRow]) -> Check:
+def _mode(row: Encoder, cells: Sequence[CellRow]) -> EncoderCheck:
     modes = sorted({str(cell.rate_control) for cell in cells})
-    return Check(
+    return EncoderCheck(
         encoder=row.name,
         name="the rate control that was asked for ran",
         passed=modes == [row.rate_control],
@@ -138,9 +138,9 @@ def _mode(row: Encoder, cells: Sequence[CellRow]) -> Check:
     )
 
 
-def _best(row: Encoder, cells: Sequence[CellRow]) -> Check:
+def _best(row: Encoder, cells: Sequence[CellRow]) -> EncoderCheck:
     best = max(cell.vmaf_score or 0.0 for cell in cells)
-    return Check(
+    return EncoderCheck(
         encoder=row.name,
         name=f"best score at least {LEAST_VMAF:g}",
         passed=best >= LEAST_VMAF,
@@ -148,7 +148,7 @@ def _best(row: Encoder, cells: Sequence[CellRow]) -> Check:
     )
 
 
-def _falls(row: Encoder, cells: Sequence[CellRow]) -> Iterator[Check]:
+def _falls(row: Encoder, cells: Sequence[CellRow]) -> Iterator[EncoderCheck]:
     """Score and bitrate of each clip, from the best to the worst quality value: downward where a
     larger number is better (VideoToolbox).
     """
@@ -159,7 +159,7 @@ def _falls(row: Encoder, cells: Sequence[CellRow]) -> Iterator[Check]:
         scores = [cell.vmaf_score or 0.0 for cell in line]
         rates = [cell.bitrate_kbps or 0.0 for cell in line]
         for what, values, places in (("vmaf_score", scores, 2), ("bitrate_kbps", rates, 0)):
-            yield Check(
+            yield EncoderCheck(
                 encoder=row.name,
                 name=f"{what} falls with the quality ({src})",
                 passed=all(a > b for a, b in zip(values, values[1:], strict=False)),

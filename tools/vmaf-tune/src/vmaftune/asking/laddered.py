@@ -22,7 +22,7 @@ from vmaftune.engine.events import (
 from vmaftune.engine.folder import now
 from vmaftune.media.hls import variant_line
 from vmaftune.media.paste import film_command
-from vmaftune.questions.hull import Point
+from vmaftune.questions.hull import SizePoint
 from vmaftune.questions.ladder_values import Against, LadderFiles, LadderRequest, Rung, RungFile
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class LadderResult:
     folder: Path
     request: LadderRequest
     rungs: tuple[Rung, ...]
-    points: tuple[Point, ...]
+    points: tuple[SizePoint, ...]
     num_rung_encodes: int
     num_fixed_encodes: int
     sentences: tuple[str, ...]
@@ -74,7 +74,7 @@ class LadderResult:
         return hull_of([SizedPoint(size=p.size, kbps=p.kbps, score=p.score) for p in points])
 
     @property
-    def hull(self) -> list[Point]:
+    def hull(self) -> list[SizePoint]:
         """The measured encodes on the convex hull, the cheapest first."""
         from vmaftune.report.bdrate import convex_hull
 
@@ -177,7 +177,7 @@ def _rung(result: LadderResult, rung: Rung) -> LadderRung:
     )
 
 
-def _point(point: Point) -> HullPoint:
+def _point(point: SizePoint) -> HullPoint:
     return HullPoint(
         width=point.size[0],
         height=point.size[1],

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from vmaf_train.corpus.rows import CellRow, to_row
 
 from vmaftune import console
-from vmaftune.asking.confirming import NUM_FRAMES, Check, check_encoder, sweep, trials_at
+from vmaftune.asking.confirming import NUM_FRAMES, EncoderCheck, check_encoder, sweep, trials_at
 from vmaftune.cell import Tools
 from vmaftune.encoders import ENCODERS, Selection
 from vmaftune.errors import SweepFailed
@@ -82,7 +82,7 @@ def markdown(
     gpus: Gpus,
     trials: Sequence[Trial],
     cells: Sequence[CellRow],
-    checks: Sequence[Check],
+    checks: Sequence[EncoderCheck],
 ) -> str:
     """The report: versions and GPUs, checks, cells, and the end of the log of what failed."""
     lines = [*_machine(tools, gpus), "", *_table_of_checks(checks), "", *_table_of_cells(cells)]
@@ -108,7 +108,7 @@ def _machine(tools: Tools, gpus: Gpus) -> list[str]:
     ]
 
 
-def _table_of_checks(checks: Sequence[Check]) -> list[str]:
+def _table_of_checks(checks: Sequence[EncoderCheck]) -> list[str]:
     lines = ["| encoder | check | held | found |", "|---|---|---|---|"]
     for check in checks:
         held = "yes" if check.passed else "**no**"

@@ -20,7 +20,7 @@ from vmaftune.engine.connection import connect
 from vmaftune.engine.members import Member, gpu_names
 from vmaftune.engine.target import check_target
 from vmaftune.errors import ToolError
-from vmaftune.hardware.checkup import Libvmaf, Onnxruntime, Report, inspect, report
+from vmaftune.hardware.checkup import Checkup, Libvmaf, Onnxruntime, inspect, report
 from vmaftune.hardware.gpus import Gpu, Gpus, look
 from vmaftune.hardware.selection import Cache, Trial, acceptable, prove, split
 from vmaftune.media.ffmpeg import Ffmpeg, find_ffmpeg
@@ -112,7 +112,7 @@ def doctor(
         console.next_command("vmaf-tune doctor --confirm")
 
 
-def show(found: Report) -> None:
+def show(found: Checkup) -> None:
     """The report as tables on stdout, and what needs attention as notes."""
     console.table(
         "encoders",
@@ -150,7 +150,7 @@ def encoder_lines(trials: Sequence[Trial]) -> list[tuple[object, ...]]:
     return shown
 
 
-def facts(found: Report) -> list[tuple[str, str]]:
+def facts(found: Checkup) -> list[tuple[str, str]]:
     """What is not an encoder, a line each."""
     torch, onnx, here = found.torch, found.onnxruntime, found.machine
     memory = f"{here.memory_bytes / GIB:.1f} GiB" if here.memory_bytes else "unknown"

@@ -20,7 +20,7 @@ from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
     from vmaf_train.results.prior_run import PriorRun
-    from vmaf_train.shipping.candidate import Candidate
+    from vmaf_train.shipping.candidate import JudgedRun
     from vmaf_train.training.prior_experiment import Progress
 
 SELF_TEST_LIMIT = 1e-6
@@ -94,7 +94,7 @@ def _show(run: PriorRun, *, as_json: bool) -> None:
         console.say(prior_run.sentence(found))
 
 
-def judged(folder: Path) -> Candidate:
+def judged(folder: Path) -> JudgedRun:
     """The run in `folder`, judged: every fit is made again."""
     from vmaf_train.results import prior_run
     from vmaf_train.shipping import prior_gate

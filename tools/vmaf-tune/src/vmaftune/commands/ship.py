@@ -14,9 +14,9 @@ import typer
 from vmaf_train import files, locate
 from vmaf_train.errors import DatasetError, ModelError
 from vmaf_train.shipping import promotion, registry
-from vmaf_train.shipping.candidate import Candidate
+from vmaf_train.shipping.candidate import JudgedRun
 from vmaf_train.shipping.promotion import Shelf
-from vmaf_train.shipping.registry import Change, Entry
+from vmaf_train.shipping.registry import Entry, FieldChange
 from vmaf_train.shipping.verdict import Value, Verdict
 
 from vmaftune import console
@@ -155,7 +155,7 @@ def _run_folder(run: Path | None, runs_dir: Path, model: str) -> Path:
         return smoke[-1]
 
 
-def _judged(model: str, folder: Path, model_dir: Path, how: Judging) -> Candidate:
+def _judged(model: str, folder: Path, model_dir: Path, how: Judging) -> JudgedRun:
     """The run in `folder`, judged by the gate of its kind of model."""
     if registry.KIND_OF[model] is registry.PRIOR:
         return prior_runs.judged(folder)
@@ -192,7 +192,7 @@ def _value(value: Value) -> str:
     return f"{value:.1e}" if small else console.cell_text(value)
 
 
-def _show_changes(entry: Entry, changes: list[Change]) -> None:
+def _show_changes(entry: Entry, changes: list[FieldChange]) -> None:
     if not changes:
         console.say(f"{entry.file} is shipped already; nothing but its sidecar would change")
         return
@@ -200,7 +200,7 @@ def _show_changes(entry: Entry, changes: list[Change]) -> None:
     console.table(f"registry entry {entry.id}", ("field", "now", "then"), rows, left=3)
 
 
-def _tell(candidate: Candidate, changes: list[Change], dry_run: bool) -> None:
+def _tell(candidate: JudgedRun, changes: list[FieldChange], dry_run: bool) -> None:
     facts = {
         "run": str(candidate.folder),
         "dry_run": dry_run,
@@ -222,12 +222,12 @@ def _sentence(verdict: Verdict) -> str:
     )
 
 
-def _write_verdict(candidate: Candidate) -> None:
+def _write_verdict(candidate: JudgedRun) -> None:
     with _writing():
         files.write_json(candidate.folder / VERDICT, candidate.verdict.to_json())
 
 
-def _promote(shelf: Shelf, candidate: Candidate) -> None:
+def _promote(shelf: Shelf, candidate: JudgedRun) -> None:
     old = shelf.before.find(candidate.entry.id)
     with _writing():
         entry = shelf.promote(candidate.entry, candidate.data, candidate.sidecar)

@@ -16,7 +16,7 @@ from vmaftune import console
 from vmaftune.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmaf_train.shipping.registry import Pair
+    from vmaf_train.shipping.registry import EntryFiles
 
 
 def require_model(word: str) -> None:
@@ -25,7 +25,7 @@ def require_model(word: str) -> None:
         raise UsageError(no_model(word, registry.IDS))
 
 
-def pair_of(model: str, model_dir: Path) -> Pair | None:
+def pair_of(model: str, model_dir: Path) -> EntryFiles | None:
     """The shipped files of `model`; None where none was shipped. Raises ModelError for damage."""
     try:
         shelf = registry.load(model_dir)
@@ -37,7 +37,7 @@ def pair_of(model: str, model_dir: Path) -> Pair | None:
     return registry.read_pair(shelf.folder, entry) if entry else None
 
 
-def show(pair: Pair, runs_dir: Path, *, as_json: bool) -> None:
+def show(pair: EntryFiles, runs_dir: Path, *, as_json: bool) -> None:
     """The held-out figures that were shipped with the model, as `eval` of its run shows them."""
     sidecar = json.loads(pair.sidecar)
     if as_json:

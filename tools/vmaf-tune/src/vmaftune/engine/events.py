@@ -111,7 +111,7 @@ class QuestionEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"
     guards: list[str] = []
 
 
-class Curve(msgspec.Struct, frozen=True, kw_only=True):
+class ForetoldCurve(msgspec.Struct, frozen=True, kw_only=True):
     """What is foretold at each quality value: the score and its 80% interval, VMAF points."""
 
     quality: list[float]
@@ -149,7 +149,7 @@ class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", 
     encode_cpu_s: float | None
     sentences: tuple[str, ...]
     command: str | None
-    curve: Curve | None
+    curve: ForetoldCurve | None
     measured: list[tuple[float, float, float]] = []
     cells: list[str] = []
     metric: str = "vmaf"

@@ -26,7 +26,7 @@ class _Open:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingWindow:
     """A window that waits for room, with its tasks and the lanes that could begin one."""
 
     window: Window
@@ -47,7 +47,7 @@ class Windows:
         self._budget, self._slots = budget_bytes, dict(slots)
         self._open: dict[str, _Open] = {}
         self._used = 0
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _WaitingWindow] = {}
         self._least = 0  # no waiting window is smaller
         self._more: list[tuple[str, Task]] = []  # new tasks of open windows
         self._fresh: Counter[str] = Counter()  # tasks of open windows that no slot has begun
@@ -77,7 +77,7 @@ class Windows:
         assert window is not None
         found = self._waiting.get(name)
         if found is None:
-            found = _Waiting(window=window, num_bytes=reference_bytes(window))
+            found = _WaitingWindow(window=window, num_bytes=reference_bytes(window))
             others = self._least if self._waiting else found.num_bytes
             self._least = min(others, found.num_bytes)
             self._waiting[name] = found

@@ -170,7 +170,7 @@ def ask_python(runner: Runner, code: str, kind: type[T]) -> T | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Checkup:
     """Everything the doctor knows. `problem` is what is wrong with the ffmpeg, if anything; torch
     and onnxruntime are None where they do not work.
     """
@@ -220,13 +220,13 @@ def _trial(trial: Trial) -> dict[str, object]:
     return {**asdict(trial), "reason": trial.reason.value if trial.reason else None}
 
 
-def report(ffmpeg: Ffmpeg, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus) -> Report:
+def report(ffmpeg: Ffmpeg, problem: str | None, trials: tuple[Trial, ...], gpus: Gpus) -> Checkup:
     """Look at the rest of this machine: libvmaf, torch and onnxruntime, disk and packages."""
     disk = shutil.disk_usage(".")
     with ThreadPoolExecutor(max_workers=2) as pool:
         torch = pool.submit(ask_python, ffmpeg.runner, _ASK_TORCH, Torch)
         onnxruntime = pool.submit(ask_python, ffmpeg.runner, _ASK_ONNXRUNTIME, Onnxruntime)
-    return Report(
+    return Checkup(
         ffmpeg=ffmpeg,
         problem=problem,
         libvmaf=libvmaf_facts(ffmpeg) if problem is None else None,

@@ -39,7 +39,7 @@ EACH = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class SizePoint:
     """A measured encode: its size, quality value, score (VMAF points) and bitrate."""
 
     size: Size
@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class SizeCurve:
     """What is believed of one size at `quality` (N,): score in VMAF points, its spread (what the
     bitrate may be off by included), ln of kbit/s.
     """
@@ -119,14 +119,14 @@ class HullSearch:
     ) -> None:
         self.encoder, self.preset, self.statistic = encoder, preset, statistic
         self.sizes, self.qualities = tuple(sizes), tuple(qualities)
-        self.points: list[Point] = []
+        self.points: list[SizePoint] = []
         self.most = EACH * len(self.sizes)
         self._prior, self._display, self._frame_rates = prior, display, frame_rates
         self._low, self._high = low, high
         self._min_kbps, self._max_kbps = min_kbps, max_kbps
-        self._curves: dict[Size, Curve] = {}
+        self._curves: dict[Size, SizeCurve] = {}
 
-    def tell(self, point: Point) -> None:
+    def tell(self, point: SizePoint) -> None:
         """Take in a measured encode, asked for or stored."""
         self.points.append(point)
         self._curves.clear()  # motion tells about every size
@@ -140,7 +140,7 @@ class HullSearch:
         gain, quality = gains[best]
         return (self.sizes[best], quality) if gain >= GAIN else None
 
-    def curve(self, size: Size) -> Curve:
+    def curve(self, size: Size) -> SizeCurve:
         """What is believed of one size."""
         if size not in self._curves:
             self._curves[size] = self._believed(size)
@@ -153,7 +153,7 @@ class HullSearch:
         scores = [point.score for point in self.points if point.size == size]
         return min(1.0, max([expected, *(score / 100 + ROOM for score in scores)]))
 
-    def _gain(self, curve: Curve) -> tuple[float, float]:
+    def _gain(self, curve: SizeCurve) -> tuple[float, float]:
         """How far above the envelope an encode of this size may lie at most, and where."""
         import numpy as np
 
@@ -168,7 +168,7 @@ class HullSearch:
         best = int(np.argmax(gain))
         return float(gain[best]), curve.quality[best]
 
-    def _believed(self, size: Size) -> Curve:
+    def _believed(self, size: Size) -> SizeCurve:
         import numpy as np
 
         ceiling = self.ceiling(size)
@@ -178,7 +178,9 @@ class HullSearch:
         of_score = (told.high - told.low) * ceiling / (2 * Z80)
         slope = np.abs(np.gradient(score, ln_kbps)) if len(score) > 1 else np.zeros(len(score))
         spread = np.hypot(of_score, slope * told.ln_bpp_sd)
-        return Curve(size=size, quality=self.qualities, score=score, spread=spread, ln_kbps=ln_kbps)
+        return SizeCurve(
+            size=size, quality=self.qualities, score=score, spread=spread, ln_kbps=ln_kbps
+        )
 
     def _belief(self, size: Size, ceiling: float) -> Belief:
         belief = Belief(self._prior, self.statistic)

@@ -21,7 +21,7 @@ from vmaftune.engine.events import Event, NoticeEvent, PointEvent
 from vmaftune.engine.study import Study
 from vmaftune.errors import ToolError
 from vmaftune.metrics import METRICS
-from vmaftune.questions.hull import MARGIN, Curve, HullSearch, Point, Size
+from vmaftune.questions.hull import MARGIN, HullSearch, Size, SizeCurve, SizePoint
 from vmaftune.questions.ladder_values import APART, Against, LadderRequest, Rung
 from vmaftune.questions.sample import pooled, pooled_metric, standard_error
 
@@ -76,7 +76,7 @@ class LadderMaker:
         )
         self.rungs: tuple[Rung, ...] = ()
         self.against: tuple[Against, ...] = ()
-        self.points: tuple[Point, ...] = ()
+        self.points: tuple[SizePoint, ...] = ()
         self.sentences: list[str] = []
         self.num_rung_encodes = self.num_fixed_encodes = 0
         self._measured: Rung | None = None
@@ -143,7 +143,7 @@ class LadderMaker:
         self.num_rung_encodes = before
         self.against = tuple(self._held(rung, curves) for rung in measured)
 
-    def _held(self, rung: Rung, curves: Sequence[Curve]) -> Against:
+    def _held(self, rung: Rung, curves: Sequence[SizeCurve]) -> Against:
         import numpy as np
 
         low, high = self.request.bottom - MARGIN, self.request.top + MARGIN
@@ -251,7 +251,7 @@ class LadderMaker:
             self.num_rung_encodes += 1
         else:
             self.search.tell(
-                Point(
+                SizePoint(
                     size=found.size,
                     quality=setting.quality,
                     score=found.score,
@@ -313,5 +313,5 @@ class LadderMaker:
         return sum(known) / len(known) if known else None
 
 
-def _point(rung: Rung) -> Point:
-    return Point(size=rung.size, quality=rung.setting.quality, score=rung.score, kbps=rung.kbps)
+def _point(rung: Rung) -> SizePoint:
+    return SizePoint(size=rung.size, quality=rung.setting.quality, score=rung.score, kbps=rung.kbps)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmaftune import encoders
-from vmaftune.cell import Features, Made, Pair, Raw, Window, check_utf8
+from vmaftune.cell import Features, MadeBy, Pair, Raw, Window, check_utf8
 from vmaftune.engine.events import EndEvent, Event
 from vmaftune.engine.folder import write_table
 from vmaftune.engine.study import Study
@@ -54,7 +54,7 @@ class FoundPair:
 
     reference: Path
     distorted: Path
-    made: Made | None = None
+    made: MadeBy | None = None
     group: str | None = None
     where: str = ""
 
@@ -195,7 +195,7 @@ def _csv_pair(file: Path, line: int, row: Mapping[str | None, object]) -> FoundP
     )
 
 
-def _made(where: str, value: Mapping[str, str]) -> Made | None:
+def _made(where: str, value: Mapping[str, str]) -> MadeBy | None:
     texts = {name: value.get(name, "") for name in ("encoder", "preset", "crf")}
     if not any(texts.values()):
         return None
@@ -218,9 +218,9 @@ def _made(where: str, value: Mapping[str, str]) -> Made | None:
     except UsageError as failure:
         if not re.fullmatch(r"[\w.+-]+", texts["encoder"]):
             raise UsageError(f"{where}: {failure}") from failure
-        return Made(encoder=texts["encoder"], preset=texts["preset"], quality=quality)
+        return MadeBy(encoder=texts["encoder"], preset=texts["preset"], quality=quality)
     try:
-        return Made(
+        return MadeBy(
             encoder=row.name,
             preset=row.check_preset(texts["preset"]),
             quality=row.check_quality(quality),

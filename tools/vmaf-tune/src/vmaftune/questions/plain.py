@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vmaf_train.search import PROVEN, TOLERANCE, UNREACHABLE, Answer, Kind, parse_stop
+from vmaf_train.search import PROVEN, TOLERANCE, UNREACHABLE, Answer, Ending, parse_stop
 
 from vmaftune.metrics import Goal
 
@@ -61,7 +61,7 @@ class PlainSearch:
         stop = self._stopped()
         met, missed = self._bracket()
         best = self._grid[met] if met >= 0 else self._nearest()
-        kind: Kind = "searching"
+        kind: Ending = "searching"
         if stop is not None:
             kind = "met" if met >= 0 else "unreachable"
         return Answer(

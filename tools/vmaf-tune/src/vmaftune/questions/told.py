@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vmaf_train.prior import Foretold
 
-from vmaftune.engine.events import AnswerEvent, Curve
+from vmaftune.engine.events import AnswerEvent, ForetoldCurve
 from vmaftune.media import paste
 from vmaftune.metrics import VMAF
 from vmaftune.questions.find import Finder, Found, Probe
@@ -79,10 +79,10 @@ def _interval(probe: Probe, *, is_vmaf: bool) -> tuple[float, float] | None:
     return round(probe.score - half, 3), round(min(100.0, high) if is_vmaf else high, 3)
 
 
-def _curve(told: Foretold) -> Curve:
+def _curve(told: Foretold) -> ForetoldCurve:
     columns = (told.quality, told.score, told.low, told.high)
     quality, score, low, high = ([round(float(v), 3) for v in column] for column in columns)
-    return Curve(quality=quality, score=score, low=low, high=high)
+    return ForetoldCurve(quality=quality, score=score, low=low, high=high)
 
 
 def _measured(found: Found, probes: Sequence[Probe]) -> list[tuple[float, float, float]]:

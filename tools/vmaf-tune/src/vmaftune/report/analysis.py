@@ -12,7 +12,7 @@ from vmaftune.encoders import ENCODERS
 from vmaftune.media.paste import FILM, user_command
 from vmaftune.metrics import VMAF_SCALE, Scale
 from vmaftune.report import bdrate
-from vmaftune.report.bdrate import Comparison, RateCurve
+from vmaftune.report.bdrate import BdRate, RateCurve
 from vmaftune.report.sweep import Curve, Point, Sweep
 from vmaftune.request.document import SourceEntry
 
@@ -79,7 +79,7 @@ class Analysis:
     """
 
     sweep: Sweep
-    comparisons: Mapping[tuple[int, int, int], Comparison]
+    comparisons: Mapping[tuple[int, int, int], BdRate]
     quality: Mapping[tuple[int, int], Sequence[float | None]]
     hulls: Mapping[int, tuple[Point, ...]]
     defaults: tuple[int, ...]
@@ -102,17 +102,17 @@ class Analysis:
         """Decimals of a score that readers see."""
         return self.sweep.scale.digits
 
-    def bd_rate(self, source: int, test: int, anchor: int) -> Comparison:
+    def bd_rate(self, source: int, test: int, anchor: int) -> BdRate:
         """BD-rate of curve `test` against curve `anchor` on one source, either way round."""
         if test == anchor and self.sweep.points_of(source, test):
-            return Comparison(log_ratio=0.0, common=100.0)
+            return BdRate(log_ratio=0.0, common=100.0)
         if test == anchor:
             return _not_measured(self.sweep, [test])
         if test > anchor:
             return self.comparisons[source, test, anchor]
         other = self.comparisons[source, anchor, test]
         ratio = None if other.log_ratio is None else -other.log_ratio
-        return Comparison(log_ratio=ratio, common=other.common, reason=other.reason)
+        return BdRate(log_ratio=ratio, common=other.common, reason=other.reason)
 
     def bd_rates(self, test: int, anchor: int) -> dict[int, float]:
         """BD-rate in percent per source, for the sources that have one."""
@@ -227,7 +227,7 @@ def score_digits(scale: Scale) -> int:
     return VMAF_DIGITS + scale.digits - VMAF_SCALE.digits
 
 
-def _comparisons(sweep: Sweep) -> dict[tuple[int, int, int], Comparison]:
+def _comparisons(sweep: Sweep) -> dict[tuple[int, int, int], BdRate]:
     curves = range(len(sweep.curves))
     found = {}
     for source in range(len(sweep.sources)):
@@ -246,16 +246,16 @@ def _rate_curve(sweep: Sweep, source: int, curve: int) -> RateCurve | None:
 
 def _compare(
     sweep: Sweep, lines: Sequence[RateCurve | None], source: int, test: int, anchor: int
-) -> Comparison:
+) -> BdRate:
     missing = [c for c in (test, anchor) if not sweep.points_of(source, c)]
     if missing:
         return _not_measured(sweep, missing)
     return bdrate.compare(lines[test], lines[anchor], sweep.scale)
 
 
-def _not_measured(sweep: Sweep, curves: Sequence[int]) -> Comparison:
+def _not_measured(sweep: Sweep, curves: Sequence[int]) -> BdRate:
     names = " and ".join(sweep.curves[c].label for c in curves)
-    return Comparison(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
+    return BdRate(log_ratio=None, common=0.0, reason=f"{names} not measured on this source")
 
 
 def _qualities(

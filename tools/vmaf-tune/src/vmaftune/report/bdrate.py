@@ -35,7 +35,7 @@ class RateCurve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class BdRate:
     """Bits of one curve against another at equal VMAF.
 
     `log_ratio` is the mean of ln(test / anchor) over the common VMAF range, None when it cannot be
@@ -70,16 +70,14 @@ def rate_curve(points: Iterable[tuple[float, float]]) -> RateCurve | None:
     return RateCurve(low=quality[0], high=quality[-1], integral=log_rate.antiderivative())
 
 
-def compare(
-    test: RateCurve | None, anchor: RateCurve | None, scale: Scale = VMAF_SCALE
-) -> Comparison:
+def compare(test: RateCurve | None, anchor: RateCurve | None, scale: Scale = VMAF_SCALE) -> BdRate:
     """BD-rate of `test` against `anchor`: mean difference of ln(bitrate) over the VMAF range both
     reach, or that of another `scale`, whose values the curves hold times its sign.
 
     Source: G. Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic of JCTVC-L1100.
     """
     if test is None or anchor is None:
-        return Comparison(
+        return BdRate(
             log_ratio=None,
             common=0.0,
             reason=f"fewer than two usable points on {_which(test, anchor)}",
@@ -90,11 +88,9 @@ def compare(
         ends = [scale.sign * end for end in (test.low, test.high, anchor.low, anchor.high)]
         shown = [f"{end:.{max(1, scale.digits - 1)}f}" for end in ends]
         ranges = f"{scale.label} {shown[0]} to {shown[1]} against {shown[2]} to {shown[3]}"
-        return Comparison(
-            log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}"
-        )
+        return BdRate(log_ratio=None, common=common, reason=f"the curves do not overlap: {ranges}")
     areas = [float(curve.integral(high) - curve.integral(low)) for curve in (test, anchor)]
-    return Comparison(log_ratio=(areas[0] - areas[1]) / common, common=common)
+    return BdRate(log_ratio=(areas[0] - areas[1]) / common, common=common)
 
 
 def _which(test: RateCurve | None, anchor: RateCurve | None) -> str:

@@ -24,7 +24,7 @@ from vmaftune.report.outline import (
     WindowedAnswer,
 )
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Answered, AskedQuestion, Point, ToldLadder
+from vmaftune.report.sweep import Answered, FilmQuestion, Point, ToldLadder
 
 Json = dict[str, object]
 """A JSON object on its way out. Nothing reads it again."""
@@ -143,7 +143,7 @@ def _corner(analysis: Analysis, point: Point) -> Corner:
     )
 
 
-def _question(question: AskedQuestion) -> WholeQuestion:
+def _question(question: FilmQuestion) -> WholeQuestion:
     return WholeQuestion(
         **msgspec.structs.asdict(question.asked),
         probes=list(question.probes),

@@ -20,7 +20,7 @@ from vmaftune.engine.events import (
 )
 from vmaftune.report.cells import MeasuredCell
 from vmaftune.report.frames import FrameScores
-from vmaftune.report.sweep import Answered, AskedQuestion, ToldLadder, WindowScore
+from vmaftune.report.sweep import Answered, FilmQuestion, ToldLadder, WindowScore
 
 _START = re.compile(r".+@(\d{2,}):(\d{2}):(\d{2}\.\d{3})(?:\+\d+)?")
 _STRETCH_S = 2.0
@@ -41,12 +41,12 @@ class Group:
 
 def read_questions(
     folder: Path, cells: Sequence[MeasuredCell], frames: Mapping[str, FrameScores]
-) -> tuple[AskedQuestion, ...]:
+) -> tuple[FilmQuestion, ...]:
     """The questions of a folder, oldest first; none where it was not measured for any. `cells` and
     `frames` are the folder's. Raises as `read_groups`.
     """
     return tuple(
-        AskedQuestion(
+        FilmQuestion(
             asked=group.asked,
             probes=tuple(group.probes),
             answers=tuple(_answered(told, cells, frames) for told in group.answers),

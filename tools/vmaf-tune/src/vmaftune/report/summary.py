@@ -8,7 +8,7 @@ from vmaftune.costs import counted
 from vmaftune.encoders import format_quality
 from vmaftune.metrics import Scale, label_of
 from vmaftune.report.analysis import Analysis, Choice
-from vmaftune.report.sweep import AskedQuestion, ToldLadder
+from vmaftune.report.sweep import FilmQuestion, ToldLadder
 
 
 def summary(analysis: Analysis) -> list[str]:
@@ -22,7 +22,7 @@ def summary(analysis: Analysis) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def answered(question: AskedQuestion) -> str:
+def answered(question: FilmQuestion) -> str:
     """A question and its best answer as a sentence."""
     asked = question.asked
     what = f"{asked.statistic} {label_of(asked.metric)} {asked.target:g} on {question.film}"

@@ -144,7 +144,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedQuestion:
+class FilmQuestion:
     """A question about a film: the settings it had measured, in order, and its answers, best
     first. No answer: it was stopped before its end.
     """
@@ -216,7 +216,7 @@ class Sweep:
     notes: tuple[str, ...]
     cpu_s: float
     of_curve: Mapping[tuple[int, int], tuple[Point, ...]] = field(repr=False)
-    questions: tuple[AskedQuestion, ...] = ()
+    questions: tuple[FilmQuestion, ...] = ()
     scale: Scale = VMAF_SCALE
     ladders: tuple[ToldLadder, ...] = ()
     film: SourceEntry | None = None

@@ -14,7 +14,7 @@ from vmaftune.encoders import format_quality
 from vmaftune.metrics import label_of
 from vmaftune.report.analysis import Analysis, for_share, gb_per_hour
 from vmaftune.report.model_run import ModelRun
-from vmaftune.report.sweep import Answered, AskedQuestion, Point, ToldLadder
+from vmaftune.report.sweep import Answered, FilmQuestion, Point, ToldLadder
 
 CSV_COLUMNS = (
     "cell",
@@ -76,7 +76,7 @@ def tables(analysis: Analysis, model: ModelRun | None) -> list[TextTable]:
     return found
 
 
-def _probes(question: AskedQuestion) -> TextTable:
+def _probes(question: FilmQuestion) -> TextTable:
     asked = question.asked
     label = label_of(asked.metric)
     return TextTable(
@@ -98,7 +98,7 @@ def _probes(question: AskedQuestion) -> TextTable:
     )
 
 
-def _answers(question: AskedQuestion) -> TextTable:
+def _answers(question: FilmQuestion) -> TextTable:
     label = label_of(question.asked.metric)
     return TextTable(
         title=f"Answers for {question.asked.statistic} {label} {question.asked.target:g}",

@@ -23,12 +23,12 @@ from vmaftune.engine.events import to_json
 from vmaftune.errors import ToolError
 from vmaftune.metrics import VMAF_SCALE, label_of
 from vmaftune.report.analysis import KBPS_DIGITS, Analysis, score_digits
-from vmaftune.report.bdrate import Comparison
+from vmaftune.report.bdrate import BdRate
 from vmaftune.report.document import Json
 from vmaftune.report.hulls import bd_rate, hull_of
 from vmaftune.report.model_run import Band, ModelRun
 from vmaftune.report.summary import commands, summary
-from vmaftune.report.sweep import Answered, AskedQuestion, Scores, ToldLadder
+from vmaftune.report.sweep import Answered, FilmQuestion, Scores, ToldLadder
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -219,7 +219,7 @@ def _hull_rates(ladders: Sequence[ToldLadder]) -> list[list[float | None]]:
     return [[_rounded(bd_rate(test, anchor), 4) for anchor in hulls] for test in hulls]
 
 
-def _question(question: AskedQuestion) -> Json:
+def _question(question: FilmQuestion) -> Json:
     return {
         **to_json(question.asked),
         "film": question.film,
@@ -318,7 +318,7 @@ def _comparisons(analysis: Analysis) -> Json:
     return {"ratio": ratios, "common": common, "reasons": list(reasons), "why": why}
 
 
-def _lower_triangle(analysis: Analysis) -> Iterable[Comparison]:
+def _lower_triangle(analysis: Analysis) -> Iterable[BdRate]:
     for source in range(len(analysis.sweep.sources)):
         for test in range(len(analysis.sweep.curves)):
             for anchor in range(test):
