@@ -53,7 +53,7 @@ class State(Generic[T]):
     left: Sequence[T]
 
 
-class _Head(msgspec.Struct):
+class _Outline(msgspec.Struct):
     cell: str
     key: str
     status: str
@@ -80,7 +80,7 @@ class Answers:
         with self._path.open("rb") as file:
             file.seek(self._end)
             for line in file:
-                named = msgspec.json.decode(line, type=_Head)
+                named = msgspec.json.decode(line, type=_Outline)
                 self._num_lines += 1
                 mark = Mark(
                     cell=named.cell,
