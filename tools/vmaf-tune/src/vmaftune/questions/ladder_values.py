@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmaftune.cell import TEACHER, Setting
+from vmaftune.cell import Setting
 from vmaftune.encoders import Encoder, OptionSet
 from vmaftune.media.hls import Rate
 from vmaftune.questions.hull import Size
@@ -30,22 +29,22 @@ class LadderRequest:
     encoder: Encoder
     preset: str
     sizes: tuple[Size, ...]
-    top: float = 95.0
-    bottom: float = 50.0
-    step: float = 6.0
-    num_rungs: int | None = None
-    min_kbps: float = 0.0
-    max_kbps: float = math.inf
-    statistic: str = "mean"
-    num_windows: int = 8
-    options: OptionSet | None = None
-    threads: int = 1
-    teacher: str = TEACHER
-    metrics: tuple[str, ...] = ()
-    template: tuple[tuple[Size, float], ...] = ()
-    gop: int = 48
-    half: Sample | None = None
-    halved: frozenset[Size] = frozenset()
+    top: float
+    bottom: float
+    step: float
+    num_rungs: int | None
+    min_kbps: float
+    max_kbps: float
+    statistic: str
+    num_windows: int
+    options: OptionSet | None
+    threads: int
+    teacher: str
+    metrics: tuple[str, ...]
+    template: tuple[tuple[Size, float], ...]
+    gop: int
+    half: Sample | None
+    halved: frozenset[Size]
 
     def sample_of(self, size: Size) -> Sample:
         """The film's windows as encodes of a size have them."""
