@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -229,10 +230,11 @@ def clip(
 @pytest.fixture
 def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
     """An ffmpeg that meddles: Python text that may change `argv` before the real one takes over;
-    its path.
+    its path. With `only`, it sees no commands but those that hold these words: to start Python
+    costs as much as a small encode.
     """
 
-    def make(body: str, name: str = "meddling ffmpeg") -> str:
+    def make(body: str, name: str = "meddling ffmpeg", only: str | None = None) -> str:
         path = tmp_path / name
         lines = [
             f"#!{sys.executable} -IS",
@@ -247,9 +249,16 @@ def wrapper(ffmpeg: str, tmp_path: Path) -> Callable[..., str]:
             body,
             "os.execv(REAL, [REAL, *argv])",
         ]
+        script(path if only is None else path.with_name(f"{name}.py"), lines)
+        if only is not None:
+            meddling, real = shlex.quote(f"{path}.py"), shlex.quote(ffmpeg)
+            chosen = f'case "$*" in *{shlex.quote(only)}*) exec {meddling} "$@";; esac'
+            script(path, ["#!/bin/sh", chosen, f'exec {real} "$@"'])
+        return str(path)
+
+    def script(path: Path, lines: Sequence[str]) -> None:
         path.write_text("\n".join(lines) + "\n")
         path.chmod(0o755)
-        return str(path)
 
     return make
 

@@ -121,7 +121,8 @@ def test_an_encode_that_is_off_is_made_again(
 ) -> None:
     source = film("three shots to mend.mkv", shots=3, size="192x108")
     place = "argv.index('-crf') + 1"
-    other = wrapper(f"if '-c:v:0' in argv: argv[{place}] = str(float(argv[{place}]) + {shift})")
+    off = f"argv[{place}] = str(float(argv[{place}]) + {shift})"
+    other = wrapper(f"if '-c:v:0' in argv: {off}", only="-c:v:0")
     told: list[Any] = []
     result = api.encode(
         source.path,
