@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from typed import Done, typed
+from vmaftune.asking import confirming
 from vmaftune.cell import Tools
 from vmaftune.errors import ToolError
 from vmaftune.hardware import checkup
@@ -135,7 +136,10 @@ def test_nothing_to_confirm_here(tmp_path: Path) -> None:
     assert vmaf_tune(tmp_path, "doctor", "--confirm", "--encoders", "av1_qsv").returncode == 3
 
 
-def test_confirm_runs_a_real_sweep_and_all_its_checks(tmp_path: Path) -> None:
+def test_confirm_runs_a_real_sweep_and_all_its_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirming, "NUM_FRAMES", 12)
     done = vmaf_tune(tmp_path, "doctor", "--confirm", "--encoders", "x264")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("### vmaf-tune doctor --confirm")
