@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from vmaftune.media.ffmpeg import find_ffmpeg
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = "vmaf_train/shipped/tiny/"
@@ -100,7 +100,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     pip = [sys.executable, "-m", "pip", "--python", str(home), "install", *quiet]
     subprocess.run([*pip, "--ignore-installed", str(wheel)], check=True, timeout=120)
     place.mkdir()
-    shutil.copy(ROOT / "tests/media/clips/vizdoom_game.mp4", place / "my clip.mp4")
+    film = ROOT / "tests/media/clips/vizdoom_game.mp4"
+    small = ["-vf", "scale=192:108", "-frames:v", "24", "-preset", "ultrafast", "-crf", "8"]
+    cut = [find_ffmpeg(), "-nostdin", "-v", "error", "-i", film, *small, place / "my clip.mp4"]
+    subprocess.run(cut, check=True, timeout=120)
     return Installed(home=home, place=place)
 
 

@@ -138,7 +138,7 @@ def trial(row: Encoder, preset: str, quality: float, pix_fmt: str, *more: str) -
             "-f",
             "lavfi",
             "-i",
-            f"testsrc2=size={'160x96' if row.kind is None else SIZE}:rate=25",
+            f"testsrc2=size={'64x64' if row.kind is None else SIZE}:rate=25",
             "-frames:v",
             "3",
             "-vf",
@@ -258,7 +258,7 @@ def test_vvenc_loses_no_short_clip(
     every run.
     """
     made = swept(
-        clip(f"short{num_frames}.mkv", frames=num_frames),
+        clip(f"short{num_frames}.mkv", frames=num_frames, size="64x64"),
         encoders="vvenc",
         presets="faster",
         quality="40",
