@@ -23,6 +23,7 @@ from vmaf_train.results.run_folder import load_run
 from vmaf_train.results.tables import MODEL, slice_table
 from vmaftune import cli
 from vmaftune.errors import UsageError
+from vmaftune.report import figures
 from vmaftune.report.build import Report, build, write_page
 from vmaftune.report.figures import write
 from vmaftune.report.page import render
@@ -31,6 +32,12 @@ from vmaftune.report.summary import summary
 from vmaftune.report.tables import CSV_COLUMNS, cells_csv, tables
 
 from schemas import validator
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of few pixels: no test here looks at them."""
+    monkeypatch.setattr(figures, "_DPI", 40)
 
 
 @pytest.fixture(scope="module")
