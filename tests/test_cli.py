@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from typed import typed
 from vmaftune import cli
 
 ROOT = Path(__file__).parents[1]
@@ -47,16 +48,16 @@ def test_every_command_module_is_in_the_table() -> None:
     assert made - {"options"} == {entry.target.partition(":")[0] for entry in ENTRIES}
 
 
-def test_help_shows_the_commands_in_groups() -> None:
-    shown = vmaf_tune("--help").stdout
+def test_help_shows_the_commands_in_groups(tmp_path: Path) -> None:
+    shown = typed("--help", cwd=tmp_path).stdout
     for part, entries in cli.COMMANDS.items():
         block = shown.partition(f"\n{part}:\n")[2].partition("\n\n")[0]
         assert [line.split()[0] for line in block.splitlines()] == [e.name for e in entries]
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
-    done = vmaf_tune("corpu")
+def test_a_mistyped_command_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    done = typed("corpu", cwd=tmp_path)
     assert done.returncode == 2
     assert "Did you mean 'corpus'" in done.stderr
 
@@ -102,10 +103,10 @@ def test_the_help_of_a_command_is_quick(entry: cli.Lazy) -> None:
     pytest.fail(f"{best:.2f} s")
 
 
-def test_the_version_is_the_first_line_and_needs_no_ffmpeg() -> None:
-    shown = vmaf_tune("--version")
+def test_the_version_is_the_first_line_and_needs_no_ffmpeg(tmp_path: Path) -> None:
+    shown = typed("--version", cwd=tmp_path)
     assert re.match(r"vmaf-tune \d\S+\n", shown.stdout), shown.stdout
-    without = vmaf_tune("--version", env={"VMAF_TUNE_FFMPEG": "/nowhere/ffmpeg"})
+    without = typed("--version", cwd=tmp_path, env={"VMAF_TUNE_FFMPEG": "/nowhere/ffmpeg"})
     assert without.returncode == 0
     assert without.stdout.splitlines()[0] == shown.stdout.splitlines()[0]
     assert "/nowhere/ffmpeg" in without.stderr
