@@ -68,7 +68,7 @@ def test_two_runs_and_two_presets(
     tmp_path: Path,
 ) -> None:
     flags = {"encoders": name, "presets": ",".join(FAST[name]), "quality": "44"}
-    source = clip("twice.mkv", frames=8)
+    source = clip("twice.mkv", frames=8, size="64x64")
     one = swept(source, out=tmp_path / "one", **flags)
     two = swept(source, out=tmp_path / "two", jobs=1, **flags)
     assert [r["status"] for r in one.rows.values()] == ["ok", "ok"]
@@ -85,7 +85,12 @@ def test_two_runs_and_two_presets(
 def test_a_worse_quality_value_gives_a_worse_picture(clip: Make, swept: Callable[..., Any]) -> None:
     quality = ";".join(f"{name}=20,50" for name in FAST)
     presets = ";".join(f"{name}={pair[0]}" for name, pair in FAST.items())
-    run = swept(clip("twice.mkv", frames=8), encoders="software", presets=presets, quality=quality)
+    run = swept(
+        clip("twice.mkv", frames=8, size="64x64"),
+        encoders="software",
+        presets=presets,
+        quality=quality,
+    )
     for name in FAST:
         good, bad = sorted(
             (r for r in run.rows.values() if r["encoder"] == name), key=lambda r: r["crf"]
