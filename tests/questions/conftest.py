@@ -27,7 +27,7 @@ class Laddered:
 @pytest.fixture(scope="session")
 def laddered(film: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Laddered:
     """The ladder of a small film of two shots, with sound."""
-    source = film("two for a ladder.mkv", shots=2, size="256x144")
+    source = film("two for a ladder.mkv", shots=2, size="256x144", frames=36)
     told: list[Any] = []
     result = api.ladder(
         source.path,

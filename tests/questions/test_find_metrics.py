@@ -36,7 +36,7 @@ WANTED = api.Wanted(
 
 @pytest.fixture(scope="session")
 def shots(film: Callable[..., Any]) -> Path:
-    made: Path = film("metric shots.mkv", shots=3, size="256x144", sound=False).path
+    made: Path = film("metric shots.mkv", shots=3, size="224x126", sound=False).path
     return made
 
 

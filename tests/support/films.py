@@ -39,11 +39,12 @@ class Recipe:
     sound: bool
     swing: bool
     rate: Fraction
+    frames: int
     args: tuple[str, ...]
 
     @property
     def num_frames(self) -> int:
-        return self.shots * self.loops * CLIP_FRAMES
+        return self.shots * self.loops * self.frames
 
     @property
     def seconds(self) -> float:
@@ -56,9 +57,9 @@ def film(
 ) -> Callable[..., Film]:
     """Make a film once per run of the tests: `film("a.mkv", shots=5, loops=2, size="320x180")`.
 
-    Each shot is a clip of 48 frames played `loops` times, forwards and mirrored in turn, so that
-    no two shots of one clip are the same pictures. With `swing` every other time it is played
-    backwards, so that a long shot has no jump in it.
+    Each shot is a clip of 48 frames (or its first `frames`) played `loops` times, forwards and
+    mirrored in turn, so that no two shots of one clip are the same pictures. With `swing` every
+    other time it is played backwards, so that a long shot has no jump in it.
     """
     base = tmp_path_factory.getbasetemp()
     # The workers of one run share their films, as they share what the tool remembers.
@@ -74,6 +75,7 @@ def film(
         sound: bool = True,
         swing: bool = False,
         rate: Fraction = RATE,
+        frames: int = CLIP_FRAMES,
         args: Sequence[str] = ("-c:v", "libx264", "-preset", "veryfast", "-qp", "12"),
     ) -> Film:
         recipe = Recipe(
@@ -84,6 +86,7 @@ def film(
             sound=sound,
             swing=swing,
             rate=rate,
+            frames=frames,
             args=tuple(args),
         )
         place = folder / hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
@@ -91,7 +94,7 @@ def film(
         with _alone(place):
             if not path.exists():
                 _write(run_ffmpeg, recipe, folder, path)
-        step = loops * CLIP_FRAMES
+        step = loops * frames
         return Film(
             path=path, num_frames=recipe.num_frames, cuts=tuple(i * step for i in range(shots))
         )
@@ -107,15 +110,15 @@ def _alone(place: Path) -> Iterator[None]:
         yield
 
 
-def _small(run_ffmpeg: Callable[..., str], clip: str, size: str, folder: Path) -> Path:
+def _small(run_ffmpeg: Callable[..., str], clip: str, size: str, frames: int, folder: Path) -> Path:
     """A committed clip at the size of a film, without loss: it is decoded once for all films."""
-    path = folder / f"{clip} {size}.mkv"
+    path = folder / f"{clip} {size} {frames}.mkv"
     with _alone(path):
         if not path.exists():
             part = path.with_name(f"part {path.name}")
             # One colour space and range for all: else they would be converted again to be joined.
             same = "format=pix_fmts=yuv420p:color_spaces=unknown:color_ranges=tv"
-            raw = ("-c:v", "rawvideo", "-fps_mode", "passthrough")
+            raw = ("-frames:v", str(frames), "-c:v", "rawvideo", "-fps_mode", "passthrough")
             graph = f"scale={size},setsar=1,{same}"
             run_ffmpeg("-i", CLIPS / f"{clip}.mp4", "-lavfi", graph, *raw, part)
             part.replace(path)
@@ -127,9 +130,9 @@ def _write(run_ffmpeg: Callable[..., str], recipe: Recipe, folder: Path, path: P
     inputs: list[str | Path] = []
     chains = []
     for i in range(shots):
-        clip = _small(run_ffmpeg, NAMES[i % len(NAMES)], recipe.size, folder)
+        clip = _small(run_ffmpeg, NAMES[i % len(NAMES)], recipe.size, recipe.frames, folder)
         inputs += ["-i", clip] if swing else ["-stream_loop", str(loops - 1), "-i", clip]
-        again = _swung(i, loops) if swing else ""
+        again = _swung(i, loops, recipe.frames) if swing else ""
         chains.append(f"[{i}:v]{_look(i)}null{again},{_stamps(recipe.rate)}[v{i}]")
     joined = "".join(f"[v{i}]" for i in range(shots))
     graph = ";".join(
@@ -160,8 +163,8 @@ def _look(shot: int) -> str:
     return mirrored + darker
 
 
-def _swung(shot: int, loops: int) -> str:
+def _swung(shot: int, loops: int, frames: int) -> str:
     """What plays a clip forwards and backwards in turn, `loops` times in all, an even number."""
     a, b, back = (f"{name}{shot}" for name in "abc")
     both = f",split[{a}][{b}];[{b}]reverse[{back}];[{a}][{back}]concat=n=2"
-    return f"{both},loop=loop={loops // 2 - 1}:size={2 * CLIP_FRAMES}"
+    return f"{both},loop=loop={loops // 2 - 1}:size={2 * frames}"
