@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from vmaftune.commands.find import serves
 
-ASKED = ("--preset", "ultrafast", "--min-quality", "20", "--max-quality", "34", "--jobs", "2")
+ASKED = ("--preset", "ultrafast", "--min-quality", "22", "--max-quality", "36", "--jobs", "2")
 
 
 @pytest.fixture(scope="session")
 def short(film: Callable[..., Any]) -> Path:
-    made: Path = film("four shots.mkv", shots=4, size="192x108").path
+    made: Path = film("four shots.mkv", shots=4, size="128x72").path
     return made
 
 
@@ -52,7 +52,7 @@ def test_a_target_that_cannot_be_met_is_exit_code_7(short: Path, tool: Any) -> N
         tool.run("find", short, *ASKED, "--target", "99.9", "--out", "run", "--json", code=7)
     )
     assert told[-1]["event"] == "answer" and not told[-1]["is_met"]
-    assert told[-1]["quality"] == 20
+    assert told[-1]["quality"] == 22
 
 
 def test_a_dry_run_measures_nothing(short: Path, tool: Any, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_folder_of_films_is_a_catalogue(
     films = tmp_path / "films"
     films.mkdir()
     shutil.copy(short, films / "one.mkv")
-    other = film("five shots.mkv", shots=5, size="192x108").path
+    other = film("five shots.mkv", shots=5, size="128x72").path
     shutil.copy(other, films / "two.mkv")
     done = tool.run("find", "films", *ASKED, "--target", "80")
     assert "2 films at VMAF 80" in done.stdout

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typed import typed
 
-RANGE = ("--preset", "ultrafast", "--min-quality", "20", "--max-quality", "34", "--jobs", "2")
+RANGE = ("--preset", "ultrafast", "--min-quality", "26", "--max-quality", "40", "--jobs", "2")
 ASKED = (*RANGE, "--target", "86", "--stop", "proven", "--json")
 
 
 @pytest.fixture(scope="module")
 def short(film: Callable[..., Any]) -> Path:
-    made: Path = film("four shots.mkv", shots=4, size="192x108").path
+    made: Path = film("four shots.mkv", shots=4, size="128x72").path
     return made
 
 
