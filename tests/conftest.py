@@ -82,17 +82,20 @@ REAL = {"ffmpeg", "tool", "project", "shipped", "built", "home"}
 # the others waiting.
 LONGEST = (
     "questions/test_encode.py",
-    "dev/test_reproduce.py",
-    "questions/test_find.py",
-    "commands/test_ship.py",
-    "faults/test_encode_kill.py",
+    "faults/test_kills.py",
     "recipes/test_recipes.py",
-    "test_wheel.py",
+    "faults/test_encode_kill.py",
+    "commands/test_ship.py",
     "commands/test_prior_runs.py",
+    "dev/test_reproduce.py",
+    "test_wheel.py",
+    "questions/test_rungs.py",
+    "hardware/test_encoder_options.py",
+    "faults/test_command.py",
+    "questions/test_find.py",
+    "questions/test_ladder.py",
+    "report/test_report.py",
     "commands/test_doctor.py",
-    "questions/test_long_film.py",
-    "commands/test_predict.py",
-    "questions/test_score.py",
 )
 
 
