@@ -51,6 +51,16 @@ def test_a_child_has_no_stdin_and_a_process_group_of_its_own() -> None:
     assert done.stdout.decode().split() == ["''", "True"]
 
 
+def test_what_dask_sets_for_its_workers_does_not_reach_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    monkeypatch.setenv("SOMETHING_ELSE", "stays")
+    told = Runner().run(["env"], timeout_s=60).stdout.decode()
+    assert "MALLOC_TRIM_THRESHOLD_" not in told
+    assert "SOMETHING_ELSE=stays" in told
+
+
 def test_a_program_that_is_none_is_named() -> None:
     with pytest.raises(ToolError, match="/no/such/program cannot be started"):
         Runner().run(["/no/such/program"], timeout_s=1)

@@ -249,6 +249,7 @@ class Runner:
                     stdout=out,
                     stderr=err,
                     cwd=cwd,
+                    env=_environment(),
                     preexec_fn=None if launcher else self._tie,
                     **_OWN_GROUP,
                 )
@@ -291,6 +292,13 @@ class Runner:
                 child.kill()
         except ProcessLookupError:
             pass
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what Dask sets for the C library of its workers: under it
+    ffmpeg gives memory back and asks for it again all the time, and a score takes a tenth more CPU.
+    """
+    return {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
 
 
 def _another(most_s: float) -> Runner:
