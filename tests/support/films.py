@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 CLIPS = Path(__file__).parents[1] / "media/clips"
 NAMES = ("bbb", "acrobat", "city_night", "vizdoom_game", "blender_screencast")
@@ -52,18 +50,14 @@ class Recipe:
 
 
 @pytest.fixture(scope="session")
-def film(
-    run_ffmpeg: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Film]:
+def film(run_ffmpeg: Callable[..., str], shared_by_workers: Path) -> Callable[..., Film]:
     """Make a film once per run of the tests: `film("a.mkv", shots=5, loops=2, size="320x180")`.
 
     Each shot is a clip of 48 frames (or its first `frames`) played `loops` times, forwards and
     mirrored in turn, so that no two shots of one clip are the same pictures. With `swing` every
     other time it is played backwards, so that a long shot has no jump in it.
     """
-    base = tmp_path_factory.getbasetemp()
-    # The workers of one run share their films, as they share what the tool remembers.
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "films"
+    folder = shared_by_workers / "films"
     folder.mkdir(exist_ok=True)
 
     def make(
@@ -102,12 +96,9 @@ def film(
     return make
 
 
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _alone(place: Path) -> FileLock:
     """One worker at a time makes what belongs at `place`."""
-    with place.with_name(f"{place.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return FileLock(f"{place}.lock")
 
 
 def _small(run_ffmpeg: Callable[..., str], clip: str, size: str, frames: int, folder: Path) -> Path:

@@ -76,14 +76,13 @@ def agreement(y: Floats, p: Floats) -> Agreement:
     value not finite.
     """
     y, p = _checked(y, p)
-    reason = undefined(y, p)
     return Agreement(
         n=len(y),
-        plcc=None if reason else _pearson(y, p),
-        srocc=None if reason else _pearson(_ranks(y), _ranks(p)),
+        plcc=plcc(y, p),
+        srocc=srocc(y, p),
         rmse=rmse(y, p),
         mae=mae(y, p),
-        reason=reason,
+        reason=undefined(y, p),
     )
 
 

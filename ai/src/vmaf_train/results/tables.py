@@ -146,10 +146,8 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 def spread(table: pd.DataFrame, metric: str) -> Spread | None:
     """`metric` of a `group_table` over groups and seeds; None when it has no value anywhere."""
-    names, seeds = sorted(table["group"].unique()), sorted(table["seed"].unique())
-    grid = np.full((len(names), len(seeds)), np.nan)
-    at = (np.searchsorted(names, table["group"]), np.searchsorted(seeds, table["seed"]))
-    grid[at] = table[metric]
+    grid = table.pivot(index="group", columns="seed", values=metric).to_numpy(dtype=np.float64)
+    names = sorted(table["group"].unique())
     finite = np.isfinite(grid)
     if not finite.any():
         return None

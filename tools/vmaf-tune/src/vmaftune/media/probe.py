@@ -532,20 +532,19 @@ def _segment_end(path: Path) -> int:
     element that begins the file.
     """
     with path.open("rb") as file:
-        header = _number(file, 4)
-        file.seek(header or 0, os.SEEK_CUR)
+        file.seek(4)  # the id of the first element
+        file.seek(_ebml_length(file) or 0, os.SEEK_CUR)
         is_segment = file.read(4) == b"\x18\x53\x80\x67"
-        length = _number(file, 0) if is_segment else None
-        return 0 if header is None or length is None else file.tell() + length
+        length = _ebml_length(file) if is_segment else None
+        return 0 if length is None else file.tell() + length
 
 
-def _number(file: BinaryIO, skip: int) -> int | None:
-    """The EBML number that follows after `skip` bytes; None for a length that is not known.
+def _ebml_length(file: BinaryIO) -> int | None:
+    """The length of an element, which stands where `file` is read next; None where it is not known.
 
     The leading zeros of its first byte count the bytes that follow; all other bits set mean that
     it is not known.
     """
-    file.seek(skip, os.SEEK_CUR)
     first = file.read(1)
     if not first or not first[0]:
         return None
